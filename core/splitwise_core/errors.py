@@ -1,0 +1,33 @@
+"""Errors a reader can fix: the place, what is wrong, the fix, and where to read more."""
+
+from collections.abc import Mapping
+from typing import Final
+
+CODES: Final[Mapping[str, str]] = {
+    "invalid-spec": "A SplitwiseCluster file has an unknown, missing or impossible value. "
+    "Every problem is listed with its path; `splitwise render -f FILE` checks a file alone.",
+    "unreadable-file": "A file could not be read or is not the format it should be.",
+    "model-missing": "The model directory, or a file that every model needs, is not there.",
+    "model-corrupt": "A checkpoint file is truncated, damaged, or holds tensors of another model.",
+    "model-unsupported": "The checkpoint's architecture or one of its settings is not implemented.",
+    "invalid-sampling": "A sampling parameter is out of its range.",
+    "port-taken": "Another process already listens on the address that a component needs.",
+    "already-running": "A cluster with this state directory is already up.",
+    "not-running": "No cluster is up with this state directory.",
+    "start-failed": "A cluster did not become ready in time, or a container of it kept failing.",
+    "out-of-memory": "The KV pool does not fit the memory that it was given.",
+    "environment": "Something that this machine needs for the command is missing.",
+}
+"""Every stable error code and the first lines of its section in docs/errors.md."""
+
+
+class UserError(Exception):
+    """Something the reader can fix. `code` is stable and a heading of docs/errors.md (tested)."""
+
+    def __init__(self, code: str, *, where: str, wrong: str, fix: str) -> None:
+        assert code in CODES, f"error code {code!r} is not declared in CODES"
+        super().__init__(f"{where}: {wrong}\n  fix: {fix}\n  more: docs/errors.md#{code}")
+        self.code = code
+        self.where = where
+        self.wrong = wrong
+        self.fix = fix

@@ -1,0 +1,73 @@
+"""The small HTTP page of a process without an HTTP framework: /metrics, /healthz, /readyz."""
+
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from splitwise_core.errors import UserError
+
+
+class StatusServer:
+    """Serves one process's metrics and health in a thread of its own.
+
+    `not_ready()` returns why the process is not ready, or None when it is.
+    """
+
+    def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
+        self._registry = registry
+        self._not_ready = not_ready
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self, host: str, port: int) -> int:
+        """Starts to listen and returns the port. Raises UserError when the port is taken."""
+        try:
+            self._server = ThreadingHTTPServer((host, port), self._handler())
+        except OSError as error:
+            raise UserError(
+                "port-taken",
+                where=f"{host}:{port}",
+                wrong=f"the status page cannot listen there: {error.strerror}",
+                fix="stop the process that listens there, or choose another port",
+            ) from error
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, name="status", daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Stops listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Status, content type and body for a GET of `path`."""
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        if path == "/healthz":
+            return 200, "text/plain", b"ok\n"
+        if path == "/readyz":
+            why = self._not_ready()
+            return (503, "text/plain", f"{why}\n".encode()) if why else (200, "text/plain", b"ok\n")
+        return 404, "text/plain", b"try /metrics, /healthz or /readyz\n"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        page = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 5  # a client that stalls frees its thread
+
+            def do_GET(self) -> None:
+                status, content_type, body = page.answer(self.path.partition("?")[0])
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Probes and scrapes are no news."""
+
+        return Handler
