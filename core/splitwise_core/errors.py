@@ -31,3 +31,12 @@ class UserError(Exception):
         self.where = where
         self.wrong = wrong
         self.fix = fix
+
+
+def reference() -> str:
+    """docs/errors.md: every code with what it means."""
+    sections = [f"## {code}\n\n{text}\n" for code, text in CODES.items()]
+    head = (
+        "# Errors\n\nEvery error names the place, what is wrong and the fix. These are the codes.\n"
+    )
+    return "\n".join([head, *sections])

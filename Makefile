@@ -1,0 +1,57 @@
+# Everything a contributor runs. Needs Python 3.11 or newer, make and a C compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint generate verify bench clean
+
+export UV_PYTHON_DOWNLOADS := never
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## Install everything into .venv
+
+$(READY): pyproject.toml requirements.lock | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit("Splitwise needs Python 3.11 to 3.13; set PYTHON=... to one" if not (3, 11) <= sys.version_info[:2] < (3, 14) else 0)'
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv
+	@echo "installing the locked dependencies into .venv (about 5 GB: torch brings its CUDA libraries)"
+	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.uv/bin/uv:
+	@echo "bootstrapping uv into .uv"
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+demo: setup ## Start a cluster, ask it questions, show where each answer was computed
+	@$(BIN)/python examples/demo.py
+
+test: setup ## Run every test
+	$(BIN)/python -m pytest
+
+test-fast: setup ## Run the tests that start no whole cluster
+	$(BIN)/python -m pytest -m "not e2e"
+
+lint: setup ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+generate: setup ## Write everything that is generated from the code
+	$(BIN)/python -m splitwise_core.rpc.generate
+	$(BIN)/python docs/generate.py
+
+verify: generate lint ## Fail when something generated is not what the code says
+	git diff --exit-code -- docs core/splitwise_core/rpc
+
+bench: setup ## Run the CPU benchmarks: engine against transformers, router overhead
+	$(BIN)/python -m bench.engine
+	$(BIN)/python -m bench.router
+
+clean: ## Remove what was installed, built, trained and cached here
+	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,145 @@
+"""Where a request goes: joint placement, shortest queues, and the mixed pool."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from splitwise_core.policy.routing import FleetView, Placement, Reason, Role, place
+
+OVERFLOW = 1000
+
+
+class Worker(NamedTuple):
+    """One row of a fleet, with room for everything unless said otherwise."""
+
+    role: Role
+    prompt_queue: int = 0
+    tokens: int = 0
+    free_blocks: int = 100
+    free_sequences: int = 8
+    ready: bool = True
+
+
+def fleet(*workers: Worker, block_tokens: int = 16) -> FleetView:
+    return FleetView(
+        role=[w.role for w in workers],
+        ready=[w.ready for w in workers],
+        pending_prompt_tokens=[w.prompt_queue for w in workers],
+        pending_tokens=[w.tokens for w in workers],
+        free_blocks=[w.free_blocks for w in workers],
+        free_sequences=[w.free_sequences for w in workers],
+        block_tokens=[block_tokens] * len(workers),
+    )
+
+
+P, T, M = Role.PROMPT, Role.TOKEN, Role.MIXED
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        pytest.param(
+            [Worker(P, 500), Worker(P, 100), Worker(T, tokens=9), Worker(T, tokens=3)],
+            Placement(1, 3, Reason.SPLIT),
+            id="each phase joins its shortest queue",
+        ),
+        pytest.param(
+            [Worker(P, ready=False), Worker(P, 700), Worker(T)],
+            Placement(1, 2, Reason.SPLIT),
+            id="a worker that is not ready is passed over",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T, free_blocks=1), Worker(T, tokens=900)],
+            Placement(0, 2, Reason.SPLIT),
+            id="a token worker without room is passed over",
+        ),
+        pytest.param(
+            [Worker(P, 1001), Worker(T), Worker(M, 10)],
+            Placement(2, 1, Reason.PROMPT_OVERFLOW),
+            id="a crowded prompt pool overflows into the mixed pool",
+        ),
+        pytest.param(
+            [Worker(P, 1000), Worker(T), Worker(M, 10)],
+            Placement(0, 1, Reason.SPLIT),
+            id="a queue at the limit does not overflow yet",
+        ),
+        pytest.param(
+            [Worker(P, 5000), Worker(T), Worker(M, 6000)],
+            Placement(0, 1, Reason.SPLIT),
+            id="no overflow into a mixed pool that is longer still",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T, tokens=1001), Worker(M)],
+            Placement(0, 2, Reason.TOKEN_OVERFLOW),
+            id="a crowded token pool overflows into the mixed pool",
+        ),
+        pytest.param(
+            [Worker(M, 5), Worker(M, 2)],
+            Placement(1, 1, Reason.ONE_WORKER),
+            id="a mixed worker alone serves both phases and nothing is moved",
+        ),
+        pytest.param(
+            [Worker(T)], Placement(None, None, Reason.NO_PROMPT_WORKER), id="no prompt worker"
+        ),
+        pytest.param(
+            [Worker(P)], Placement(None, None, Reason.NO_TOKEN_WORKER), id="no token worker"
+        ),
+        pytest.param(
+            [Worker(P), Worker(T, free_sequences=0)],
+            Placement(None, None, Reason.NO_CAPACITY),
+            id="full workers are told from missing ones",
+        ),
+    ],
+)
+def test_placement(workers: Sequence[Worker], expected: Placement) -> None:
+    assert place(fleet(*workers), 100, 50, OVERFLOW) == expected
+
+
+def test_a_request_for_one_token_needs_no_token_worker() -> None:
+    placement = place(fleet(Worker(P)), 100, 1, OVERFLOW)
+    assert placement == Placement(0, None, Reason.SINGLE_TOKEN)
+
+
+workers = st.builds(
+    Worker,
+    role=st.sampled_from(Role),
+    prompt_queue=st.integers(0, 3000),
+    tokens=st.integers(0, 3000),
+    free_blocks=st.integers(0, 20),
+    free_sequences=st.integers(0, 2),
+    ready=st.booleans(),
+)
+
+
+@given(st.lists(workers, max_size=12), st.integers(1, 300), st.integers(1, 100))
+def test_only_ready_workers_with_room_and_the_right_role_are_chosen(
+    rows: list[Worker], prompt_tokens: int, max_tokens: int
+) -> None:
+    placement = place(fleet(*rows), prompt_tokens, max_tokens, OVERFLOW)
+    if placement.prompt is not None:
+        chosen = rows[placement.prompt]
+        assert chosen.ready
+        assert chosen.role in (P, M)
+        assert chosen.free_blocks * 16 >= prompt_tokens
+    if placement.token is not None:
+        chosen = rows[placement.token]
+        assert chosen.ready
+        assert chosen.role in (T, M)
+        assert chosen.free_blocks * 16 >= prompt_tokens + max_tokens
+    assert (placement.token is not None) <= placement.found
+
+
+@given(st.lists(workers, max_size=12), st.integers(1, 300), st.integers(2, 100))
+def test_whoever_can_be_served_is_served(
+    rows: list[Worker], prompt_tokens: int, max_tokens: int
+) -> None:
+    def can(worker: Worker, role: Role, tokens: int) -> bool:
+        room = worker.free_blocks * 16 >= tokens and worker.free_sequences > 0
+        return worker.ready and worker.role in (role, M) and room
+
+    prompt = any(can(row, P, prompt_tokens) for row in rows)
+    token = any(can(row, T, prompt_tokens + max_tokens) for row in rows)
+    placement = place(fleet(*rows), prompt_tokens, max_tokens, OVERFLOW)
+    assert placement.found == (prompt and token)

@@ -1,0 +1,140 @@
+"""A SplitwiseCluster file: what is taken, and how each mistake is named."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from splitwise_core.errors import UserError
+from splitwise_core.spec import load_cluster, parse_cluster, quantity
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+GOOD: dict[str, Any] = {
+    "apiVersion": "splitwise.dev/v1alpha1",
+    "kind": "SplitwiseCluster",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "model": {"name": "tiny", "path": "/models/tiny"},
+        "pools": [{"name": "prompt", "role": "prompt"}, {"name": "token", "role": "token"}],
+    },
+}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """GOOD with the value at a dotted path replaced; `...` removes it."""
+    document = copy.deepcopy(GOOD)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place: Any = document
+    for part in parents:
+        place = place[part]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return document
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_valid(example: Path) -> None:
+    assert load_cluster(example).spec.pools
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    spec = parse_cluster(GOOD).spec
+    assert spec.router.port == 8000
+    assert spec.pools[0].replicas == 1
+    assert spec.scheduling.prompt_batch_tokens == 2048
+
+
+def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump(changed("spec.model.path", "models/tiny")))
+    assert load_cluster(file).spec.model.path == str(tmp_path / "models" / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named", "hint"),
+    [
+        pytest.param("spec.modle", {}, "spec.modle", "'model'", id="misspelt field"),
+        pytest.param(
+            "spec.pools.0.replica", 2, "spec.pools[0].replica", "'replicas'", id="in a list"
+        ),
+        pytest.param("spec.model.name", ..., "spec.model.name", "is required", id="missing"),
+        pytest.param("spec.pools.0.replicas", "2", "spec.pools[0].replicas", "integer", id="text"),
+        pytest.param("spec.pools.0.replicas", True, "spec.pools[0].replicas", "integer", id="bool"),
+        pytest.param("spec.pools.0.replicas", 0, "spec.pools[0].replicas", "1", id="too small"),
+        pytest.param("spec.router", {"port": 70000}, "spec.router.port", "65535", id="too large"),
+        pytest.param("spec.pools.0.role", "promt", "spec.pools[0].role", "'prompt'", id="role"),
+        pytest.param("spec.pools", [], "spec.pools", "at least 1", id="no pools"),
+        pytest.param("spec.pools", {}, "spec.pools", "list", id="a mapping for a list"),
+        pytest.param("spec.pools.1.name", "prompt", "pools", "used twice", id="same name twice"),
+        pytest.param("spec.pools.1.role", "prompt", "pools", "token or mixed", id="no token pool"),
+        pytest.param("spec.pools.0.role", "token", "pools", "prompt or mixed", id="no prompt pool"),
+        pytest.param("spec.pools.0.name", "router", "pools", "router", id="reserved name"),
+        pytest.param("spec.pools.0.name", "Prompt!", "spec.pools[0].name", "pattern", id="name"),
+        pytest.param(
+            "spec.pools.0.kvMemory", "1 GB", "spec.pools[0].kvMemory", "1Gi", id="quantity"
+        ),
+        pytest.param("spec.pools.0.kvMemory", "1k", "spec.pools[0].kvMemory", "1Mi", id="tiny KV"),
+        pytest.param("kind", "Deployment", "kind", "'SplitwiseCluster'", id="another kind"),
+        pytest.param(
+            "apiVersion", "v1", "apiVersion", "'splitwise.dev/v1alpha1'", id="another version"
+        ),
+        pytest.param("metadata.name", ..., "metadata.name", "is required", id="no name"),
+        pytest.param("spec", None, "spec", "", id="empty spec"),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(path: str, value: object, named: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_cluster(changed(path, value))
+    assert caught.value.code == "invalid-spec"
+    assert named in str(caught.value)
+    assert hint in str(caught.value)
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    document = changed("spec.pools.0.role", "x")
+    document["spec"]["oops"] = 1
+    with pytest.raises(UserError) as caught:
+        parse_cluster(document)
+    assert "spec.pools[0].role" in caught.value.wrong
+    assert "spec.oops" in caught.value.wrong
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 7], ids=["nothing", "list", "text", "int"])
+def test_a_document_that_is_no_mapping_is_refused(document: object) -> None:
+    with pytest.raises(UserError):
+        parse_cluster(document)
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        pytest.param(b"a: [", "is not YAML", id="not YAML"),
+        pytest.param(b"\xff\xfe\x00", "", id="not text"),
+        pytest.param(b"", "0 objects", id="empty"),
+        pytest.param(b"a: 1\n---\nb: 2\n", "2 objects", id="two objects"),
+    ],
+)
+def test_a_file_that_holds_no_cluster_is_refused(tmp_path: Path, content: bytes, hint: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_cluster(file)
+    assert hint in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["missing.yaml", "."], ids=["missing", "a directory"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load_cluster(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2", 2), ("500m", 0.5), ("1Gi", 2**30), ("1.5k", 1500)]
+)
+def test_quantities_are_those_of_kubernetes(text: str, value: float) -> None:
+    assert quantity(text) == value
