@@ -1,4 +1,4 @@
-"""One log format for every process: `level=info component=router msg="..." key=value`, on stderr."""
+"""One log format for all processes: `level=info component=router msg="..." key=value` on stderr."""
 
 import logging
 import sys
