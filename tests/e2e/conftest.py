@@ -1,0 +1,25 @@
+"""One cluster for all tests that leave it as they found it."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, running, write_cluster
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One prompt worker, two token workers, a router."""
+    directory = tmp_path_factory.mktemp("cluster")
+    file = write_cluster(directory, tiny_model)
+    with running(file, directory / "state", "--port", str(free_port())) as cluster:
+        yield cluster
