@@ -1,0 +1,125 @@
+"""The decoder equals transformers on the same weights, however its work is cut into passes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from splitwise_worker.model.batch import Span, make_batch
+from splitwise_worker.model.decoder import Decoder
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import LlamaConfig
+from transformers.models.mistral import MistralConfig
+from transformers.models.qwen2 import Qwen2Config
+from transformers.models.qwen3 import Qwen3Config
+
+VOCAB = 97
+LENGTH = 64
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": LENGTH,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+MODELS = {
+    "llama": LlamaConfig(**SHAPE),
+    "llama, tied, llama3 rope": LlamaConfig(
+        **SHAPE, tie_word_embeddings=True, rope_parameters=LLAMA3
+    ),
+    "llama, one head per key": LlamaConfig(**SHAPE | {"num_key_value_heads": 6}),
+    "llama, wide heads": LlamaConfig(**SHAPE, head_dim=16),
+    "mistral": MistralConfig(**SHAPE, sliding_window=None),
+    "qwen2, biases": Qwen2Config(**SHAPE),
+    "qwen3, normed heads": Qwen3Config(**SHAPE, head_dim=8),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=MODELS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A random model in transformers, and ours loaded from what it saved."""
+    torch.manual_seed(1)
+    reference = AutoModelForCausalLM.from_config(MODELS[request.param]).eval()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.normal_(0, 0.3 if parameter.dim() == 1 else 0.08)
+    directory: Path = tmp_path_factory.mktemp("model")
+    reference.save_pretrained(directory)
+    return reference, Decoder.load(directory, max_model_len=LENGTH)
+
+
+def pool(decoder: Decoder, blocks: int, block_tokens: int = LENGTH) -> torch.Tensor:
+    c = decoder.config
+    shape = (blocks, c.num_layers, 2, block_tokens, c.kv_heads, c.head_dim)
+    return torch.full(shape, float("nan"))
+
+
+def wanted(reference: Any, tokens: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = reference(torch.tensor([tokens])).logits
+    return logits[0, -1]
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-5)
+
+
+TOKENS = [(7 * i + 3) % VOCAB for i in range(40)]
+
+
+def test_a_prompt_gives_the_logits_of_transformers(pair: Any) -> None:
+    reference, decoder = pair
+    batch = make_batch([Span(TOKENS, 0, [1])], LENGTH, "cpu")
+    with torch.inference_mode():
+        close(decoder.forward(batch, pool(decoder, 2))[0], wanted(reference, TOKENS))
+
+
+def test_chunks_single_tokens_and_batches_give_the_same_as_whole_prompts(pair: Any) -> None:
+    reference, decoder = pair
+    kv = pool(decoder, 4)
+    other = TOKENS[::-1]
+    passes = [
+        [Span(TOKENS[:9], 0, [2]), Span(other[:1], 0, [0])],
+        [Span(TOKENS[9:23], 9, [2]), Span(other[1:20], 1, [0])],
+        [Span(TOKENS[23:24], 23, [2]), Span(other[20:21], 20, [0])],
+        [Span(TOKENS[24:25], 24, [2]), Span(other[21:30], 21, [0])],
+    ]
+    with torch.inference_mode():
+        for spans in passes:
+            logits = decoder.forward(make_batch(spans, LENGTH, "cpu"), kv)
+            for row, span, tokens in zip(logits, spans, (TOKENS, other), strict=True):
+                close(row, wanted(reference, tokens[: span.start + len(span.tokens)]))
+
+
+def test_each_layer_is_announced_once_its_keys_and_values_stand_in_the_pool(pair: Any) -> None:
+    _, decoder = pair
+    kv = pool(decoder, 1)
+    seen: list[int] = []
+
+    def on_layer(layer: int) -> None:
+        seen.append(layer)
+        assert not kv[0, layer, :, : len(TOKENS)].isnan().any()
+        assert kv[0, layer + 1 :].isnan().all()
+
+    with torch.inference_mode():
+        decoder.forward(make_batch([Span(TOKENS, 0, [0])], LENGTH, "cpu"), kv, on_layer)
+    assert seen == list(range(decoder.config.num_layers))
+
+
+def test_nothing_is_written_beyond_the_tokens_of_the_batch(pair: Any) -> None:
+    _, decoder = pair
+    kv = pool(decoder, 3)
+    with torch.inference_mode():
+        decoder.forward(make_batch([Span(TOKENS[:5], 0, [1])], LENGTH, "cpu"), kv)
+    assert kv[[0, 2]].isnan().all()
+    assert kv[1, :, :, 5:].isnan().all()

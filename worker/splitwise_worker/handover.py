@@ -1,0 +1,78 @@
+"""What the engine asks of its sidecar: one method a message, for the attachment that it knows."""
+
+from splitwise_core.rpc import kv_pb2
+
+from splitwise_worker.kv.sidecar_link import SidecarLink
+from splitwise_worker.sequence import LiveSequence
+
+
+class Handover:
+    """The engine's view of the sidecar: attached with an epoch, or lost (epoch 0).
+
+    A message that cannot be delivered needs no answer here: the loss of the sidecar follows as an
+    event of its own and ends every lease and transfer.
+    """
+
+    def __init__(self, link: SidecarLink, block_tokens: int, lease_ms: int) -> None:
+        self._link = link
+        self._block_tokens = block_tokens
+        self._lease_ms = lease_ms
+        self.epoch = 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a sidecar to hand KV over with."""
+        return self.epoch != 0
+
+    def open_lease(self, sequence: LiveSequence) -> None:
+        """Lets the transfer's bytes arrive in the sequence's blocks."""
+        self._send(
+            open_lease=kv_pb2.OpenLease(
+                transfer_id=sequence.transfer_id,
+                blocks=self._blocks(sequence),
+                num_tokens=sequence.num_tokens,
+                lease_ms=self._lease_ms,
+            )
+        )
+
+    def close_lease(self, sequence: LiveSequence) -> None:
+        """The request is gone; LeaseEnded will say when its blocks are free of late writes."""
+        self._send(close_lease=kv_pb2.CloseLease(transfer_id=sequence.transfer_id))
+
+    def start_transfer(self, sequence: LiveSequence, deadline_unix_ms: int) -> None:
+        """Claims the peer's lease while the prompt waits and computes."""
+        self._send(
+            start_transfer=kv_pb2.StartTransfer(
+                transfer_id=sequence.transfer_id,
+                peer=sequence.peer,
+                blocks=self._blocks(sequence),
+                num_tokens=sequence.num_tokens,
+                deadline_unix_ms=deadline_unix_ms,
+            )
+        )
+
+    def layer_ready(self, transfer_id: str, layer: int) -> None:
+        """This layer of the transfer's blocks may be read."""
+        self._send(layer_ready=kv_pb2.LayerReady(transfer_id=transfer_id, layer=layer))
+
+    def finish_transfer(self, sequence: LiveSequence, token: int) -> None:
+        """All layers are ready, and this is the first token."""
+        self._send(
+            finish_transfer=kv_pb2.FinishTransfer(
+                transfer_id=sequence.transfer_id, output_tokens=[token]
+            )
+        )
+
+    def withdraw_transfer(self, sequence: LiveSequence, reason: kv_pb2.Outcome) -> None:
+        """The request is gone; TransferEnded will say when its blocks are no longer read."""
+        self._send(
+            withdraw_transfer=kv_pb2.WithdrawTransfer(
+                transfer_id=sequence.transfer_id, reason=reason
+            )
+        )
+
+    def _blocks(self, sequence: LiveSequence) -> tuple[int, ...]:
+        return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]
+
+    def _send(self, **kind: object) -> None:
+        self._link.send(self.epoch, kv_pb2.FromWorkerToSidecar(**kind))  # type: ignore[arg-type]

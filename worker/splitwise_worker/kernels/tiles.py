@@ -1,0 +1,73 @@
+"""How much work one program of an attention kernel takes, per chip. Pure; no autotuning.
+
+Autotuning would time candidates inside the first requests and choose differently on each worker.
+Each row compiles without a register spill (tests/kernels/test_compile.py); none is timed yet.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from splitwise_core.errors import UserError
+
+MIN_DOT_ROWS: Final = 16
+"""A tensor core multiplies at least 16 rows: a smaller group of query heads is padded to it."""
+MAX_SPLITS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """`rows` of queries times `tokens` of K/V per step, and the warps and pipeline stages."""
+
+    rows: int
+    tokens: int
+    warps: int
+    stages: int
+
+
+INTERPRETER: Final = Tiles(32, 32, 4, 1)  # small, so that short tests still take several steps
+
+PREFILL: Final = {
+    # Two warpgroups, 64 rows each: the accumulators fit the registers. 4 warps would spill.
+    ("hopper", 64): Tiles(128, 64, 8, 3),
+    ("hopper", 128): Tiles(128, 64, 8, 3),
+    ("blackwell", 64): Tiles(128, 64, 8, 3),
+    ("blackwell", 128): Tiles(128, 64, 8, 3),
+    ("ampere", 64): Tiles(128, 64, 8, 2),
+    ("ampere", 128): Tiles(64, 64, 4, 2),
+}
+DECODE: Final = {
+    ("hopper", 64): (64, 4, 3),
+    ("hopper", 128): (64, 4, 3),
+    ("blackwell", 64): (64, 4, 3),
+    ("blackwell", 128): (64, 4, 3),
+    ("ampere", 64): (64, 4, 3),
+    ("ampere", 128): (64, 4, 2),
+}
+
+
+def prefill_tiles(arch: int, head_dim: int, group: int) -> Tiles:
+    if arch == 0:
+        return INTERPRETER
+    return PREFILL[_family(arch), 64 if head_dim <= 64 else 128]
+
+
+def decode_tiles(arch: int, head_dim: int, group: int) -> Tiles:
+    rows = max(MIN_DOT_ROWS, 1 << (group - 1).bit_length())
+    if arch == 0:
+        return Tiles(rows, INTERPRETER.tokens, 4, 1)
+    tokens, warps, stages = DECODE[_family(arch), 64 if head_dim <= 64 else 128]
+    return Tiles(rows, tokens, warps, stages)
+
+
+def decode_splits(
+    batch: int, kv_heads: int, multiprocessors: int, *, most_tokens: int, tile: int
+) -> int:
+    programs = 2 * multiprocessors // (batch * kv_heads)
+    splits = 1 << max(programs - 1, 0).bit_length()
+    return max(1, min(splits, MAX_SPLITS, -(-most_tokens // tile)))
+
+
+def _family(arch: int) -> str:
+    if arch < 80:
+        raise UserError("environment", where="GPU", wrong="x", fix="y")
+    return {9: "hopper", 10: "blackwell", 11: "blackwell"}.get(arch // 10, "ampere")

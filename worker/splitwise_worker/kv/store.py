@@ -1,0 +1,82 @@
+"""Where the model's KV is, and how it comes to and from the host pool that peers write to."""
+
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from splitwise_worker.kv.host_pool import HostPool
+
+
+class KvStore(Protocol):
+    """The KV tensor of the model beside the host pool; both have the same block ids."""
+
+    tensor: Tensor
+
+    def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """Makes a layer of these blocks readable in the host pool, then calls `done` once."""
+
+    def fetch(self, blocks: Sequence[int]) -> None:
+        """Makes what a peer wrote to the host pool readable for the model."""
+
+
+class HostStore:
+    """On a CPU the model computes in the host pool itself: nothing is ever copied."""
+
+    def __init__(self, pool: HostPool) -> None:
+        self.tensor = pool.tensor
+
+    def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """The layer is there already."""
+        done()
+
+    def fetch(self, blocks: Sequence[int]) -> None:
+        """The blocks are there already."""
+
+
+class DeviceStore:
+    """On a GPU the host pool mirrors the device pool block for block.
+
+    Copies run on a stream of their own, so the compute stream never waits for a push; a thread
+    waits for each copy's event and reports it. Not yet run on a GPU.
+    """
+
+    def __init__(self, pool: HostPool, device: torch.device) -> None:
+        self._host = pool.tensor
+        self._device = device
+        self.tensor = torch.zeros_like(self._host, device=device)
+        self._stream = torch.cuda.Stream(device)
+        self._copied: SimpleQueue[tuple[torch.cuda.Event, Callable[[], None]]] = SimpleQueue()
+        size = self._host.numel() * self._host.element_size()
+        result = torch.cuda.cudart().cudaHostRegister(self._host.data_ptr(), size, 0)
+        assert int(result) == 0, f"the host pool cannot be pinned: CUDA error {result}"
+        Thread(target=self._report, name="kv-publish", daemon=True).start()
+
+    def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """Copies the layer to the host behind the compute that wrote it; `done` runs in a thread.
+
+        A layer of a block is contiguous on both sides, so each copy is one DMA transfer.
+        """
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        copied = torch.cuda.Event()
+        with torch.cuda.stream(self._stream):
+            for block in blocks:
+                self._host[block, layer].copy_(self.tensor[block, layer], non_blocking=True)
+            copied.record(self._stream)
+        self._copied.put((copied, done))
+
+    def fetch(self, blocks: Sequence[int]) -> None:
+        """Copies the blocks to the device before anything that the compute stream runs next."""
+        with torch.cuda.stream(self._stream):
+            for block in blocks:
+                self.tensor[block].copy_(self._host[block], non_blocking=True)
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+    def _report(self) -> None:
+        while True:
+            copied, done = self._copied.get()
+            copied.synchronize()
+            done()

@@ -1,0 +1,152 @@
+"""The decoder of the Llama family: tokens and a KV pool in, logits out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from splitwise_core.errors import UserError
+from torch import Tensor
+
+from splitwise_worker.model.batch import Batch
+from splitwise_worker.model.config import ModelConfig
+from splitwise_worker.model.linear import Linear, Weights, linear
+from splitwise_worker.model.loader import Checkpoint
+from splitwise_worker.model.ops_cpu import CpuOps
+from splitwise_worker.model.ops_gpu import GpuOps
+from splitwise_worker.model.rope import cos_sin
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    input_norm: Tensor
+    qkv: Linear
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    out: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class Decoder:
+    """A loaded model. It owns weights, never K/V: the pool belongs to the caller."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: Tensor,
+        layers: list[_Layer],
+        norm: Tensor,
+        head: Linear,
+        ops: CpuOps | GpuOps,
+    ) -> None:
+        self.config = config
+        self._embedding = embedding
+        self._layers = layers
+        self._norm = norm
+        self._head = head
+        self._ops = ops
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        max_model_len: int,
+        device: str = "cpu",
+        weights: Weights = "float32",
+    ) -> "Decoder":
+        """Reads a checkpoint. Raises UserError naming what is missing, damaged or unsupported."""
+        config = ModelConfig.load(directory)
+        if config.sliding_window is not None and max_model_len > config.sliding_window:
+            raise UserError(
+                "model-unsupported",
+                where="model.maxLength",
+                wrong=f"attention beyond the model's window of {config.sliding_window} tokens "
+                "is not implemented",
+                fix=f"set model.maxLength to at most {config.sliding_window}",
+            )
+        dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
+        with Checkpoint(directory, dtype, device) as checkpoint:
+            return _build(config, checkpoint, max_model_len, device, weights)
+
+    def forward(
+        self, batch: Batch, kv: Tensor, on_layer: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Logits [B, vocab] in fp32 for the last token of each sequence; writes K/V into `kv`.
+
+        `kv` is [num_blocks, num_layers, 2, block_tokens, kv_heads, head_dim]. `on_layer(i)` is
+        called as soon as the K/V of layer i stand in the pool (on a GPU: are enqueued).
+        """
+        ops = self._ops
+        frame = ops.frame(batch, kv.shape[3])
+        residual = self._embedding[batch.tokens]
+        x = ops.rms_norm(residual, self._layers[0].input_norm)
+        for i, layer in enumerate(self._layers):
+            q = ops.write_kv(layer.qkv(x), kv, i, batch, frame, layer.q_norm, layer.k_norm)  # type: ignore[arg-type]
+            if on_layer is not None:
+                on_layer(i)
+            x = layer.out(ops.attend(q, kv, i, batch))
+            x = ops.add_rms_norm(x, residual, layer.mlp_norm)
+            x = layer.down(ops.silu_mul(layer.gate_up(x)))
+            x = ops.add_rms_norm(x, residual, self._next_norm(i))
+        if batch.max_q > 1:
+            x = x[batch.cu_seqlens[1:].long() - 1]
+        return self._head(x).float()
+
+    def _next_norm(self, layer: int) -> Tensor:
+        """The norm that follows a layer: the next layer's own, or the last one."""
+        last = layer + 1 == len(self._layers)
+        return self._norm if last else self._layers[layer + 1].input_norm
+
+
+def _build(
+    config: ModelConfig, checkpoint: Checkpoint, length: int, device: str, weights: Weights
+) -> Decoder:
+    embedding = checkpoint.tensor("embed_tokens.weight", config.vocab_size, config.width)
+    head = embedding
+    if not config.tied_embeddings:
+        head = checkpoint.tensor("lm_head.weight", config.vocab_size, config.width)
+    table = cos_sin(config, length).to(device)
+    return Decoder(
+        config,
+        embedding,
+        [_layer(config, checkpoint, i, weights) for i in range(config.num_layers)],
+        checkpoint.tensor("norm.weight", config.width),
+        linear(head, None, weights),
+        CpuOps(config, table) if device == "cpu" else GpuOps(config, table),
+    )
+
+
+def _layer(c: ModelConfig, checkpoint: Checkpoint, index: int, weights: Weights) -> _Layer:
+    name = f"layers.{index}"
+    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    heads = [c.num_heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
+    projections = [f"{attention}.{kind}_proj" for kind in "qkv"]
+    bias = None
+    if c.qkv_bias:
+        bias = checkpoint.stacked([f"{p}.bias" for p in projections], heads)
+    q_norm = k_norm = None
+    if c.qk_norm:
+        q_norm = checkpoint.tensor(f"{attention}.q_norm.weight", c.head_dim)
+        k_norm = checkpoint.tensor(f"{attention}.k_norm.weight", c.head_dim)
+    gate_up = checkpoint.stacked(
+        [f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"], [c.mlp_width] * 2, c.width
+    )
+    return _Layer(
+        input_norm=checkpoint.tensor(f"{name}.input_layernorm.weight", c.width),
+        qkv=linear(
+            checkpoint.stacked([f"{p}.weight" for p in projections], heads, c.width), bias, weights
+        ),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        out=linear(
+            checkpoint.tensor(f"{attention}.o_proj.weight", c.width, heads[0]), None, weights
+        ),
+        mlp_norm=checkpoint.tensor(f"{name}.post_attention_layernorm.weight", c.width),
+        gate_up=linear(gate_up, None, weights),
+        down=linear(
+            checkpoint.tensor(f"{mlp}.down_proj.weight", c.width, c.mlp_width), None, weights
+        ),
+    )

@@ -1,0 +1,73 @@
+"""The parts of a layer that are not linear, for a GPU: our Triton kernels over block tables."""
+
+from torch import Tensor
+
+from splitwise_worker import kernels
+from splitwise_worker.model.batch import Batch
+from splitwise_worker.model.config import ModelConfig
+
+
+class GpuOps:
+    """The same operations as `CpuOps`, as kernels. Not yet run on a GPU as a whole."""
+
+    def __init__(self, config: ModelConfig, cos_sin: Tensor) -> None:
+        self._config = config
+        self._cos_sin = cos_sin
+        self._scale = config.head_dim**-0.5
+
+    def frame(self, batch: Batch, block_tokens: int) -> None:
+        """The kernels read all they need from the batch."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x / rms(x) * weight."""
+        return kernels.rms_norm(x, weight, self._config.norm_eps)
+
+    def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
+        """Adds x to the residual, in place, and norms that."""
+        return kernels.add_rms_norm(x, residual, weight, self._config.norm_eps)
+
+    def silu_mul(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up for [T, 2F] -> [T, F]."""
+        return kernels.silu_mul(gate_up)
+
+    def write_kv(
+        self,
+        qkv: Tensor,
+        kv: Tensor,
+        layer: int,
+        batch: Batch,
+        frame: None,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+    ) -> Tensor:
+        """Rotates q and k, writes k and v into the pool, returns q [T, heads, head_dim]."""
+        return kernels.rope_kv_write(
+            qkv,
+            self._cos_sin,
+            batch.positions,
+            batch.slots,
+            kv[:, layer, 0],
+            kv[:, layer, 1],
+            self._config.num_heads,
+            q_norm,
+            k_norm,
+            self._config.norm_eps,
+        )
+
+    def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch) -> Tensor:
+        """Attention of each row over its own sequence: [T, heads * head_dim]."""
+        k, v = kv[:, layer, 0], kv[:, layer, 1]
+        if batch.max_q == 1:
+            out = kernels.decode_attention(q, k, v, batch.block_tables, batch.seq_lens, self._scale)
+        else:
+            out = kernels.prefill_attention(
+                q,
+                k,
+                v,
+                batch.block_tables,
+                batch.cu_seqlens,
+                batch.seq_lens,
+                batch.max_q,
+                self._scale,
+            )
+        return out.view(len(q), -1)

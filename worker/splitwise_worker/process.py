@@ -1,0 +1,166 @@
+"""The worker process: builds its parts in order, keeps them until SIGTERM, and drains."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from threading import Thread
+from typing import Final
+
+import torch
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2, worker_pb2
+from splitwise_core.status_server import StatusServer
+from splitwise_core.telemetry import Component, Telemetry
+
+from splitwise_worker import commands
+from splitwise_worker.admission import Limits
+from splitwise_worker.config import WorkerConfig
+from splitwise_worker.engine import Engine
+from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.handover import Handover
+from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_worker.kv.host_pool import HostPool
+from splitwise_worker.kv.sidecar_link import SidecarLink
+from splitwise_worker.kv.store import DeviceStore, HostStore
+from splitwise_worker.loaded import Loaded, load
+from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.runner import Runner
+from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.server import WorkerService, serve
+from splitwise_worker.sessions import Sessions
+
+log = logging.getLogger("splitwise.worker")
+
+DRAIN_S: Final = 20.0
+"""Below the pod's termination grace of 30 s, so that a drained worker always ends by itself."""
+
+_NO_SIDECAR: Final = "no sidecar is attached"
+
+
+def run_worker(config: WorkerConfig, threads: int) -> int:
+    """Serves until SIGTERM. Raises UserError when it cannot start."""
+    torch.set_num_threads(threads)
+    telemetry = Telemetry(Component.WORKER, role=config.role, pool=config.pool)
+    readiness = _Readiness()
+    page = StatusServer(telemetry.registry, readiness.why_not)
+    page.start(*_host_port(config.status))
+    try:
+        started = time.monotonic()
+        loaded = load(config)
+        fields = {"seconds": round(time.monotonic() - started, 2), "threads": threads}
+        log.info("model loaded", extra={"fields": fields | loaded.fields()})
+        return asyncio.run(_Process(config, loaded, telemetry, readiness).run())
+    finally:
+        page.stop()
+
+
+@dataclass(slots=True)
+class _Readiness:
+    """Why the worker cannot serve now; None when it can."""
+
+    reason: str | None = "the model is loading"
+
+    def why_not(self) -> str | None:
+        return self.reason
+
+
+class _Process:
+    """The running worker: the engine's thread, the sidecar's thread, and the event loop."""
+
+    def __init__(
+        self, config: WorkerConfig, loaded: Loaded, telemetry: Telemetry, readiness: _Readiness
+    ) -> None:
+        self._config = config
+        self._readiness = readiness
+        self._sessions = Sessions()
+        geometry = loaded.geometry
+        self._pool = HostPool(geometry, loaded.num_blocks)
+        cuda = loaded.device != "cpu"
+        store = DeviceStore(self._pool, torch.device("cuda")) if cuda else HostStore(self._pool)
+        self._link = SidecarLink(
+            config.sidecar_socket, config.worker_id, self._pool, self._hear, self._lost
+        )
+        self._engine = Engine(
+            scheduler=Scheduler(
+                BlockPool(loaded.num_blocks),
+                geometry.block_tokens,
+                config.max_sequences,
+                config.prompt_batch_tokens,
+            ),
+            runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
+            store=store,
+            handover=Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3)),
+            outbox=Outbox(self._deliver),
+            metrics=EngineMetrics(telemetry),
+            limits=Limits(loaded.max_model_len, loaded.decoder.config.vocab_size),
+            eos_token_ids=frozenset(loaded.decoder.config.eos_token_ids),
+        )
+        self._info = _info(config, geometry, loaded)
+
+    async def run(self) -> int:
+        """0 after a drain; 1 when the engine's thread has died."""
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._failed = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._over.set)
+        service = WorkerService(self._engine, self._sessions, self._info)
+        server = await serve(service, self._config.listen)
+        thread = Thread(target=self._run_engine, name="engine", daemon=True)
+        thread.start()
+        self._readiness.reason = _NO_SIDECAR
+        self._link.start()
+        await self._over.wait()
+        if self._failed:
+            return 1
+        self._readiness.reason = "draining"
+        remaining = await service.drain(DRAIN_S)
+        await server.stop(grace=1.0)
+        self._engine.submit(commands.Stop())
+        self._link.stop()
+        log.info("stopped", extra={"fields": {"sequences_cut": remaining}})
+        return 0
+
+    def _run_engine(self) -> None:
+        try:
+            self._engine.run()
+        except BaseException:
+            log.exception("a bug ended the engine")
+            self._failed = True
+            self._loop.call_soon_threadsafe(self._over.set)
+
+    def _deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
+        if not load.draining:
+            self._readiness.reason = None if load.ready else _NO_SIDECAR
+        self._loop.call_soon_threadsafe(self._sessions.deliver, updates, load)
+
+    def _hear(self, message: kv_pb2.FromSidecarToWorker) -> None:
+        self._engine.submit(commands.FromSidecar(message))
+
+    def _lost(self) -> None:
+        self._engine.submit(commands.SidecarLost())
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def _info(config: WorkerConfig, geometry: KvGeometry, loaded: Loaded) -> worker_pb2.WorkerInfo:
+    return worker_pb2.WorkerInfo(
+        worker_id=config.worker_id,
+        pool=config.pool,
+        role=config.role,
+        revision=config.revision,
+        model=config.model_name,
+        sidecar=config.sidecar_address,
+        geometry_fingerprint=geometry.fingerprint(),
+        max_model_len=loaded.max_model_len,
+        block_tokens=geometry.block_tokens,
+        num_blocks=loaded.num_blocks,
+        max_sequences=config.max_sequences,
+        incarnation=secrets.randbits(63),
+    )

@@ -1,0 +1,71 @@
+"""The one record of a sequence, shared by scheduler, runner and server."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from splitwise_worker.sampling import SamplingParams
+
+
+class Phase(StrEnum):
+    """Where a sequence stands on this worker."""
+
+    WAITING = "waiting"  # its prompt is not computed yet
+    SENDING = "sending"  # its prompt is done; the blocks stay until the peer has verified them
+    ARRIVING = "arriving"  # blocks are reserved and a lease is open; the KV is not verified yet
+    RUNNING = "running"  # it decodes
+    CLOSING = "closing"  # ended, but the sidecar may still read or write its blocks
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceKey:
+    """A router's session and the router's number for the sequence in it."""
+
+    session: int
+    number: int
+
+
+@dataclass(slots=True)
+class LiveSequence:
+    """A request on this worker. Times are of the engine's monotonic clock, in seconds."""
+
+    key: SequenceKey
+    request_id: str
+    prompt_tokens: list[int]
+    output_tokens: list[int]
+    params: SamplingParams
+    phase: Phase
+    arrived_s: float
+    deadline_s: float
+    blocks: tuple[int, ...] = ()
+    transfer_id: str = ""
+    peer: str = ""
+    computed_tokens: int = 0  # tokens whose K/V stand in the blocks
+    prefill_started_s: float = 0.0
+    decode_from_s: float | None = None  # since when it could decode, until its first decode token
+
+    def __post_init__(self) -> None:
+        assert self.prompt_tokens, "a sequence has at least one prompt token"
+        assert len(self.output_tokens) < self.params.max_tokens, "nothing is left to generate"
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output tokens so far."""
+        return len(self.prompt_tokens) + len(self.output_tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens whose KV it may come to need: its last token is never computed."""
+        return len(self.prompt_tokens) + self.params.max_tokens - 1
+
+    @property
+    def pending_tokens(self) -> list[int]:
+        """The tokens that its next step computes: a whole prompt, or the last token."""
+        prompt = len(self.prompt_tokens)
+        if self.computed_tokens >= prompt:
+            return self.output_tokens[self.computed_tokens - prompt :]
+        return self.prompt_tokens[self.computed_tokens :] + self.output_tokens
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether its KV goes to a peer after the prompt."""
+        return bool(self.peer)

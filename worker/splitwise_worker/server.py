@@ -1,0 +1,102 @@
+"""The Worker service: routers' messages go to the engine, its updates go back on their streams."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc
+from splitwise_core.errors import UserError
+from splitwise_core.rpc import worker_pb2, worker_pb2_grpc
+from splitwise_core.rpc.channel import OPTIONS
+
+from splitwise_worker import commands
+from splitwise_worker.engine import Engine
+from splitwise_worker.sequence import SequenceKey
+from splitwise_worker.sessions import OpenSession, Sessions
+
+log = logging.getLogger("splitwise.worker.server")
+
+DRAIN_POLL_S: Final = 0.05
+
+ToWorker = worker_pb2.ToWorker
+FromWorker = worker_pb2.FromWorker
+Context = grpc.aio.ServicerContext[ToWorker, FromWorker]
+
+
+class WorkerService(worker_pb2_grpc.WorkerServicer):
+    """One engine, any number of routers."""
+
+    def __init__(self, engine: Engine, sessions: Sessions, info: worker_pb2.WorkerInfo) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._info = info
+
+    async def Session(
+        self, request_iterator: AsyncIterator[ToWorker], context: Context
+    ) -> AsyncIterator[FromWorker]:
+        """Serves one router until either side goes; its sequences go with it."""
+        session = self._sessions.open()
+        listener = asyncio.create_task(self._listen(session, request_iterator))
+        log.info("router attached", extra={"fields": {"router": context.peer()}})
+        try:
+            yield FromWorker(info=self._info, load=self._sessions.load)
+            while not session.closed:
+                await session.wait()
+                updates, session.updates = session.updates, []
+                yield FromWorker(load=self._sessions.load, updates=updates)
+        finally:
+            listener.cancel()
+            self._sessions.forget(session)
+            self._engine.submit(commands.SessionEnded(session.number))
+            log.info("router gone", extra={"fields": {"router": context.peer()}})
+
+    async def _listen(self, session: OpenSession, messages: AsyncIterator[ToWorker]) -> None:
+        try:
+            async for message in messages:
+                match message.WhichOneof("kind"):
+                    case "prefill":
+                        self._engine.submit(commands.Prefill(session.number, message.prefill))
+                    case "decode":
+                        self._engine.submit(commands.Decode(session.number, message.decode))
+                    case "cancel":
+                        key = SequenceKey(session.number, message.cancel.sequence)
+                        self._engine.submit(commands.Cancel(key))
+        finally:
+            session.close()
+
+    async def Drain(
+        self, request: worker_pb2.DrainRequest, context: Context
+    ) -> worker_pb2.DrainReply:
+        """Takes no new work and waits for what is here, at most until the deadline."""
+        return worker_pb2.DrainReply(remaining=await self.drain(request.deadline_s))
+
+    async def drain(self, deadline_s: float) -> int:
+        """As `Drain`, in this process; how many sequences were still here at the deadline."""
+        self._engine.submit(commands.Drain())
+        give_up = time.monotonic() + deadline_s
+        while remaining := self._engine.sequences_left():
+            if time.monotonic() >= give_up:
+                break
+            await asyncio.sleep(DRAIN_POLL_S)
+        return remaining
+
+
+async def serve(service: WorkerService, address: str) -> grpc.aio.Server:
+    """Listens on `address` (host:port). Raises UserError when it is taken."""
+    server = grpc.aio.server(options=OPTIONS)
+    worker_pb2_grpc.add_WorkerServicer_to_server(service, server)
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if bound == 0:
+        raise UserError(
+            "port-taken",
+            where=address,
+            wrong="the worker cannot listen there",
+            fix="stop the process that listens there, or choose another address",
+        )
+    await server.start()
+    return server

@@ -1,0 +1,62 @@
+"""The open streams of routers: what each still has to be told, between the engine and gRPC."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from splitwise_core.rpc import worker_pb2
+
+from splitwise_worker.outbox import Updates
+
+HEARTBEAT_S: Final = 1.0
+"""A router hears the load at least this often, so that silence means trouble."""
+
+
+@dataclass(slots=True)
+class OpenSession:
+    """One router. Steps that end while a message is being written go out together in the next."""
+
+    number: int
+    updates: list[worker_pb2.Update] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    async def wait(self) -> None:
+        """Returns when there is news, and at least every HEARTBEAT_S."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.news.wait(), HEARTBEAT_S)
+        self.news.clear()
+
+    def close(self) -> None:
+        """The router has said all it will."""
+        self.closed = True
+        self.news.set()
+
+
+class Sessions:
+    """All routers of this worker. Lives in the event loop's thread."""
+
+    def __init__(self) -> None:
+        self.load = worker_pb2.Load()
+        self._open: dict[int, OpenSession] = {}
+        self._opened = 0
+
+    def open(self) -> OpenSession:
+        """A session with a number of its own."""
+        self._opened += 1
+        session = self._open[self._opened] = OpenSession(self._opened)
+        return session
+
+    def forget(self, session: OpenSession) -> None:
+        """Nothing more is kept for this router."""
+        self._open.pop(session.number, None)
+
+    def deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
+        """Takes what a step of the engine brought; updates for a session that ended are dropped."""
+        self.load = load
+        for number, news in updates.items():
+            if session := self._open.get(number):
+                session.updates.extend(news)
+        for session in self._open.values():
+            session.news.set()
