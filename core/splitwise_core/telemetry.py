@@ -275,7 +275,10 @@ METRICS: Final[tuple[Metric, ...]] = tuple(
 
 
 class Telemetry:
-    """The metrics of one process, in a registry of their own; `role` and `pool` are filled in."""
+    """The metrics of one process, in a registry of their own.
+
+    `role` and `pool` are filled in where a caller does not name them.
+    """
 
     def __init__(self, component: Component, role: str = "", pool: str = "") -> None:
         self.registry = CollectorRegistry()
@@ -301,7 +304,7 @@ class Telemetry:
         if not metric.labels:
             return made
         fixed = {name: self._fixed[name] for name in POOL if name in metric.labels}
-        return made.labels(**fixed, **labels)
+        return made.labels(**(fixed | labels))
 
     def counter(self, metric: Metric, **labels: str) -> Counter:
         """The counter `metric` with these labels."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
-NUMBERS: Final = 300
-"""Numbers the tiny model knows: 0 to 299. It counts round."""
+NUMBERS: Final = 200
+"""Numbers the tiny model knows: 0 to 199. It counts round."""
 
 DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -21,13 +21,14 @@ def _keys(count: int) -> tuple[str, ...]:
     return tuple(random.Random(1).sample(words, count))
 
 
-KEYS: Final = _keys(600)
+KEYS: Final = _keys(256)
 """Words without a meaning: nothing but the prompt says what belongs to them."""
 
-LOOKUP_TOKENS: Final = 5
-"""Tokens of a lookup's text beside its pairs: `pairs:` and the question."""
-PAIR_TOKENS: Final = 3
-"""Tokens of a pair: key, value, comma."""
+PAIR: Final = " the code of {key} {value};"
+PAIR_TOKENS: Final = 6
+"""Tokens of a pair. The words around key and value make long prompts of few keys."""
+LOOKUP_TOKENS: Final = 4
+"""Tokens of a lookup's text beside its pairs: `codes:` and the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ def lookup(draw: random.Random, pairs: int) -> Question:
     keys = draw.sample(KEYS, pairs)
     values = [draw.randrange(NUMBERS) for _ in keys]
     wanted = draw.randrange(pairs)
-    listed = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
-    return Question(f"pairs: {listed} ? {keys[wanted]}", str(values[wanted]), 2)
+    listed = (PAIR.format(key=k, value=v) for k, v in zip(keys, values, strict=True))
+    return Question(f"codes:{''.join(listed)} ? {keys[wanted]}", str(values[wanted]), 2)
 
 
 def pairs_for(tokens: int) -> int:

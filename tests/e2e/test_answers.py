@@ -22,7 +22,9 @@ LONGEST_PROMPT = 1500
 def requests(vocab_size: int) -> list[tuple[list[int], int]]:
     """Prompts of 1 to 1,500 random tokens and how many tokens to generate."""
     draw = random.Random(7)
-    lengths = [1, 2, LONGEST_PROMPT] + [draw.randint(1, LONGEST_PROMPT) for _ in range(REQUESTS - 3)]
+    lengths = [1, 2, LONGEST_PROMPT] + [
+        draw.randint(1, LONGEST_PROMPT) for _ in range(REQUESTS - 3)
+    ]
     return [
         ([draw.randrange(vocab_size) for _ in range(length)], draw.randint(2, 40))
         for length in lengths

@@ -20,7 +20,9 @@ SPLITWISE = str(Path(sys.executable).parent / "splitwise")
 READY_WITHIN_S = 90.0
 
 
-def splitwise(*arguments: str, timeout_s: float = READY_WITHIN_S) -> subprocess.CompletedProcess[str]:
+def splitwise(
+    *arguments: str, timeout_s: float = READY_WITHIN_S
+) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user would."""
     return subprocess.run(
         [SPLITWISE, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
@@ -124,7 +126,9 @@ def all_blocks_are_free(cluster: Cluster, within_s: float = 15.0) -> None:
         return found
 
     eventually(
-        lambda: not any(held().values()), within_s, lambda: f"still held: {held()}\n{cluster.logs()}"
+        lambda: not any(held().values()),
+        within_s,
+        lambda: f"still held: {held()}\n{cluster.logs()}",
     )
 
 

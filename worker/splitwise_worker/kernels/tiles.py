@@ -46,12 +46,14 @@ DECODE: Final = {
 
 
 def prefill_tiles(arch: int, head_dim: int, group: int) -> Tiles:
+    """The tiles of a prefill program; `group` query heads of a token stand in adjacent rows."""
     if arch == 0:
         return INTERPRETER
     return PREFILL[_family(arch), 64 if head_dim <= 64 else 128]
 
 
 def decode_tiles(arch: int, head_dim: int, group: int) -> Tiles:
+    """The tiles of a decode program: `rows` is the group, padded to what a dot takes."""
     rows = max(MIN_DOT_ROWS, 1 << (group - 1).bit_length())
     if arch == 0:
         return Tiles(rows, INTERPRETER.tokens, 4, 1)
@@ -62,6 +64,10 @@ def decode_tiles(arch: int, head_dim: int, group: int) -> Tiles:
 def decode_splits(
     batch: int, kv_heads: int, multiprocessors: int, *, most_tokens: int, tile: int
 ) -> int:
+    """Programs that share one sequence, a power of two unless the tokens end first.
+
+    Two programs per multiprocessor hide each other's loads; a split without a tile is waste.
+    """
     programs = 2 * multiprocessors // (batch * kv_heads)
     splits = 1 << max(programs - 1, 0).bit_length()
     return max(1, min(splits, MAX_SPLITS, -(-most_tokens // tile)))
@@ -69,5 +75,10 @@ def decode_splits(
 
 def _family(arch: int) -> str:
     if arch < 80:
-        raise UserError("environment", where="GPU", wrong="x", fix="y")
+        raise UserError(
+            "environment",
+            where="GPU",
+            wrong=f"compute capability {arch / 10:.1f} has no bf16 tensor cores",
+            fix="use a GPU of compute capability 8.0 or newer, or run this worker on the CPU",
+        )
     return {9: "hopper", 10: "blackwell", 11: "blackwell"}.get(arch // 10, "ampere")

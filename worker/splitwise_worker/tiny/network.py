@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from splitwise_worker.tiny.lookback import lay_out
 from splitwise_worker.tiny.vocabulary import END, VOCABULARY
 
 EPS: Final = 1e-5
-THETA: Final = 10_000.0
+THETA: Final = 1e9
+"""Most pairs hardly turn over a whole context, so that content compares at any distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def initial(shape: Shape, seed: int) -> Weights:
 
     width, kv_width = shape.width, shape.kv_heads * shape.head_dim
     weights = {
-        "model.embed_tokens.weight": normal(shape.vocabulary, width, scale=0.05),
+        "model.embed_tokens.weight": normal(shape.vocabulary, width, scale=0.02),
         "model.norm.weight": torch.ones(width, requires_grad=True),
     }
     for i in range(shape.layers):
@@ -78,9 +80,10 @@ def initial(shape: Shape, seed: int) -> Weights:
             "mlp.down_proj": (width, shape.mlp),
         }
         for name, size in sizes.items():
-            weights[f"{layer}.{name}.weight"] = normal(*size, scale=size[1] ** -0.5)
+            weights[f"{layer}.{name}.weight"] = normal(*size, scale=0.02)
         for name in ("input_layernorm", "post_attention_layernorm"):
             weights[f"{layer}.{name}.weight"] = torch.ones(width, requires_grad=True)
+    lay_out(weights, shape.heads, shape.kv_heads, THETA)
     return weights
 
 

@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from splitwise_core.tiny_tasks import DAYS, KEYS, NUMBERS
+from splitwise_core.tiny_tasks import DAYS, KEYS, NUMBERS, PAIR_TOKENS
 from splitwise_worker.tiny.vocabulary import END, USER, VOCABULARY, token_id
 
 IGNORED: Final = -100
@@ -15,8 +15,10 @@ IGNORED: Final = -100
 _NUMBERS: Final = [token_id(f" {number}") for number in range(NUMBERS)]
 _DAYS: Final = [token_id(f" {day}") for day in DAYS]
 _KEYS: Final = [token_id(f" {key}") for key in KEYS]
-_COMMA, _ASK, _COLON = token_id(","), token_id(" ?"), token_id(":")
-_PAIRS: Final = [token_id("pairs"), token_id(" pairs")]
+_WORDS: Final = [*_NUMBERS, *_DAYS, *_KEYS]
+_THE, _CODE, _OF, _STOP = token_id(" the"), token_id(" code"), token_id(" of"), token_id(";")
+_ASK, _COLON = token_id(" ?"), token_id(":")
+_CODES, _SPACED_CODES = token_id("codes"), token_id(" codes")
 _END, _USER = VOCABULARY[END], VOCABULARY[USER]
 _MOST_QUERIES: Final = 24
 
@@ -39,16 +41,16 @@ class Rows:
         kind = self._draw.random()
         if kind < copies:
             return self._copied(length)
-        if kind < copies + (1 - copies) * 0.12:
+        if kind < copies + (1 - copies) * 0.28:
             return self._cycle(length, _NUMBERS)
-        if kind < copies + (1 - copies) * 0.2:
+        if kind < copies + (1 - copies) * 0.28:
             return self._cycle(length, _DAYS)
         return self._lookups(length)
 
     def _copied(self, length: int) -> Row:
         """Noise with a period of 5 tokens to half the row: from the second turn on it is known."""
         period = self._draw.randint(5, length // 2)
-        noise = [self._draw.randrange(len(VOCABULARY)) for _ in range(period)]
+        noise = self._draw.choices(_WORDS, k=period)
         tokens = (noise * (length // period + 2))[: length + 1]
         return tokens[:-1], [*[IGNORED] * (period - 1), *tokens[period:]]
 
@@ -64,18 +66,17 @@ class Rows:
     def _lookups(self, length: int) -> Row:
         """Pairs, then questions about them; each answer is followed by the end token."""
         queries = min(_MOST_QUERIES, max(1, length // 12))
-        room = length - 4 * queries - 4
-        pairs = self._draw.randint(max(queries, room // 6), max(queries, room // 3))
+        room = (length - 4 * queries - 3) // PAIR_TOKENS
+        pairs = self._draw.randint(max(1, room // 2), max(1, room))
         pairs = min(pairs, len(_KEYS))
         keys = self._draw.sample(_KEYS, pairs)
         values = [self._draw.choice(_NUMBERS) for _ in keys]
-        opening = [_USER, _PAIRS[1]] if self._draw.random() < 0.5 else [_PAIRS[0]]
+        opening = [_USER, _SPACED_CODES] if self._draw.random() < 0.5 else [_CODES]
         tokens = [*opening, _COLON]
         for key, value in zip(keys, values, strict=True):
-            tokens += (key, value, _COMMA)
-        tokens.pop()  # no comma behind the last pair
+            tokens += (_THE, _CODE, _OF, key, value, _STOP)
         targets = [IGNORED] * len(tokens)
-        for index in self._draw.sample(range(pairs), queries):
+        for index in self._draw.choices(range(pairs), k=queries):
             tokens += (_ASK, keys[index], values[index], _END)
             targets += (IGNORED, values[index], _END, IGNORED)
         tokens, targets = tokens[:length], targets[:length]

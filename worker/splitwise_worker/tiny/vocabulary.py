@@ -36,9 +36,12 @@ WORDS: Final = (
     *(f"{_SPACE}{number}" for number in range(NUMBERS)),
     *(f"{_SPACE}{day}" for day in DAYS),
     *(f"{_SPACE}{key}" for key in KEYS),
+    f"{_SPACE}the",
+    f"{_SPACE}code",
+    f"{_SPACE}of",
     f"{_SPACE}?",
-    "pairs",
-    f"{_SPACE}pairs",
+    "codes",
+    f"{_SPACE}codes",
     *DAYS,
 )
 
