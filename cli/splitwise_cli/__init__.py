@@ -1,0 +1,1 @@
+"""The `splitwise` command: what a person runs, and the process runner behind `splitwise up`."""

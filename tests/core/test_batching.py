@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from splitwise_core.policy.batching import (
     PROMPT_STEPS_BEFORE_DECODE,
     Step,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from splitwise_core import errors, telemetry
 
 DOCS = Path(__file__).parents[2] / "docs"

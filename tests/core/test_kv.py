@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from splitwise_core.kv import KvGeometry
 
 GEOMETRY = KvGeometry("m", "float32", num_layers=3, kv_heads=2, head_dim=4, block_tokens=8)

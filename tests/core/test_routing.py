@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from splitwise_core.policy.routing import FleetView, Placement, Reason, Role, place
 
 OVERFLOW = 1000

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from splitwise_core.errors import UserError
 from splitwise_core.spec import load_cluster, parse_cluster, quantity
 

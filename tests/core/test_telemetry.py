@@ -1,6 +1,7 @@
 """Metrics tell their unit, cannot explode, and are documented."""
 
 import pytest
+
 from splitwise_core.telemetry import LABEL_VALUES, METRICS, Component, Metric, Telemetry
 
 UNITS = ("_seconds", "_bytes", "_tokens", "_blocks", "_requests", "_sequences", "_sessions")

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from splitwise_worker.model.batch import Span, make_batch
-from splitwise_worker.model.decoder import Decoder
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import LlamaConfig
 from transformers.models.mistral import MistralConfig
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
+
+from splitwise_worker.model.batch import Span, make_batch
+from splitwise_worker.model.decoder import Decoder
 
 VOCAB = 97
 LENGTH = 64

@@ -41,7 +41,7 @@ class Rows:
         kind = self._draw.random()
         if kind < copies:
             return self._copied(length)
-        if kind < copies + (1 - copies) * 0.28:
+        if kind < copies + (1 - copies) * 0.2:
             return self._cycle(length, _NUMBERS)
         if kind < copies + (1 - copies) * 0.28:
             return self._cycle(length, _DAYS)

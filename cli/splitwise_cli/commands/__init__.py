@@ -1,0 +1,1 @@
+"""One module a command: typed functions that raise UserError; `main` registers them."""

@@ -1,0 +1,121 @@
+"""What a container sees: its variables, its arguments, and its volumes as host directories."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from splitwise_cli.runner.plan import PodPlan
+
+_INHERITED: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+)
+"""Of this process's own environment a container sees only these."""
+
+_REFERENCE: Final = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)|\$\$")
+_LABEL: Final = re.compile(r"metadata\.labels\['([^']+)'\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A container's process: argument vector and environment."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+def invocation(
+    container: Mapping[str, Any], pod: PodPlan, volumes: Mapping[str, Path], cpu_millis: int
+) -> Invocation:
+    """How to start `container`, with mounted paths replaced by the directories behind them."""
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    own: dict[str, str] = {}
+    for variable in container.get("env", []):
+        own[variable["name"]] = _value(variable, pod, container, cpu_millis, own)
+    mounts = {m["mountPath"]: volumes[m["name"]] for m in container.get("volumeMounts", [])}
+    words = [*container.get("command", []), *container.get("args", [])]
+    argv = [_mounted(expand(word, own), mounts) for word in words]
+    argv[0] = _executable(argv[0])
+    env |= {name: _mounted(value, mounts) for name, value in own.items()}
+    return Invocation(argv, env)
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Kubernetes' `$(NAME)`: an unknown name stays as it is, `$$` is a dollar sign."""
+
+    def one(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "$"
+        return variables.get(match[1], match[0])
+
+    return _REFERENCE.sub(one, text)
+
+
+def cpu_millis(workers: int) -> int:
+    """This machine's cores shared among the workers, in thousandths, at least half a core."""
+    cores = len(os.sched_getaffinity(0))
+    return max(500, cores * 1000 // max(1, workers))
+
+
+def _value(
+    variable: Mapping[str, Any],
+    pod: PodPlan,
+    container: Mapping[str, Any],
+    share_millis: int,
+    so_far: Mapping[str, str],
+) -> str:
+    if "value" in variable:
+        return expand(variable["value"], so_far)
+    source = variable["valueFrom"]
+    if "resourceFieldRef" in source:
+        limit = container.get("resources", {}).get("limits", {}).get("cpu")
+        return str(_millis(limit) if limit else share_millis)
+    path = source["fieldRef"]["fieldPath"]
+    if found := _LABEL.fullmatch(path):
+        return pod.labels[found[1]]
+    return {"metadata.name": pod.name, "status.podIP": pod.address}[path]
+
+
+def _millis(cpu: str) -> int:
+    return int(cpu[:-1]) if cpu.endswith("m") else int(float(cpu) * 1000)
+
+
+def _mounted(text: str, mounts: Mapping[str, Path]) -> str:
+    """Replaces mounted paths in `text`; a path that only begins alike is left alone."""
+    for mount in sorted(mounts, key=len, reverse=True):
+        pattern = rf"(?<![\w./-]){re.escape(mount)}(?![\w.-])"
+        text = re.sub(pattern, lambda _, host=mounts[mount]: str(host), text)  # type: ignore[misc]
+    return text
+
+
+def _executable(name: str) -> str:
+    """Our own commands come from the environment that runs this one."""
+    beside = Path(sys.executable).parent
+    return shutil.which(name, path=os.pathsep.join([str(beside), os.environ["PATH"]])) or name
+
+
+def make_volumes(
+    volumes: Sequence[Mapping[str, Any]], directory: Path, files: Mapping[str, Mapping[str, str]]
+) -> dict[str, Path]:
+    """A host directory for each volume of a pod: fresh, filled from a ConfigMap, or the host's."""
+    made: dict[str, Path] = {}
+    for number, volume in enumerate(volumes):
+        if "hostPath" in volume:
+            made[volume["name"]] = Path(volume["hostPath"]["path"])
+            continue
+        path = directory / str(number)  # short: a unix socket's path has 107 bytes
+        path.mkdir(mode=0o700, parents=True)
+        if "configMap" in volume:
+            for name, text in files[volume["configMap"]["name"]].items():
+                (path / name).write_text(text, "utf-8")
+        made[volume["name"]] = path
+    return made

@@ -1,0 +1,73 @@
+"""From rendered objects to the pods that this machine runs: names, addresses, volumes."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any, Final
+
+from splitwise_operator import names
+
+Object = dict[str, Any]
+
+_LOOPBACK: Final = int(IPv4Address("127.64.0.0"))
+_NETWORKS: Final = 1 << 14
+"""Blocks of 256 addresses from 127.64.0.0 on: one for each running cluster, by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """One pod to run: `pool` and `role` are its labels'."""
+
+    name: str
+    pool: str
+    role: str
+    address: str
+    labels: dict[str, str]
+    spec: Object
+
+
+def pods(objects: Sequence[Object]) -> list[PodPlan]:
+    """The pods of all Deployments. The first router gets 127.0.0.1, all others their own."""
+    first = _LOOPBACK + secrets.randbelow(_NETWORKS) * 256 + 2
+    planned: list[PodPlan] = []
+    for deployment in (item for item in objects if item["kind"] == "Deployment"):
+        template = deployment["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        role = labels[names.ROLE_LABEL]
+        for number in range(deployment["spec"]["replicas"]):
+            at_home = role == names.ROUTER and number == 0
+            address = "127.0.0.1" if at_home else str(IPv4Address(first + len(planned)))
+            planned.append(
+                PodPlan(
+                    name=f"{deployment['metadata']['name']}-{number}",
+                    pool=labels[names.POOL_LABEL],
+                    role=role,
+                    address=address,
+                    labels=labels,
+                    spec=template["spec"],
+                )
+            )
+    return planned
+
+
+def config_maps(objects: Sequence[Object], planned: Sequence[PodPlan]) -> dict[str, dict[str, str]]:
+    """The files of each ConfigMap; the one for endpoints lists the planned workers."""
+    workers = [
+        {
+            "address": f"{pod.address}:{names.WORKER_PORT}",
+            "pod": pod.name,
+            "pool": pod.pool,
+            "role": pod.role,
+        }
+        for pod in planned
+        if pod.role != names.ROUTER
+    ]
+    files: dict[str, dict[str, str]] = {}
+    for item in (item for item in objects if item["kind"] == "ConfigMap"):
+        data = dict(item["data"])
+        if names.ENDPOINTS_ANNOTATION in item["metadata"].get("annotations", {}):
+            data[names.ENDPOINTS_FILE] = json.dumps({"workers": workers}, indent=1)
+        files[item["metadata"]["name"]] = data
+    return files

@@ -1,0 +1,61 @@
+"""Probes as a kubelet makes them: an HTTP GET, a TCP connection or a command."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+_READ_BYTES = 64
+
+
+async def passes(
+    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], env: Mapping[str, str]
+) -> bool:
+    """Whether the probe succeeds now, within its timeout."""
+    try:
+        async with asyncio.timeout(probe.get("timeoutSeconds", 1)):
+            return await _attempt(probe, address, ports, env)
+    except (OSError, TimeoutError):
+        return False
+
+
+def _attempt(
+    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], env: Mapping[str, str]
+) -> Awaitable[bool]:
+    if "httpGet" in probe:
+        get = probe["httpGet"]
+        return _http(address, _port(get["port"], ports), get["path"])
+    if "tcpSocket" in probe:
+        return _tcp(address, _port(probe["tcpSocket"]["port"], ports))
+    return _command(probe["exec"]["command"], env)
+
+
+def _port(port: int | str, ports: Mapping[str, int]) -> int:
+    return ports[port] if isinstance(port, str) else port
+
+
+async def _http(address: str, port: int, path: str) -> bool:
+    """True for a status from 200 to 399. Reads no more than the status line."""
+    reader, writer = await asyncio.open_connection(address, port)
+    try:
+        request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        parts = (await reader.read(_READ_BYTES)).split(maxsplit=2)
+        return len(parts) >= 2 and b"200" <= parts[1] < b"400"
+    finally:
+        writer.close()
+
+
+async def _tcp(address: str, port: int) -> bool:
+    _, writer = await asyncio.open_connection(address, port)
+    writer.close()
+    return True
+
+
+async def _command(argv: Sequence[str], env: Mapping[str, str]) -> bool:
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*argv, env=dict(env), stdout=quiet, stderr=quiet)
+    try:
+        return await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()

@@ -1,0 +1,158 @@
+"""Runs all pods of a cluster on this machine until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from splitwise_cli.runner import plan
+from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
+from splitwise_cli.runner.environment import cpu_millis, make_volumes
+from splitwise_cli.runner.pod import Pod
+from splitwise_cli.runner.state import StateDir
+from splitwise_core.errors import UserError
+from splitwise_core.spec import SplitwiseCluster
+from splitwise_operator import names
+from splitwise_operator.render import render
+
+log = logging.getLogger("splitwise.runner")
+
+HOUSEKEEPING_S: Final = 30.0
+CRASHES_BEFORE_GIVING_UP: Final = 4
+"""Restarts of one container before the cluster was ready for the first time."""
+_LOG_TAIL: Final = 12
+
+
+class Supervisor:
+    """A cluster on this machine. `changed` hears of every change that status shows."""
+
+    def __init__(
+        self, cluster: SplitwiseCluster, state: StateDir, changed: Callable[[], None] | None = None
+    ) -> None:
+        self._cluster = cluster
+        self._state = state
+        self._tell = changed or (lambda: None)
+        self._pods: list[Pod] = []
+        self._over = asyncio.Event()
+        self._was_ready = asyncio.Event()
+        self._failure: UserError | None = None
+
+    async def run(self, ready_within_s: float) -> None:
+        """Runs until SIGTERM or SIGINT. Raises UserError when the cluster cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._over.set)
+        volumes = Path(tempfile.mkdtemp(prefix="sw-"))
+        try:
+            self._create(volumes)
+            for pod in self._pods:
+                pod.start()
+            watch = asyncio.create_task(self._until_ready(ready_within_s))
+            chores = asyncio.create_task(self._housekeeping())
+            await self._over.wait()
+            watch.cancel()
+            chores.cancel()
+        finally:
+            await self._stop()
+            shutil.rmtree(volumes, ignore_errors=True)
+        if self._failure is not None:
+            raise self._failure
+
+    def status(self) -> dict[str, Any]:
+        """As `splitwise status -o json` shows it."""
+        spec = self._cluster.spec
+        return {
+            "cluster": self._cluster.metadata.name,
+            "runner": os.getpid(),
+            "endpoint": f"http://127.0.0.1:{spec.router.port}",
+            "model": {"name": spec.model.name, "path": spec.model.path},
+            "ready": bool(self._pods) and all(pod.ready for pod in self._pods),
+            "pods": [pod.status() for pod in self._pods],
+        }
+
+    def _create(self, volumes: Path) -> None:
+        objects = render(self._cluster)
+        planned = plan.pods(objects)
+        files = plan.config_maps(objects, planned)
+        workers = sum(pod.role != names.ROUTER for pod in planned)
+        for old in self._state.logs.glob("*.log"):
+            if old != self._state.runner_log:
+                old.unlink()
+        for number, pod in enumerate(planned):
+            own = make_volumes(pod.spec.get("volumes", []), volumes / str(number), files)
+            self._pods.append(
+                Pod.create(pod, own, cpu_millis(workers), self._state.logs, self._changed)
+            )
+        self._changed()
+
+    def _changed(self) -> None:
+        self._state.write(self.status())
+        self._tell()
+        if self._pods and all(pod.ready for pod in self._pods):
+            self._was_ready.set()
+
+    async def _until_ready(self, within_s: float) -> None:
+        """Ends the run when a container cannot start, or not in time."""
+        waiting = asyncio.create_task(self._was_ready.wait())
+        give_up = asyncio.get_running_loop().time() + within_s
+        while not waiting.done():
+            for pod in self._pods:
+                for container in pod.containers():
+                    if _has_failed(container):
+                        self._fail(pod, container)
+                        return
+            if asyncio.get_running_loop().time() > give_up:
+                self._fail_late(within_s)
+                return
+            await asyncio.wait([waiting], timeout=0.1)
+
+    def _fail(self, pod: Pod, container: Container) -> None:
+        self._failure = UserError(
+            "start-failed",
+            where=f"{pod.plan.name}/{container.name}",
+            wrong=f"ended with status {container.exit_code}:\n{_tail(container.log_file)}",
+            fix=f"see above; the whole log is {container.log_file}",
+        )
+        self._over.set()
+
+    def _fail_late(self, within_s: float) -> None:
+        late = [pod.plan.name for pod in self._pods if not pod.ready]
+        self._failure = UserError(
+            "start-failed",
+            where=self._cluster.metadata.name,
+            wrong=f"not ready within {within_s:.0f} s: {', '.join(late)}",
+            fix=f"read the logs in {self._state.logs}, or allow more time with --wait",
+        )
+        self._over.set()
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            for pod in self._pods:
+                for container in pod.containers():
+                    container.trim_log()
+
+    async def _stop(self) -> None:
+        """The router first, so that what is in flight can end on workers that still run."""
+        routers = [pod for pod in self._pods if pod.plan.role == names.ROUTER]
+        workers = [pod for pod in self._pods if pod.plan.role != names.ROUTER]
+        for group in (routers, workers):
+            await asyncio.gather(*(pod.stop() for pod in group))
+
+
+def _has_failed(container: Container) -> bool:
+    if container.exit_code is None:
+        return False
+    return (
+        container.exit_code == NOT_TO_BE_RETRIED or container.restarts >= CRASHES_BEFORE_GIVING_UP
+    )
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text("utf-8", errors="replace").splitlines()[-_LOG_TAIL:]
+    return "\n".join(f"    {line}" for line in lines)

@@ -1,0 +1,206 @@
+"""What workers, sidecars and routers are started with: the only place that knows."""
+
+from typing import Any, Final
+
+from splitwise_core.spec import Pool, SplitwiseCluster, quantity
+from splitwise_operator import names
+from splitwise_operator.names import Object
+
+GRACE_SECONDS: Final = 30
+_SOCKET: Final = f"{names.RUN_DIR}/kv.sock"
+
+_CONTAINER_SECURITY: Final = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_POD_SECURITY: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def worker_pod(cluster: SplitwiseCluster, pool: Pool) -> Object:
+    """The pod spec of a worker: its sidecar starts first and stops last."""
+    spec = {
+        "automountServiceAccountToken": False,
+        "serviceAccountName": cluster.metadata.name,
+        "securityContext": _POD_SECURITY,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "initContainers": [_sidecar(pool)],
+        "containers": [_worker(cluster, pool)],
+        "volumes": [
+            _model_volume(cluster),
+            {"name": "run", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    if pool.node_selector:
+        spec["nodeSelector"] = dict(pool.node_selector)
+    return spec
+
+
+def router_pod(cluster: SplitwiseCluster) -> Object:
+    """The pod spec of a router."""
+    config = {"name": names.object_name(cluster, "endpoints")}
+    return {
+        "automountServiceAccountToken": False,
+        "serviceAccountName": cluster.metadata.name,
+        "securityContext": _POD_SECURITY,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "containers": [_router(cluster)],
+        "volumes": [
+            _model_volume(cluster),
+            {"name": "endpoints", "configMap": config},
+        ],
+    }
+
+
+def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
+    spec = cluster.spec
+    arguments = {
+        "worker-id": "$(POD_NAME)",
+        "pool": pool.name,
+        "role": pool.role,
+        "revision": "$(REVISION)",
+        "model": names.MODEL_DIR,
+        "model-name": spec.model.name,
+        "dtype": spec.model.dtype,
+        "max-length": spec.model.max_length,
+        "kv-memory": int(quantity(pool.kv_memory)),
+        "max-sequences": pool.max_sequences,
+        "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
+        "lease-seconds": spec.transfer.lease_seconds,
+        "listen": f"$(POD_IP):{names.WORKER_PORT}",
+        "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",
+        "sidecar-socket": _SOCKET,
+        "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
+    }
+    cpu = {"resource": "limits.cpu", "divisor": "1m"}
+    return {
+        "name": "worker",
+        "image": "splitwise-worker",
+        "command": ["splitwise-worker"],
+        "args": _flags(arguments),
+        "env": [
+            *_identity(),
+            _field("REVISION", f"metadata.labels['{names.REVISION_LABEL}']"),
+            {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": cpu}},
+            {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
+        ],
+        "ports": [
+            {"name": "grpc", "containerPort": names.WORKER_PORT},
+            {"name": "status", "containerPort": names.WORKER_STATUS_PORT},
+        ],
+        "resources": _resources(pool),
+        "volumeMounts": [_MODEL_MOUNT, _RUN_MOUNT],
+        "securityContext": _CONTAINER_SECURITY,
+        **_probes("/healthz", "/readyz", "status", starts_within_s=600),
+    }
+
+
+def _sidecar(pool: Pool) -> Object:
+    arguments = {
+        "socket": _SOCKET,
+        "listen": f"$(POD_IP):{names.SIDECAR_PORT}",
+        "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
+        "role": pool.role,
+        "pool": pool.name,
+        "transports": "grpc",
+    }
+    probes = _probes("/healthz", "/healthz", "kv-status", starts_within_s=30)
+    return {
+        "name": "kv",
+        "image": "splitwise-sidecar",
+        "restartPolicy": "Always",  # a native sidecar: starts before the worker, stops after it
+        "command": ["splitwise-sidecar"],
+        "args": _flags(arguments),
+        "env": _identity(),
+        "ports": [
+            {"name": "kv", "containerPort": names.SIDECAR_PORT},
+            {"name": "kv-status", "containerPort": names.SIDECAR_STATUS_PORT},
+        ],
+        "volumeMounts": [_RUN_MOUNT],
+        "securityContext": _CONTAINER_SECURITY,
+        **probes,
+    }
+
+
+def _router(cluster: SplitwiseCluster) -> Object:
+    router = cluster.spec.router
+    arguments = {
+        "listen": f"$(POD_IP):{router.port}",
+        "endpoints": f"{names.ENDPOINTS_DIR}/{names.ENDPOINTS_FILE}",
+        "model": names.MODEL_DIR,
+        "model-name": cluster.spec.model.name,
+        "max-length": cluster.spec.model.max_length,
+        "overflow-tokens": cluster.spec.scheduling.overflow_tokens,
+        "request-timeout": router.request_timeout_seconds,
+        "max-queued": router.max_queued_requests,
+        "max-body": router.max_body_bytes,
+        "retries": router.retries,
+    }
+    return {
+        "name": names.ROUTER,
+        "image": "splitwise-router",
+        "command": ["splitwise-router"],
+        "args": _flags(arguments),
+        "env": _identity(),
+        "ports": [{"name": "http", "containerPort": router.port}],
+        "volumeMounts": [
+            _MODEL_MOUNT,
+            {"name": "endpoints", "mountPath": names.ENDPOINTS_DIR, "readOnly": True},
+        ],
+        "securityContext": _CONTAINER_SECURITY,
+        **_probes("/healthz", "/readyz", "http", starts_within_s=60),
+    }
+
+
+_MODEL_MOUNT: Final = {"name": "model", "mountPath": names.MODEL_DIR, "readOnly": True}
+_RUN_MOUNT: Final = {"name": "run", "mountPath": names.RUN_DIR}
+
+
+def _model_volume(cluster: SplitwiseCluster) -> Object:
+    path = {"path": cluster.spec.model.path, "type": "Directory"}
+    return {"name": "model", "hostPath": path}
+
+
+def _flags(arguments: dict[str, Any]) -> list[str]:
+    """`--name=value` for everything that is set."""
+    return [f"--{name}={value}" for name, value in arguments.items() if value is not None]
+
+
+def _identity() -> list[Object]:
+    return [_field("POD_NAME", "metadata.name"), _field("POD_IP", "status.podIP")]
+
+
+def _field(name: str, path: str) -> Object:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def _resources(pool: Pool) -> Object:
+    amounts: dict[str, str] = {}
+    if pool.resources.cpu is not None:
+        amounts["cpu"] = pool.resources.cpu
+    if pool.resources.memory is not None:
+        amounts["memory"] = pool.resources.memory
+    if pool.gpu is not None:
+        amounts[pool.gpu.resource] = str(pool.gpu.count)
+    return {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+
+
+def _probes(alive: str, ready: str, port: str, starts_within_s: int) -> Object:
+    """Liveness is cheap and slow to kill; readiness is quick to notice."""
+
+    def http(path: str) -> Object:
+        return {"httpGet": {"path": path, "port": port}, "timeoutSeconds": 3}
+
+    return {
+        "startupProbe": http(alive) | {"periodSeconds": 1, "failureThreshold": starts_within_s},
+        "readinessProbe": http(ready) | {"periodSeconds": 2, "failureThreshold": 2},
+        "livenessProbe": http(alive) | {"periodSeconds": 10, "failureThreshold": 6},
+    }

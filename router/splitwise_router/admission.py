@@ -1,0 +1,136 @@
+"""Who may start now and who waits: one bounded queue, first come, first served."""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from splitwise_core.policy.routing import Reason
+from splitwise_core.telemetry import PLACEMENTS, QUEUED_REQUESTS, Telemetry
+from splitwise_router.api.errors import ApiError
+from splitwise_router.attempt import Attempt, Generation
+from splitwise_router.fleet import Fleet
+from splitwise_router.session import Session
+
+QUEUE_WAIT_S: Final = 30.0
+"""Nobody waits longer for capacity: by then a client does better to ask another router."""
+
+RETRY_AFTER_S: Final = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    generation: Generation
+    avoid: Collection[Session]
+    avoid_until_s: float
+    attempt: asyncio.Future[Attempt]
+    why_not: Reason
+
+
+class Admission:
+    """Places generations on the fleet; those that find no room wait until there is some."""
+
+    def __init__(self, fleet: Fleet, max_queued: int, telemetry: Telemetry) -> None:
+        self._fleet = fleet
+        self._max_queued = max_queued
+        self._telemetry = telemetry
+        self._queued = telemetry.gauge(QUEUED_REQUESTS)
+        self._queue: deque[_Waiter] = deque()
+        # Never repeats within a process: workers know a request by it.
+        self._sequences = count(1)
+        fleet.changed = self.pump
+
+    async def start(
+        self, generation: Generation, avoid: Collection[Session] = (), avoid_s: float = 0.0
+    ) -> Attempt:
+        """The running attempt of `generation`, on none of `avoid` for the first `avoid_s` seconds.
+
+        Raises ApiError 429 when too many wait, or have waited for too long, and 503 when there is
+        no worker to wait for. A retry waits in any case: its workers may be coming back.
+        """
+        is_retry = bool(avoid)
+        if is_retry or not self._queue:
+            attempt, why = self._try(generation, avoid)
+            if attempt is not None:
+                return attempt
+            if why is not Reason.NO_CAPACITY and not is_retry:
+                raise self._refusal(why)
+        if len(self._queue) >= self._max_queued and not is_retry:
+            raise self._refusal(Reason.NO_CAPACITY)
+        return await self._wait(generation, avoid, avoid_s)
+
+    async def _wait(
+        self, generation: Generation, avoid: Collection[Session], avoid_s: float
+    ) -> Attempt:
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        waiter = _Waiter(
+            generation, avoid, now_s + avoid_s, loop.create_future(), Reason.NO_CAPACITY
+        )
+        self._queue.append(waiter)
+        self._queued.inc()
+        timer = loop.call_later(avoid_s, self.pump)
+        try:
+            async with asyncio.timeout_at(now_s + QUEUE_WAIT_S) as patience:
+                return await waiter.attempt
+        except BaseException as error:
+            self._leave(waiter)
+            if isinstance(error, TimeoutError) and patience.expired():
+                raise self._refusal(waiter.why_not) from None
+            raise
+        finally:
+            timer.cancel()
+            self._queued.dec()
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Takes a waiter out, and back what it was given in the moment that it left."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        if waiter.attempt.done() and not waiter.attempt.cancelled():
+            waiter.attempt.result().end()
+        waiter.attempt.cancel()
+
+    def pump(self) -> None:
+        """Starts those that wait, in order, as far as there is room."""
+        if not self._queue:
+            return
+        now_s = asyncio.get_running_loop().time()
+        for waiter in list(self._queue):
+            avoids = waiter.avoid_until_s > now_s
+            attempt, why = self._try(waiter.generation, waiter.avoid if avoids else ())
+            waiter.why_not = why
+            if attempt is not None:
+                self._queue.remove(waiter)
+                waiter.attempt.set_result(attempt)
+            elif not avoids:  # one that only waits for other workers holds nobody up
+                return
+
+    def _try(
+        self, generation: Generation, avoid: Collection[Session]
+    ) -> tuple[Attempt | None, Reason]:
+        found, why = self._fleet.find(generation.to_prefill, generation.to_generate, avoid)
+        if found is None:
+            return None, why
+        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
+        return Attempt(generation, next(self._sequences), found), why
+
+    def _refusal(self, why: Reason) -> ApiError:
+        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
+        if why is Reason.NO_CAPACITY:
+            return ApiError(
+                429,
+                f"All workers are busy and {len(self._queue)} requests wait already. Try again "
+                "later, or add replicas to the pools.",
+                kind="rate_limit_error",
+                code="no_capacity",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return ApiError(
+            503,
+            f"{(self._fleet.not_ready() or why.value).capitalize()}. Try again later.",
+            kind="server_error",
+            code="no_workers",
+            retry_after_s=RETRY_AFTER_S,
+        )

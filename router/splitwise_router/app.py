@@ -1,0 +1,100 @@
+"""The router's doors: two that generate, and the small ones around them."""
+
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from splitwise_core.telemetry import WORKER_SESSIONS, Telemetry
+from splitwise_router.api.errors import ApiError
+from splitwise_router.exchange import Exchange
+from splitwise_router.fleet import ROLES, Fleet
+from splitwise_router.service import Service
+
+
+class App:
+    """The ASGI application. `draining` makes /readyz say so, for the time until it stops."""
+
+    def __init__(self, service: Service, fleet: Fleet, telemetry: Telemetry) -> None:
+        self.draining = False
+        self._fleet = fleet
+        self._service = service
+        self._telemetry = telemetry
+        self._generate = {
+            "/v1/chat/completions": service.chat,
+            "/v1/completions": service.completions,
+        }
+        self._pages = Starlette(
+            routes=[
+                Route("/v1/models", self._models),
+                Route("/v1/models/{model:path}", self._model),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+                *(Route(path, _never, methods=["POST"]) for path in self._generate),
+            ],
+            exception_handlers={HTTPException: _http_error},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generation goes past Starlette: its layers would cost every token two calls."""
+        generate = self._generate.get(scope.get("path", "")) if scope["type"] == "http" else None
+        if generate is not None and scope["method"] == "POST":
+            await generate(Exchange(scope, receive, send))
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._service.model_card()]})
+
+    async def _model(self, request: Request) -> Response:
+        try:
+            self._service.check_model(request.path_params["model"])
+        except ApiError as error:
+            return JSONResponse(error.body(), error.status)
+        return JSONResponse(self._service.model_card())
+
+    async def _healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, request: Request) -> Response:
+        why = "the router is draining" if self.draining else self._fleet.not_ready()
+        return PlainTextResponse(f"{why}\n", 503) if why else PlainTextResponse("ok\n")
+
+    async def _metrics(self, request: Request) -> Response:
+        opened: dict[tuple[str, str], int] = {}
+        for session in self._fleet.sessions:
+            key = (session.endpoint.role, session.endpoint.pool)
+            opened[key] = opened.get(key, 0) + (session.info is not None)
+        for (role, pool), count in opened.items():
+            if role in ROLES:
+                self._telemetry.gauge(WORKER_SESSIONS, role=role, pool=pool).set(count)
+        return Response(generate_latest(self._telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _never(request: Request) -> Response:
+    """Stands in Starlette's table so that it answers other methods with 405; see App.__call__."""
+    raise AssertionError("generation does not go through Starlette")
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    """Unknown paths and wrong methods, in OpenAI's form."""
+    asked = f"{request.method} {request.url.path}"
+    fixes = {
+        404: f"{asked} is not known here. Generation is POST /v1/chat/completions or "
+        "/v1/completions; there are GET /v1/models, /healthz, /readyz and /metrics too.",
+        405: f"{asked} is not allowed. Use {(error.headers or {}).get('Allow', 'another method')}.",
+    }
+    codes = {404: "unknown_url", 405: "method_not_allowed"}
+    body = ApiError(
+        error.status_code,
+        fixes.get(error.status_code, str(error.detail)),
+        code=codes.get(error.status_code),
+    ).body()
+    return JSONResponse(body, error.status_code, headers=error.headers)

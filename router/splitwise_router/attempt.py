@@ -1,0 +1,221 @@
+"""One placement of a request: its leg, or its two legs, joined into one stream of tokens."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from splitwise_core.rpc.kv_pb2 import Outcome
+from splitwise_core.rpc.worker_pb2 import (
+    FINISH_FAILED,
+    FINISH_HANDED_OVER,
+    FINISH_LENGTH,
+    FINISH_NONE,
+    FINISH_STOP,
+    Decode,
+    Prefill,
+    Request,
+    Sampling,
+    Stages,
+    TokenLogprobs,
+    ToWorker,
+    Transfer,
+    Update,
+)
+from splitwise_router.fleet import Found
+from splitwise_router.session import Leg, Session
+
+STAGES_WITHIN_S: Final = 1.0
+"""How long a finished answer waits for the prompt worker's word on the transfer: it is on its way
+already, because the token worker has decoded from the KV."""
+
+ENDS: Final = {FINISH_STOP: "stop", FINISH_LENGTH: "length"}
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """One sequence to generate, and what is known of it so far, over all attempts."""
+
+    request_id: str
+    prompt: Sequence[int]
+    sampling: Sampling
+    deadline_unix_s: float
+    output: list[int] = field(default_factory=list)
+    stages: Stages = field(default_factory=Stages)
+    prompt_worker: str = ""
+    token_worker: str = ""
+
+    @property
+    def to_prefill(self) -> int:
+        """Tokens that the next attempt computes as its prompt."""
+        return len(self.prompt) + len(self.output)
+
+    @property
+    def to_generate(self) -> int:
+        """Tokens that may still come."""
+        return int(self.sampling.max_tokens) - len(self.output)
+
+    def message(self, sequence: int) -> Request:
+        """The request as it goes to the workers."""
+        return Request(
+            sequence=sequence,
+            request_id=self.request_id,
+            prompt_tokens=self.prompt,
+            output_tokens=self.output,
+            sampling=self.sampling,
+            deadline_unix_ms=int(self.deadline_unix_s * 1000),
+        )
+
+
+@dataclass(slots=True)
+class Piece:
+    """Tokens that came together. `finish` is "stop" or "length" with the last of them."""
+
+    tokens: list[int]
+    logprobs: list[TokenLogprobs]
+    finish: str | None = None
+
+
+class LegFailed(Exception):
+    """A worker could not go on with its part; `outcome` says why, and whether to try again."""
+
+    def __init__(self, outcome: int, detail: str) -> None:
+        super().__init__(f"{Outcome.Name(outcome)}: {detail}")
+        self.outcome = outcome
+
+
+class Attempt:
+    """The legs of one placement. `end` gives everything back, whatever happened before."""
+
+    def __init__(self, generation: Generation, sequence: int, found: Found) -> None:
+        self.found = found
+        self._generation = generation
+        self._legs: list[tuple[Session, Leg]] = []
+        self._piece = Piece([], [])
+        self._early: list[Update] = []  # the token worker's, come before the first token
+        self._first_token_seen = False
+        self._decoding = found.token is None
+        self._prompt_over = found.token is None
+        self._failure: LegFailed | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._start(sequence, found)
+
+    def _start(self, sequence: int, found: Found) -> None:
+        generation = self._generation
+        generation.stages = Stages()
+        generation.prompt_worker = _name(found.prompt)
+        generation.token_worker = _name(found.token or found.prompt)
+        request = generation.message(sequence)
+        tokens, total = generation.to_prefill, generation.to_prefill + generation.to_generate
+        if found.token is None:
+            self._open(found.prompt, ToWorker(prefill=Prefill(request=request)), total, tokens)
+            return
+        transfer_id = secrets.token_hex(16)
+        decode = Decode(request=request, transfer=Transfer(transfer_id=transfer_id))
+        self._open(found.token, ToWorker(decode=decode), total, 0)
+        peer = found.token.info.sidecar if found.token.info else ""
+        transfer = Transfer(transfer_id=transfer_id, peer=peer)
+        prefill = Prefill(request=request, transfer=transfer)
+        self._open(found.prompt, ToWorker(prefill=prefill), tokens, tokens)
+
+    def _open(
+        self, session: Session, message: ToWorker, reserved_tokens: int, prompt_tokens: int
+    ) -> None:
+        size = max(1, session.info.block_tokens) if session.info else 1
+        is_prompt = message.HasField("prefill")
+        request = message.prefill.request if is_prompt else message.decode.request
+        leg = Leg(
+            sequence=request.sequence,
+            deliver=self._from_prompt if is_prompt else self._from_token,
+            blocks=-(-reserved_tokens // size),
+            prompt_tokens=prompt_tokens,
+            kv_tokens=self._generation.to_prefill,
+        )
+        self._legs.append((session, leg))
+        session.start(leg, message)
+
+    def end(self) -> None:
+        """Cancels what still runs on the workers."""
+        for session, leg in self._legs:
+            session.cancel(leg)
+
+    async def next(self) -> Piece:
+        """The next tokens. Raises LegFailed when the legs cannot go on, after all that came."""
+        while True:
+            piece = self._piece
+            if piece.tokens or piece.finish:
+                break
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        if piece.finish and not self._prompt_over:
+            await self._wait_for_stages()
+        self._piece = Piece([], [])
+        self._generation.output += piece.tokens
+        return piece
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _wait_for_stages(self) -> None:
+        try:
+            async with asyncio.timeout(STAGES_WITHIN_S):
+                while not self._prompt_over:
+                    await self._wait()
+        except TimeoutError:
+            return
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _from_prompt(self, update: Update) -> None:
+        if update.HasField("stages"):
+            self._generation.stages.MergeFrom(update.stages)
+        if update.tokens and not self._first_token_seen:
+            self._first_token_seen = True
+            session, leg = self._legs[-1]
+            session.prompt_done(leg)
+        self._prompt_over = self._prompt_over or update.finish != FINISH_NONE
+        if update.finish == FINISH_FAILED:
+            if not self._decoding or self.found.token is None:  # else the KV is where it belongs
+                self._fail(update)
+        elif update.finish != FINISH_HANDED_OVER:
+            self._take(update)
+        if self._first_token_seen and self._early:
+            early, self._early = self._early, []
+            for late in early:
+                self._from_token(late)
+        self._wake()
+
+    def _from_token(self, update: Update) -> None:
+        if update.tokens and not self._first_token_seen:
+            self._early.append(update)
+            self._decoding = True
+            return
+        if update.HasField("stages"):
+            self._generation.stages.MergeFrom(update.stages)
+        if update.finish == FINISH_FAILED:
+            self._fail(update)
+        else:
+            self._decoding = self._decoding or bool(update.tokens)
+            self._take(update)
+        self._wake()
+
+    def _take(self, update: Update) -> None:
+        self._piece.tokens.extend(update.tokens)
+        self._piece.logprobs.extend(update.logprobs)
+        self._piece.finish = ENDS.get(update.finish)
+
+    def _fail(self, update: Update) -> None:
+        if self._failure is None and self._piece.finish is None:
+            self._failure = LegFailed(update.outcome, update.detail)
+
+
+def _name(session: Session) -> str:
+    return session.info.worker_id if session.info else session.endpoint.pod

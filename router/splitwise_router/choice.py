@@ -1,0 +1,95 @@
+"""One choice of an answer: tokens in, text out, cut at stop strings, timed."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from splitwise_core.rpc.worker_pb2 import TokenLogprobs
+from splitwise_core.telemetry import (
+    E2E,
+    OUTPUT_TOKENS,
+    STAGE_FIRST_DECODE,
+    STAGE_PREFILL,
+    STAGE_QUEUE,
+    STAGE_TRANSFER,
+    TBT,
+    TTFT,
+    Telemetry,
+)
+from splitwise_router.attempt import Generation
+from splitwise_router.dispatch import Dispatcher
+from splitwise_router.text.stream import TextStream
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one step added: text that may be sent, and the tokens it was computed from."""
+
+    text: str
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish: str | None = None
+
+
+class Clock:
+    """The times of requests, as clients see them, on their way into the metrics."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._ttft = telemetry.histogram(TTFT)
+        self._tbt = telemetry.histogram(TBT)
+        self._e2e = telemetry.histogram(E2E)
+        self._output = telemetry.counter(OUTPUT_TOKENS)
+        self._queue = telemetry.histogram(STAGE_QUEUE)
+        self._prefill = telemetry.histogram(STAGE_PREFILL)
+        self._transfer = telemetry.histogram(STAGE_TRANSFER)
+        self._first_decode = telemetry.histogram(STAGE_FIRST_DECODE)
+
+    def tokens(self, count: int, arrived_s: float, before_s: float | None, now_s: float) -> None:
+        """Counts tokens that came together; `before_s` is None for the first ones."""
+        self._output.inc(count)
+        if before_s is None:
+            self._ttft.observe(now_s - arrived_s)
+        elif count:
+            self._tbt.observe((now_s - before_s) / count)
+
+    def ended(self, generation: Generation, arrived_s: float, now_s: float) -> None:
+        """Counts a request that has ended well, with the stages it went through."""
+        self._e2e.observe(now_s - arrived_s)
+        stages = generation.stages
+        if stages.HasField("queue_s"):
+            self._queue.observe(stages.queue_s)
+        if stages.HasField("prefill_s"):
+            self._prefill.observe(stages.prefill_s)
+        if stages.HasField("transfer_s"):
+            self._transfer.observe(stages.transfer_s)
+        if stages.HasField("first_decode_s"):
+            self._first_decode.observe(stages.first_decode_s)
+
+
+async def deltas(
+    generation: Generation, text: TextStream, dispatcher: Dispatcher, clock: Clock, arrived_s: float
+) -> AsyncGenerator[Delta, None]:
+    """The choice as it grows; the last delta says why it ended. Raises ApiError.
+
+    A stop string ends the choice here, and what runs on the workers with it. The token that ended
+    it there (end of sequence, or a stop token) is counted but is no part of the text.
+    """
+    now = asyncio.get_running_loop().time
+    before_s: float | None = None
+    async with aclosing(dispatcher.run(generation)) as pieces:
+        async for piece in pieces:
+            now_s = now()
+            clock.tokens(len(piece.tokens), arrived_s, before_s, now_s)
+            before_s = now_s
+            tokens = piece.tokens[:-1] if piece.finish == "stop" else piece.tokens
+            delta = Delta(text.push(tokens), tokens, piece.logprobs[: len(tokens)], piece.finish)
+            if text.stopped:
+                delta.finish = "stop"
+            elif piece.finish is not None:
+                delta.text += text.finish()
+            if delta.finish is not None:
+                clock.ended(generation, arrived_s, now_s)
+            yield delta
+            if delta.finish is not None:
+                return

@@ -1,0 +1,152 @@
+"""`splitwise-router`: reads the command line once, serves until SIGTERM, and drains."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from splitwise_core.errors import UserError
+from splitwise_core.logs import configure
+from splitwise_core.telemetry import Component, Telemetry
+from splitwise_router.admission import Admission
+from splitwise_router.app import App
+from splitwise_router.discovery import read_endpoints, watch_endpoints
+from splitwise_router.dispatch import Dispatcher
+from splitwise_router.fleet import Fleet
+from splitwise_router.service import Limits, Service
+from splitwise_router.text.tokenizer import Tokenizer
+
+DRAIN_S: Final = 25
+"""After SIGTERM running requests may end within this time: below Kubernetes' grace of 30 s."""
+
+KEEP_ALIVE_S: Final = 75
+BACKLOG: Final = 2048
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to `main`, so that SIGTERM ends in exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a router; 0 after SIGTERM, 2 for something the reader can fix."""
+    log = configure("router")
+    asked = _parser().parse_args(arguments)
+    try:
+        uvloop.run(_serve(asked, log))
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (for people, several lines)
+        return 2
+    return 0
+
+
+async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
+    listener = _listen(asked.listen)
+    tokenizer = Tokenizer.load(asked.model, asked.max_length)
+    read_endpoints(asked.endpoints)  # a damaged file at the start is an error, later it is news
+    telemetry = Telemetry(Component.ROUTER)
+    fleet = Fleet(asked.model_name, asked.overflow_tokens, log)
+    admission = Admission(fleet, asked.max_queued, telemetry)
+    dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
+    limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
+    service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
+    app = App(service, fleet, telemetry)
+    watcher = asyncio.create_task(watch_endpoints(asked.endpoints, fleet.apply, log))
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = _Server(config)
+
+    def stop() -> None:
+        app.draining = True
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    log.info("serving", extra={"fields": {"listen": asked.listen, "model": asked.model_name}})
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watcher.cancel()
+        await fleet.close()
+    log.info("stopped")
+
+
+def _listen(address: str) -> socket.socket:
+    """A bound socket. Raises UserError when the address is taken or is not ours."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            "port-taken",
+            where=f"--listen {address}",
+            wrong=f"the router cannot listen there: {error.strerror}",
+            fix="stop the process that listens there, or choose another port",
+        ) from error
+    return listener
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
+    return text
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= {least}")
+        return int(text)
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="splitwise-router", description="The OpenAI HTTP API in front of Splitwise workers."
+    )
+    add = parser.add_argument
+    one_or_more, any_count = _at_least(1), _at_least(0)
+    add("--listen", type=_address, required=True, metavar="HOST:PORT")
+    add("--endpoints", type=Path, required=True, metavar="FILE", help="JSON list of the workers")
+    add("--model", type=Path, required=True, metavar="DIR", help="tokenizer and chat template")
+    add("--model-name", required=True, help="what clients call the model")
+    add("--max-length", type=one_or_more, help="longest context; default: what the model says")
+    add("--overflow-tokens", type=any_count, default=8192, help="queue that spills to mixed pools")
+    add("--request-timeout", type=float, default=600.0, metavar="SECONDS")
+    add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
+    add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
+    add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Generation over HTTP: reads a request, runs its choices, and answers whole or as a stream."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from splitwise_core.telemetry import HTTP_REQUESTS, PROMPT_TOKENS, Telemetry
+from splitwise_router.answer import Answer, Asked, Choice
+from splitwise_router.api.errors import ApiError
+from splitwise_router.api.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    parse_chat,
+    parse_completion,
+)
+from splitwise_router.api.responses import error_event
+from splitwise_router.attempt import Generation
+from splitwise_router.choice import Clock
+from splitwise_router.dispatch import Dispatcher
+from splitwise_router.exchange import ClientGone, Exchange
+from splitwise_router.text.stream import TextStream
+from splitwise_router.text.tokenizer import Tokenizer
+
+MAX_CHOICES: Final = 128
+"""Choices of one HTTP request, `n` for each prompt: more belong into several requests."""
+
+COMPLETION_MAX_TOKENS: Final = 16
+"""What /v1/completions generates when it is not told, as at OpenAI."""
+
+CLIENT_GONE_STATUS: Final = 499
+"""Counted, never sent: the client hung up before the answer had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one HTTP request may cost."""
+
+    body_bytes: int
+    request_timeout_s: float
+
+
+class Service:
+    """The two endpoints that generate."""
+
+    def __init__(
+        self,
+        model: str,
+        tokenizer: Tokenizer,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        telemetry: Telemetry,
+        log: logging.Logger,
+    ) -> None:
+        self._model = model
+        self._created = int(time.time())
+        self._tokenizer = tokenizer
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._telemetry = telemetry
+        self._clock = Clock(telemetry)
+        self._log = log
+
+    def model_card(self) -> dict[str, object]:
+        """The served model as GET /v1/models lists it."""
+        return {
+            "id": self._model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "splitwise",
+            "max_model_len": self._tokenizer.max_model_len,
+        }
+
+    def check_model(self, name: str) -> None:
+        """Raises ApiError 404 unless `name` is the served model."""
+        if name != self._model:
+            raise ApiError(
+                404,
+                f"The model {name!r} does not exist here. Ask for {self._model!r}.",
+                param="model",
+                code="model_not_found",
+            )
+
+    async def chat(self, exchange: Exchange) -> None:
+        """POST /v1/chat/completions."""
+        await self._serve(exchange, "chat", self._chat)
+
+    async def completions(self, exchange: Exchange) -> None:
+        """POST /v1/completions."""
+        await self._serve(exchange, "completions", self._completions)
+
+    async def _serve(
+        self, exchange: Exchange, endpoint: str, read: Callable[[bytes, str | None], Asked]
+    ) -> None:
+        """One exchange from its body to its end; every way out is an answer or a lost client."""
+        arrived_s = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._limits.request_timeout_s) as patience:
+                body = await exchange.body(self._limits.body_bytes)
+                asked = read(body, exchange.header("content-type"))
+                answer = self._answer(exchange, asked, arrived_s)
+                await _while_listening(exchange, answer.send, patience)
+        except ClientGone:
+            pass
+        except ApiError as error:
+            await _fail(exchange, error)
+        except TimeoutError:
+            await _fail(exchange, self._too_late())
+        except Exception:
+            self._log.exception("a bug", extra={"fields": {"request": exchange.request_id}})
+            await _fail(exchange, _bug(exchange.request_id))
+        status = str(exchange.status or CLIENT_GONE_STATUS)
+        self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=status).inc()
+
+    def _chat(self, body: bytes, content_type: str | None) -> Asked:
+        request = parse_chat(body, content_type)
+        self.check_model(request.model)
+        tokens = self._tokenizer.chat(request.messages)
+        return Asked("chat", request, [tokens], self._max_tokens(request, tokens, None))
+
+    def _completions(self, body: bytes, content_type: str | None) -> Asked:
+        request = parse_completion(body, content_type)
+        self.check_model(request.model)
+        prompts = [
+            self._tokenizer.encode(prompt, True) if isinstance(prompt, str) else prompt
+            for prompt in request.prompts
+        ]
+        longest = max(prompts, key=len)
+        for prompt in prompts:
+            self._check_prompt(prompt)
+        return Asked(
+            "completion",
+            request,
+            prompts,
+            self._max_tokens(request, longest, COMPLETION_MAX_TOKENS),
+        )
+
+    def _check_prompt(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            raise ApiError(400, "The prompt has no tokens. Send at least one.", param="prompt")
+        if max(tokens) >= self._tokenizer.vocab_size:
+            raise ApiError(
+                400,
+                f"prompt: token {max(tokens)} is not in the vocabulary. Token ids are below "
+                f"{self._tokenizer.vocab_size}.",
+                param="prompt",
+                code="invalid_token",
+            )
+
+    def _max_tokens(
+        self,
+        request: ChatCompletionRequest | CompletionRequest,
+        tokens: Sequence[int],
+        default: int | None,
+    ) -> int:
+        """Tokens to generate: what was asked for, as far as the context has room."""
+        context = self._tokenizer.max_model_len
+        room = context - len(tokens)
+        if room < 1:
+            raise ApiError(
+                400,
+                f"The prompt has {len(tokens)} tokens; with at least one token of answer it must "
+                f"fit the context of {context} tokens. Shorten the prompt.",
+                param="messages" if isinstance(request, ChatCompletionRequest) else "prompt",
+                code="context_length_exceeded",
+            )
+        wanted = request.longest or default
+        return room if wanted is None else min(wanted, room)
+
+    def _answer(self, exchange: Exchange, asked: Asked, arrived_s: float) -> Answer:
+        """The answer to come, with a generation for each choice."""
+        request = asked.request
+        count = len(asked.prompts) * request.n
+        if count > MAX_CHOICES:
+            raise ApiError(
+                400,
+                f"{len(asked.prompts)} prompts with n={request.n} are {count} choices; at most "
+                f"{MAX_CHOICES} fit in one request. Send several.",
+                param="prompt",
+            )
+        deadline_s = time.time() + self._limits.request_timeout_s
+        choices: list[Choice] = []
+        for prompt in asked.prompts:
+            self._telemetry.counter(PROMPT_TOKENS).inc(len(prompt))
+            for number in range(request.n):
+                seed = (asked.seed + number) % 2**64
+                sampling = request.sampling(seed=seed, max_tokens=asked.max_tokens)
+                generation = Generation(exchange.request_id, prompt, sampling, deadline_s)
+                text = TextStream(self._tokenizer, request.stops)
+                choices.append(Choice(len(choices), generation, text))
+        return Answer(
+            exchange,
+            asked,
+            choices,
+            self._model,
+            self._tokenizer,
+            self._dispatcher,
+            self._clock,
+            arrived_s,
+        )
+
+    def _too_late(self) -> ApiError:
+        return ApiError(
+            504,
+            f"The request did not end within {self._limits.request_timeout_s:g} s. Ask for fewer "
+            "tokens, or raise router.requestTimeoutSeconds of the cluster.",
+            kind="server_error",
+            code="deadline_exceeded",
+        )
+
+
+async def _while_listening(
+    exchange: Exchange, work: Callable[[], Awaitable[None]], patience: asyncio.Timeout
+) -> None:
+    """Does `work`, and stops it at once when the client hangs up: then raises ClientGone."""
+    loop = asyncio.get_running_loop()
+    working = True
+
+    def hang_up(listener: asyncio.Task[None]) -> None:
+        if working and not listener.cancelled():
+            patience.reschedule(loop.time())
+
+    listener = asyncio.create_task(exchange.until_gone())
+    listener.add_done_callback(hang_up)
+    try:
+        await work()
+    except asyncio.CancelledError:
+        if listener.done():
+            raise ClientGone from None
+        raise
+    finally:
+        working = False
+        listener.cancel()
+
+
+async def _fail(exchange: Exchange, error: ApiError) -> None:
+    """Tells the client: with a status before the answer began, with an event after."""
+    if exchange.status == 0:
+        await exchange.answer_error(error)
+    else:
+        await exchange.write(error_event(error), last=True)
+
+
+def _bug(request_id: str) -> ApiError:
+    return ApiError(
+        500,
+        f"The router failed on this request, which is its fault. Report it with {request_id}.",
+        kind="server_error",
+        code="internal_error",
+    )

@@ -1,0 +1,202 @@
+"""One stream to one worker: requests go up, tokens and load come down, and legs hang on to it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from splitwise_core.rpc.channel import OPTIONS
+from splitwise_core.rpc.kv_pb2 import PEER_LOST
+from splitwise_core.rpc.worker_pb2 import (
+    FINISH_FAILED,
+    FINISH_NONE,
+    Cancel,
+    FromWorker,
+    Load,
+    ToWorker,
+    Update,
+    WorkerInfo,
+)
+from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
+from splitwise_router.discovery import Endpoint
+
+SILENCE_S: Final = 10.0
+"""A worker reports at least every second; one that is silent for so long counts as lost."""
+
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """A request's part on one worker, and what it claims there until it ends."""
+
+    sequence: int
+    deliver: Callable[[Update], None]
+    blocks: int
+    prompt_tokens: int  # not computed yet, as far as the router knows
+    kv_tokens: int
+
+
+@dataclass(slots=True)
+class Claims:
+    """What this router's own legs hold on a worker, known before the worker reports it."""
+
+    blocks: int = 0
+    prompt_tokens: int = 0
+    kv_tokens: int = 0
+
+    def add(self, leg: Leg, sign: int) -> None:
+        """Counts a leg in (`sign` 1) or out (-1)."""
+        self.blocks += sign * leg.blocks
+        self.prompt_tokens += sign * leg.prompt_tokens
+        self.kv_tokens += sign * leg.kv_tokens
+
+
+class Session:
+    """The stream to one worker, opened again for as long as the worker is listed.
+
+    `changed()` is called when the worker may have room that it had not before, or is lost.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, model: str, changed: Callable[[], None], log: logging.Logger
+    ) -> None:
+        self.endpoint = endpoint
+        self.info: WorkerInfo | None = None
+        self.load = Load()
+        self.claims = Claims()
+        self._model = model
+        self._changed = changed
+        self._log = log
+        self._legs: dict[int, Leg] = {}
+        self._outbox: asyncio.Queue[ToWorker] = asyncio.Queue()
+
+    @property
+    def usable(self) -> bool:
+        """Whether new work may be sent: connected, ready, not draining, and of the right model."""
+        info = self.info
+        fits = info is not None and info.model == self._model
+        return fits and self.load.ready and not self.load.draining
+
+    @property
+    def running(self) -> int:
+        """Legs of this router on the worker."""
+        return len(self._legs)
+
+    def start(self, leg: Leg, message: ToWorker) -> None:
+        """Sends a leg's request; its updates go to `leg.deliver` until it ends."""
+        self._legs[leg.sequence] = leg
+        self.claims.add(leg, 1)
+        self._outbox.put_nowait(message)
+
+    def prompt_done(self, leg: Leg) -> None:
+        """Notes that the leg's prompt no longer waits on the worker."""
+        if leg.sequence in self._legs:
+            self.claims.prompt_tokens -= leg.prompt_tokens
+            leg.prompt_tokens = 0
+
+    def cancel(self, leg: Leg) -> None:
+        """Ends a leg at once, here and on the worker; nothing when it has ended before."""
+        if self._forget(leg.sequence) is not None:
+            self._outbox.put_nowait(ToWorker(cancel=Cancel(sequence=leg.sequence)))
+
+    async def run(self) -> None:
+        """Keeps the stream open until cancelled. Legs of a broken stream fail with PEER_LOST."""
+        pause_s = FIRST_PAUSE_S
+        async with grpc.aio.insecure_channel(self.endpoint.address, options=OPTIONS) as channel:
+            stub = WorkerStub(channel)
+            while True:
+                why = "the router stops"
+                try:
+                    why = await self._follow(stub)
+                finally:
+                    was_open = self.info is not None
+                    self._lose(why)
+                pause_s = FIRST_PAUSE_S if was_open else min(2 * pause_s, LONGEST_PAUSE_S)
+                await asyncio.sleep(pause_s)
+
+    async def _follow(self, stub: WorkerStub) -> str:
+        """Opens one stream and reads it to its end; why it ended."""
+        self._outbox = asyncio.Queue()
+        call = stub.Session()
+        writer = asyncio.create_task(_write(call, self._outbox))
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SILENCE_S) as silence:
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    silence.reschedule(loop.time() + SILENCE_S)
+                    self._receive(message)
+            return "the worker closed the stream"
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        except TimeoutError:
+            return f"silent for {SILENCE_S:.0f} s"
+        finally:
+            writer.cancel()
+            call.cancel()
+
+    def _receive(self, message: FromWorker) -> None:
+        if message.HasField("info"):
+            self._greet(message.info)
+        for update in message.updates:
+            if update.finish == FINISH_NONE:
+                leg = self._legs.get(update.sequence)
+            else:
+                leg = self._forget(update.sequence)
+            if leg is not None:
+                leg.deliver(update)
+        if message.HasField("load"):
+            self.load = message.load
+            self._changed()
+
+    def _greet(self, info: WorkerInfo) -> None:
+        self.info = info
+        fields = {"worker": info.worker_id, "pool": info.pool, "role": info.role}
+        if info.model == self._model:
+            self._log.info("worker connected", extra={"fields": fields})
+        else:
+            fields |= {"model": info.model, "expected": self._model}
+            self._log.error(
+                "worker serves another model and gets no work", extra={"fields": fields}
+            )
+
+    def _lose(self, why: str) -> None:
+        """Fails every leg of the stream that has ended."""
+        if self.info is not None:
+            fields = {"pod": self.endpoint.pod, "why": why, "requests": len(self._legs)}
+            self._log.warning("worker lost", extra={"fields": fields})
+        self.info = None
+        self.load = Load()
+        legs, self._legs, self.claims = self._legs, {}, Claims()
+        for leg in legs.values():
+            leg.deliver(
+                Update(
+                    sequence=leg.sequence,
+                    finish=FINISH_FAILED,
+                    outcome=PEER_LOST,
+                    detail=f"worker {self.endpoint.pod}: {why}",
+                )
+            )
+        self._changed()
+
+    def _forget(self, sequence: int) -> Leg | None:
+        leg = self._legs.pop(sequence, None)
+        if leg is not None:
+            self.claims.add(leg, -1)
+        return leg
+
+
+async def _write(
+    call: "grpc.aio.StreamStreamCall[ToWorker, FromWorker]", outbox: asyncio.Queue[ToWorker]
+) -> None:
+    """Sends what is put into `outbox`, until the stream ends; its reader says why it did."""
+    try:
+        while True:
+            await call.write(await outbox.get())
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        return

@@ -1,0 +1,183 @@
+"""One worker's stay: its pool, the leases it opened, the transfers it started.
+
+All of it begins with Attach and ends with the worker's connection; the next worker finds nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+
+from splitwise_sidecar.leases import Leases
+from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.peer import Peer
+from splitwise_sidecar.pool import Pool
+from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.transfer import Order, Transfer
+from splitwise_sidecar.transports import Transport
+
+log = logging.getLogger("splitwise.sidecar.attachment")
+
+MAX_ID_CHARACTERS: Final = 256
+MAX_STOP_S: Final = 5.0
+"""Stopping a transfer takes one turn of the event loop; more would be a bug."""
+
+Send = Callable[[kv_pb2.FromSidecarToWorker], None]
+
+
+class Attachment:
+    """What `hear` is told by the worker, it does; what happens, it says through `send`."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        epoch: int,
+        pool: Pool,
+        send: Send,
+        transports: dict[str, Transport],
+        metrics: SidecarMetrics,
+        digests: Executor,
+    ) -> None:
+        self.worker_id = worker_id
+        self.epoch = epoch
+        self.leases = Leases(epoch, pool, self._tell, metrics, digests)
+        self.draining = False
+        self._pool = pool
+        self._send = send
+        self._transports = transports
+        self._metrics = metrics
+        self._transfers: dict[str, Transfer] = {}
+        self._peers: dict[str, Peer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._hello = kv_pb2.HelloRequest(
+            worker_id=worker_id,
+            geometry_fingerprint=pool.geometry.fingerprint(),
+            transports=list(transports),
+        )
+
+    @property
+    def geometry(self) -> KvGeometry:
+        """The shape of the worker's pool."""
+        return self._pool.geometry
+
+    async def wait_idle(self, within_s: float) -> None:
+        """Returns when no lease and no transfer is left, or `within_s` has passed."""
+        self._idle.clear()
+        self._note_idle()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            fields = {"leases": len(self.leases), "transfers": len(self._transfers)}
+            log.warning("still under way", extra={"fields": fields})
+
+    def _note_idle(self) -> None:
+        if not self._transfers and not self.leases:
+            self._idle.set()
+
+    def hear(self, message: kv_pb2.FromWorkerToSidecar) -> None:
+        """Does what the worker asks. Raises Refused(INVALID) when it makes no sense.
+
+        An answer to something that has just ended crosses the news of its end: it is no error.
+        """
+        match message.WhichOneof("kind"):
+            case "open_lease":
+                self._open_lease(message.open_lease)
+            case "close_lease":
+                self.leases.close(message.close_lease.transfer_id)
+            case "start_transfer":
+                self._start_transfer(message.start_transfer)
+            case "layer_ready":
+                if transfer := self._transfers.get(message.layer_ready.transfer_id):
+                    transfer.layer_ready(message.layer_ready.layer)
+            case "finish_transfer":
+                if transfer := self._transfers.get(message.finish_transfer.transfer_id):
+                    transfer.finish(message.finish_transfer.output_tokens)
+            case "withdraw_transfer":
+                if transfer := self._transfers.get(message.withdraw_transfer.transfer_id):
+                    transfer.stop(message.withdraw_transfer.reason, "withdrawn by its worker")
+            case kind:
+                raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
+
+    async def end(self, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """Ends everything with this outcome; returns when the peers know, or cannot be told.
+
+        The memory is given back first: another worker may be waiting for room.
+        """
+        transfers = list(self._transfers.values())
+        for transfer in transfers:
+            transfer.stop(outcome, detail)
+        await self.leases.end_all()
+        await self.wait_idle(MAX_STOP_S)
+        self._pool.close()
+        await asyncio.gather(*(transfer.join() for transfer in transfers))
+        for peer in list(self._peers.values()):
+            self._let_go(peer)
+        await asyncio.gather(*self._closing)
+
+    def _open_lease(self, message: kv_pb2.OpenLease) -> None:
+        _check_id(message.transfer_id)
+        if not self.draining:
+            self.leases.open(message)
+            return
+        ended = kv_pb2.LeaseEnded(transfer_id=message.transfer_id, outcome=kv_pb2.DRAINING)
+        self._send(kv_pb2.FromSidecarToWorker(lease_ended=ended))
+
+    def _start_transfer(self, message: kv_pb2.StartTransfer) -> None:
+        _check_id(message.transfer_id)
+        if message.transfer_id in self._transfers:
+            raise Refused(kv_pb2.INVALID, f"transfer {message.transfer_id} is started twice")
+        span = self._pool.span(message.blocks, message.num_tokens)
+        if self.draining:
+            ended = kv_pb2.TransferEnded(transfer_id=message.transfer_id, outcome=kv_pb2.DRAINING)
+            self._send(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
+            return
+        order = Order(message.transfer_id, span, message.deadline_unix_ms / 1e3)
+        transfer = Transfer(order, self._peer(message.peer), self._transports, self._metrics)
+        self._transfers[order.id] = transfer
+        transfer.start(self._transfer_ended)
+
+    def _transfer_ended(self, ended: kv_pb2.TransferEnded) -> None:
+        del self._transfers[ended.transfer_id]
+        if ended.outcome != kv_pb2.OK:
+            fields = {
+                "transfer": ended.transfer_id,
+                "outcome": label(ended.outcome),
+                "detail": ended.detail,
+            }
+            log.info("transfer ended", extra={"fields": fields})
+        self._tell(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
+
+    def _tell(self, message: kv_pb2.FromSidecarToWorker) -> None:
+        """Says that something has ended."""
+        self._send(message)
+        self._note_idle()
+
+    def _peer(self, address: str) -> Peer:
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(address, self._hello, self._let_go)
+        return peer
+
+    def _let_go(self, peer: Peer) -> None:
+        if self._peers.get(peer.address) is peer:
+            del self._peers[peer.address]
+        closing = asyncio.create_task(self._close(peer))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, peer: Peer) -> None:
+        await peer.close()
+        if peer.address not in self._peers:
+            for transport in self._transports.values():
+                await transport.forget(peer.address)
+
+
+def _check_id(transfer_id: str) -> None:
+    if not 0 < len(transfer_id) <= MAX_ID_CHARACTERS:
+        raise Refused(kv_pb2.INVALID, f"a transfer's id has {len(transfer_id)} characters")

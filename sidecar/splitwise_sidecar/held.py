@@ -1,0 +1,80 @@
+"""One lease as the sidecar holds it: its state, its memory, its timer, and what is under way."""
+
+import asyncio
+from collections.abc import Callable
+
+from splitwise_core.rpc import kv_pb2
+
+from splitwise_sidecar.lease import Event, Lease, State, step
+from splitwise_sidecar.pool import Span
+from splitwise_sidecar.transports import NONE
+
+
+class Held:
+    """A lease between `open` and its end. `expire` is called when nobody renewed it in time."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        span: Span,
+        lease_ms: int,
+        expire: Callable[["Held"], None],
+        moved: Callable[[State | None, State | None], None],
+    ) -> None:
+        self.lease = lease
+        self.span = span
+        self.lease_ms = lease_ms
+        self.transport = NONE
+        self.checking: asyncio.Task[list[int]] | None = None
+        self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
+        self.detail = ""
+        self._expire = expire
+        self._moved = moved
+        self._pushes_open = 0
+        self._all_landed = asyncio.Event()
+        self._all_landed.set()
+        self._timer = self._new_timer()
+        moved(None, lease.state)
+
+    def step(self, event: Event) -> None:
+        """Moves the lease. Raises ProtocolViolation and leaves it when that cannot be."""
+        before = self.lease.state
+        self.lease = step(self.lease, event, self.lease.epoch)
+        if self.lease.state is not before:
+            self._moved(before, self.lease.state)
+
+    def renew(self) -> None:
+        """Gives the lease its whole time again."""
+        self._timer.cancel()
+        self._timer = self._new_timer()
+
+    def release(self) -> None:
+        """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
+        self._timer.cancel()
+        self._all_landed.set()
+        self._moved(self.lease.state, None)
+
+    def push_opened(self, transport: str) -> None:
+        """A stream of chunks has begun."""
+        self.transport = transport
+        self._pushes_open += 1
+        self._all_landed.clear()
+
+    def push_closed(self) -> None:
+        """A stream of chunks has ended."""
+        self._pushes_open -= 1
+        if self._pushes_open == 0:
+            self._all_landed.set()
+
+    async def landed(self, wait_s: float) -> bool:
+        """Whether all streams of chunks end within `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._all_landed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _new_timer(self) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self.lease_ms / 1e3, self._expire, self)

@@ -1,0 +1,50 @@
+"""`splitwise-sidecar`: keeps a worker's KV pool, and moves KV to and from other workers'."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from splitwise_core.errors import UserError
+from splitwise_core.logs import configure
+from splitwise_core.status_server import StatusServer
+from splitwise_core.telemetry import Component, Telemetry
+
+from splitwise_sidecar.config import SidecarConfig, parse
+from splitwise_sidecar.process import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0 after a clean drain, 2 for what the reader can fix, 1 for a bug."""
+    config = parse(sys.argv[1:] if arguments is None else arguments)
+    log = configure("sidecar")
+    try:
+        _run(config)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except Exception:
+        log.exception("a bug ended the sidecar")
+        return 1
+    return 0
+
+
+def _run(config: SidecarConfig) -> None:
+    telemetry = Telemetry(Component.SIDECAR, role=config.role, pool=config.pool)
+    is_ready = False
+
+    def ready(now: bool) -> None:
+        nonlocal is_ready
+        is_ready = now
+
+    # A worker is not asked for: the sidecar is up first, and the worker waits for it.
+    page = StatusServer(telemetry.registry, lambda: None if is_ready else "starting or draining")
+    host, _, port = config.status.rpartition(":")
+    page.start(host, int(port))
+    try:
+        asyncio.run(serve(config, telemetry, ready))
+    finally:
+        page.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What a sidecar counts, said in its own words."""
+
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.telemetry import (
+    ATTACHED,
+    DAMAGED_LAYERS,
+    LATE_WRITES,
+    LEASES,
+    REPUSHES,
+    TRANSFER_BYTES,
+    TRANSFER_SECONDS,
+    TRANSFER_VISIBLE,
+    TRANSFERS,
+    Telemetry,
+)
+
+from splitwise_sidecar.lease import State
+from splitwise_sidecar.refusal import label
+
+
+class SidecarMetrics:
+    """Moves the metrics of one sidecar."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        # Made now, so that a scrape finds a 0 and not a gap.
+        self._attached = telemetry.gauge(ATTACHED)
+        self._late_writes = telemetry.counter(LATE_WRITES)
+        self._damaged = telemetry.counter(DAMAGED_LAYERS)
+        self._repushes = telemetry.counter(REPUSHES)
+
+    def attached(self, attached: bool) -> None:
+        """A worker's pool was attached, or let go."""
+        self._attached.set(attached)
+
+    def lease_moved(self, before: State | None, after: State | None) -> None:
+        """A lease changed its state; None is before its first and after its last."""
+        for state, change in ((before, -1), (after, 1)):
+            if state is not None:
+                self._telemetry.gauge(LEASES, state=state.value).inc(change)
+
+    def moved(self, direction: str, transport: str, count: int) -> None:
+        """`count` bytes of KV were `sent` or `received`."""
+        self._telemetry.counter(TRANSFER_BYTES, direction=direction, transport=transport).inc(count)
+
+    def ended(self, direction: str, transport: str, outcome: kv_pb2.Outcome) -> None:
+        """A transfer ended, or a peer's message about one was refused as senseless."""
+        self._telemetry.counter(
+            TRANSFERS, direction=direction, transport=transport, outcome=label(outcome)
+        ).inc()
+
+    def handed_over(self, transport: str, transfer_s: float, visible_s: float) -> None:
+        """A sent transfer was verified by the peer."""
+        self._telemetry.histogram(TRANSFER_SECONDS, transport=transport).observe(transfer_s)
+        self._telemetry.histogram(TRANSFER_VISIBLE, transport=transport).observe(visible_s)
+
+    def damaged(self, layers: int) -> None:
+        """This many layers arrived with another digest than they were sent with."""
+        self._damaged.inc(layers)
+
+    def repushed(self) -> None:
+        """Damaged layers are being sent again."""
+        self._repushes.inc()
+
+    def late_write(self) -> None:
+        """A chunk for a lease that takes none was dropped."""
+        self._late_writes.inc()

@@ -1,0 +1,196 @@
+"""One other sidecar: introduced once, asked with bounded calls, and watched while it is needed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import grpc
+from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
+from splitwise_core.rpc.channel import OPTIONS
+
+from splitwise_sidecar.refusal import Refused, label
+
+log = logging.getLogger("splitwise.sidecar.peer")
+
+# A peer that vanished without a trace is noticed after RENEW_EVERY_S + CALL_S, below 3 s.
+RENEW_EVERY_S: Final = 0.75
+CALL_S: Final = 2.0
+
+IDLE_S: Final = 60.0
+"""A peer without transfers keeps its connection for this long."""
+
+_GONE: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,  # it hung up in the middle of the call
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What Hello agreed on."""
+
+    epoch: int
+    transport: str
+
+
+class Guest(Protocol):
+    """A transfer to this peer, as far as the peer's watch is concerned."""
+
+    id: str
+    lease_ms: int  # 0 until there is a lease to renew
+
+    def stop(self, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """Ends the transfer."""
+
+    def lease_lost(self) -> None:
+        """The peer does not know the lease any more."""
+
+
+class Peer:
+    """A sidecar at `address`. `let_go` is called once, when it is lost or long unused."""
+
+    def __init__(
+        self, address: str, hello: kv_pb2.HelloRequest, let_go: Callable[["Peer"], None]
+    ) -> None:
+        self.address = address
+        self._hello = hello
+        self._let_go = let_go
+        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        self._stub: Any = kv_pb2_grpc.KvPeerStub(self._channel)
+        self._meeting = asyncio.Lock()
+        self._introduction: Introduction | None = None
+        self._guests: dict[str, Guest] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self.lost = False
+
+    async def introduce(self) -> Introduction:
+        """The peer's epoch and transport; asked for once. Raises Refused."""
+        async with self._meeting:
+            if self._introduction is None:
+                reply = await self.call(self._stub.Hello, self._hello)
+                if reply.outcome != kv_pb2.OK:
+                    raise Refused(reply.outcome, reply.detail)
+                if reply.transport not in self._hello.transports:
+                    raise Refused(kv_pb2.TRANSPORT_FAILED, f"not offered: {reply.transport!r}")
+                self._introduction = Introduction(reply.epoch, reply.transport)
+            return self._introduction
+
+    def forget_introduction(self, epoch: int) -> None:
+        """The peer has said that this epoch is over: the next transfer introduces itself anew."""
+        if self._introduction and self._introduction.epoch == epoch:
+            self._introduction = None
+
+    async def reserve(self, request: kv_pb2.ReserveRequest) -> int:
+        """How long the claimed lease holds, in ms. Raises Refused."""
+        timeout_s = request.wait_ms / 1e3 + CALL_S
+        reply = await self.call(self._stub.Reserve, request, timeout_s)
+        if reply.outcome != kv_pb2.OK:
+            raise Refused(reply.outcome, reply.detail)
+        return int(reply.lease_ms)
+
+    async def commit(self, request: kv_pb2.CommitRequest, timeout_s: float) -> list[int]:
+        """The layers that arrived damaged. Raises Refused."""
+        reply = await self.call(self._stub.Commit, request, timeout_s)
+        if reply.outcome == kv_pb2.DIGEST_MISMATCH and reply.bad_layers:
+            return list(reply.bad_layers)
+        if reply.outcome != kv_pb2.OK:
+            raise Refused(reply.outcome, reply.detail)
+        return []
+
+    async def abort(self, request: kv_pb2.AbortRequest) -> None:
+        """Fences the lease; when the peer cannot be told, its lease expires by itself."""
+        try:
+            await self.call(self._stub.Abort, request)
+        except Refused as refused:
+            fields = {"transfer": request.transfer_id, "detail": refused.detail}
+            log.info("abort not delivered", extra={"fields": fields})
+
+    async def call(self, method: Any, request: Any, timeout_s: float = CALL_S) -> Any:
+        """The reply. All calls are idempotent: one that finds the connection broken goes again.
+
+        Raises Refused(PEER_LOST), which ends all transfers to this peer, or
+        Refused(TRANSPORT_FAILED) for what is no loss.
+        """
+        try:
+            try:
+                return await method(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return await method(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            lost = error.code() in _GONE
+            outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
+            refused = Refused(outcome, f"{self.address}: {error.details()}")
+            if lost:
+                self._lose(refused)
+            raise refused from error
+
+    # ---- the watch ----
+
+    def enter(self, guest: Guest) -> None:
+        """Watches the peer for this transfer, and renews its lease as soon as it has one."""
+        self._guests[guest.id] = guest
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._keep_watch())
+
+    def leave(self, guest: Guest) -> None:
+        """The transfer has ended."""
+        self._guests.pop(guest.id, None)
+        if not self._guests and not self.lost:
+            self._stop_watch()
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(IDLE_S, self._let_go, self)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self.lost = True
+        self._stop_watch()
+        if self._idle is not None:
+            self._idle.cancel()
+        await self._channel.close()
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    async def _keep_watch(self) -> None:
+        while True:
+            leases_s = [guest.lease_ms / 3e3 for guest in self._guests.values() if guest.lease_ms]
+            await asyncio.sleep(min([RENEW_EVERY_S, *leases_s]))
+            if self._introduction is None:
+                continue  # Hello is under way, with a deadline of its own
+            try:
+                await self._renew(self._introduction.epoch)
+            except Refused as refused:
+                self._lose(refused)
+                return
+
+    async def _renew(self, epoch: int) -> None:
+        ids = [guest.id for guest in self._guests.values() if guest.lease_ms]
+        request = kv_pb2.RenewRequest(epoch=epoch, transfer_ids=ids)
+        reply = await self.call(self._stub.Renew, request)
+        if reply.outcome != kv_pb2.OK:
+            raise Refused(reply.outcome, f"{self.address} says {label(reply.outcome)}")
+        for transfer_id in reply.unknown:
+            if guest := self._guests.get(transfer_id):
+                guest.lease_lost()
+
+    def _lose(self, refused: Refused) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        fields = {"peer": self.address, "detail": refused.detail, "transfers": len(self._guests)}
+        log.warning("peer lost", extra={"fields": fields})
+        self._watch = None
+        self._let_go(self)
+        for guest in list(self._guests.values()):
+            guest.stop(refused.outcome, refused.detail)

@@ -1,0 +1,118 @@
+"""The worker's KV pool as its sidecar sees it: the same memory, mapped, and never trusted."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
+from typing import Final
+
+import xxhash
+from splitwise_core.kv import DTYPE_BYTES, KvGeometry
+from splitwise_core.rpc import kv_pb2
+
+from splitwise_sidecar.refusal import Refused
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+class Pool:
+    """The mapping of a worker's pool."""
+
+    def __init__(self, geometry: KvGeometry, num_blocks: int, mapped: mmap) -> None:
+        assert len(mapped) == num_blocks * geometry.block_bytes
+        self.geometry = geometry
+        self.num_blocks = num_blocks
+        self._mapped = mapped
+        self.memory = memoryview(mapped)
+
+    def close(self) -> None:
+        """Unmaps. BufferError says that something still reads or writes it: a bug."""
+        self.memory.release()
+        self._mapped.close()
+
+    def span(self, blocks: Sequence[int], num_tokens: int) -> "Span":
+        """Where a sequence lies. Raises Refused(INVALID) for blocks that cannot be its own."""
+        if num_tokens < 1 or len(blocks) != self.geometry.blocks_for(num_tokens):
+            raise Refused(kv_pb2.INVALID, f"{len(blocks)} blocks for {num_tokens} tokens")
+        if max(blocks) >= self.num_blocks or len(set(blocks)) != len(blocks):
+            raise Refused(kv_pb2.INVALID, "a block is out of the pool or named twice")
+        return Span(self, tuple(blocks), num_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One sequence's KV in the pool. Each layer reads as one string of `layer_bytes` bytes."""
+
+    pool: Pool
+    blocks: tuple[int, ...]
+    num_tokens: int
+
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of one layer of the whole sequence."""
+        return 2 * self.num_tokens * self.pool.geometry.token_bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all layers."""
+        return self.pool.geometry.sequence_bytes(self.num_tokens)
+
+    def pieces(self, layer: int, offset: int, length: int) -> Iterator[memoryview]:
+        """The pool's memory behind bytes [offset, offset + length) of a layer, in order.
+
+        Starts at the block that holds `offset`, so that cutting a long layer stays linear.
+        """
+        assert 0 <= offset <= self.layer_bytes - length
+        geometry = self.pool.geometry
+        skip, offset = divmod(offset, geometry.layer_bytes)
+        tokens = self.num_tokens - skip * geometry.block_tokens
+        if length == 0:
+            return
+        for run in geometry.layer_runs(layer, self.blocks[skip:], tokens):
+            if offset >= run.length:
+                offset -= run.length
+                continue
+            taken = min(run.length - offset, length)
+            start = run.offset + offset
+            yield self.pool.memory[start : start + taken]
+            offset, length = 0, length - taken
+            if length == 0:
+                return
+
+    def digest(self, layer: int) -> int:
+        """xxh3-64 of the layer as it lies in memory now."""
+        state = xxhash.xxh3_64()
+        for piece in self.pieces(layer, 0, self.layer_bytes):
+            state.update(piece)
+        return int(state.intdigest())
+
+
+def geometry_of(message: kv_pb2.Geometry) -> KvGeometry:
+    """The geometry a worker named. Raises Refused(INVALID) when there is no such shape."""
+    counts = (message.num_layers, message.kv_heads, message.head_dim, message.block_tokens)
+    if message.dtype not in DTYPE_BYTES or min(counts) < 1:
+        raise Refused(kv_pb2.INVALID, f"no such geometry: dtype {message.dtype!r}, {counts}")
+    return KvGeometry(message.model, message.dtype, *counts)
+
+
+def map_pool(fd: int, geometry: KvGeometry, num_blocks: int) -> Pool:
+    """Maps a worker's memfd; `fd` stays the caller's. Raises Refused(INVALID).
+
+    A file that could shrink under the mapping would kill this process at the next read.
+    """
+    size = num_blocks * geometry.block_bytes
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        actual = os.fstat(fd).st_size
+    except OSError as error:
+        raise Refused(kv_pb2.INVALID, f"the pool is no sealed memory: {error.strerror}") from error
+    if seals & _SEALS != _SEALS:
+        raise Refused(kv_pb2.INVALID, "the pool is not sealed against growing and shrinking")
+    if actual != size or size == 0:
+        raise Refused(kv_pb2.INVALID, f"the pool has {actual} bytes, its geometry says {size}")
+    try:
+        mapped = mmap(fd, size, MAP_SHARED, PROT_READ | PROT_WRITE)
+    except OSError as error:
+        raise Refused(kv_pb2.NO_CAPACITY, f"the pool cannot be mapped: {error}") from error
+    return Pool(geometry, num_blocks, mapped)

@@ -1,0 +1,179 @@
+"""The sidecar's event loop: the worker's socket, the peers' server, the present attachment."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from splitwise_core.errors import UserError
+from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
+from splitwise_core.rpc.channel import OPTIONS
+from splitwise_core.telemetry import Telemetry
+
+from splitwise_sidecar.attachment import Attachment
+from splitwise_sidecar.config import SidecarConfig
+from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.peer_service import PeerService
+from splitwise_sidecar.pool import geometry_of, map_pool
+from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.transports import Sink, Transport, grpc_bytes
+from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection, WorkerSocket
+
+log = logging.getLogger("splitwise.sidecar")
+
+DRAIN_S: Final = 20.0
+"""As long as a worker's own drain; both stay below the pod's termination grace of 30 s."""
+
+DIGEST_THREADS: Final = 2
+
+
+class Sidecar:
+    """One sidecar. `start`, then `stop`; the port that peers reach it at is `port`."""
+
+    def __init__(self, config: SidecarConfig, telemetry: Telemetry) -> None:
+        self._config = config
+        self._metrics = SidecarMetrics(telemetry)
+        self._digests = ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest")
+        self._worker_socket = WorkerSocket(config.socket, self._connected)
+        self._connection: Connection | None = None
+        self._attachment: Attachment | None = None
+        self._pending: set[Connection] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listens to peers and to the worker. Raises UserError when an address is taken."""
+        server = grpc.aio.server(options=OPTIONS)
+        service = PeerService(self._present, self._config.transports, self._metrics)
+        kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
+        grpc_bytes.add_receiver(server, self._present_leases)
+        try:
+            self.port = server.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise UserError(
+                "port-taken",
+                where=f"--listen {self._config.listen}",
+                wrong="the sidecar cannot listen there",
+                fix="stop the process that listens there, or choose another address",
+            ) from error
+        self._server = server
+        await server.start()
+        self._worker_socket.start()
+
+    async def drain(self, within_s: float) -> None:
+        """Takes nothing new and waits for what is under way."""
+        if self._attachment is not None:
+            self._attachment.draining = True
+            await self._attachment.wait_idle(within_s)
+
+    async def stop(self) -> None:
+        """Hangs up on the worker and the peers; what is still under way ends."""
+        self._worker_socket.stop()
+        for connection in [*self._pending, self._connection]:
+            if connection is not None:
+                connection.close("the sidecar stops")
+        await asyncio.gather(*self._ending)
+        if self._server is not None:
+            await self._server.stop(grace=0)
+        self._digests.shutdown()
+
+    # ---- the worker ----
+
+    def _present(self) -> Attachment | None:
+        return self._attachment
+
+    def _present_leases(self) -> Sink | None:
+        return self._attachment.leases if self._attachment else None
+
+    def _connected(self, accepted: socket.socket) -> None:
+        connection = Connection(accepted, self._hung_up)
+        self._pending.add(connection)
+        loop = asyncio.get_running_loop()
+        give_up = loop.call_later(ATTACH_WITHIN_S, connection.close, "it did not attach")
+
+        def hear(message: kv_pb2.FromWorkerToSidecar, fd: int | None) -> None:
+            if connection is self._connection and self._attachment is not None:
+                self._attachment.hear(message)
+            else:
+                give_up.cancel()
+                self._attach(connection, message, fd)
+
+        connection.start(hear)
+
+    def _attach(
+        self, connection: Connection, message: kv_pb2.FromWorkerToSidecar, fd: int | None
+    ) -> None:
+        try:
+            attachment = self._attachment_for(connection, message, fd)
+        except Refused as refused:
+            answer = kv_pb2.Attached(outcome=refused.outcome, detail=refused.detail)
+            connection.send(kv_pb2.FromSidecarToWorker(attached=answer))
+            raise
+        self._pending.discard(connection)
+        self._connection, self._attachment = connection, attachment
+        self._metrics.attached(True)
+        log.info("worker attached", extra={"fields": {"worker": attachment.worker_id}})
+        answer = kv_pb2.Attached(outcome=kv_pb2.OK, epoch=attachment.epoch)
+        connection.send(kv_pb2.FromSidecarToWorker(attached=answer))
+
+    def _attachment_for(
+        self, connection: Connection, message: kv_pb2.FromWorkerToSidecar, fd: int | None
+    ) -> Attachment:
+        if message.WhichOneof("kind") != "attach" or fd is None:
+            raise Refused(kv_pb2.INVALID, "the first message is Attach, with the pool's descriptor")
+        if self._attachment is not None:
+            raise Refused(kv_pb2.DENIED, f"{self._attachment.worker_id} is attached")
+        attach = message.attach
+        pool = map_pool(fd, geometry_of(attach.geometry), attach.num_blocks)
+        transports: dict[str, Transport] = {
+            grpc_bytes.NAME: grpc_bytes.GrpcTransport(self._count_sent(grpc_bytes.NAME))
+        }
+        return Attachment(
+            worker_id=attach.worker_id,
+            epoch=secrets.randbits(63) + 1,  # 0 says "not attached"
+            pool=pool,
+            send=connection.send,
+            transports={name: transports[name] for name in self._config.transports},
+            metrics=self._metrics,
+            digests=self._digests,
+        )
+
+    def _count_sent(self, transport: str) -> Callable[[int], None]:
+        return lambda count: self._metrics.moved("sent", transport, count)
+
+    def _hung_up(self, connection: Connection) -> None:
+        self._pending.discard(connection)
+        if connection is not self._connection or self._attachment is None:
+            return
+        log.info("worker gone", extra={"fields": {"worker": self._attachment.worker_id}})
+        ending = asyncio.create_task(
+            self._attachment.end(kv_pb2.PEER_LOST, "the prompt worker is gone")
+        )
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        self._connection = self._attachment = None
+        self._metrics.attached(False)
+
+
+async def serve(config: SidecarConfig, telemetry: Telemetry, ready: Callable[[bool], None]) -> None:
+    """Serves until SIGTERM, drains and returns. Raises UserError when it cannot start."""
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    sidecar = Sidecar(config, telemetry)
+    try:
+        await sidecar.start()
+        ready(True)
+        log.info("ready", extra={"fields": {"listen": config.listen, "socket": config.socket}})
+        await over.wait()
+        ready(False)
+        await sidecar.drain(DRAIN_S)
+    finally:
+        await sidecar.stop()
+    log.info("stopped")

@@ -1,0 +1,228 @@
+"""The prompt side: one transfer's life, from the worker's StartTransfer to its TransferEnded.
+
+Each layer is pushed as soon as it is in the pool, so that the link works while the prompt is
+computed and the request waits for the last layers only. One stream a push, layers in order.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from splitwise_core.rpc import kv_pb2
+
+from splitwise_sidecar.lease import MAX_PUSHES
+from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.peer import Introduction, Peer
+from splitwise_sidecar.pool import Span
+from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.transports import NONE, Push, Transport
+
+RESERVE_WAIT_MS: Final = 5000
+"""How long the peer may wait for its worker to open the lease: it is told at the same time."""
+
+COMMIT_S: Final = 10.0
+"""Digests of 10 GB take 1 s; a lost peer is noticed by the watch, long before this."""
+
+LONGEST_S: Final = 86_400.0
+"""No deadline is later; a number that no timer takes is a bug of the sender's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the worker asked for. `deadline_s` is seconds since 1970."""
+
+    id: str
+    span: Span
+    deadline_s: float
+
+
+class Transfer:
+    """Runs once. Others move it with `layer_ready`, `finish` and `stop`."""
+
+    def __init__(
+        self,
+        order: Order,
+        peer: Peer,
+        transports: dict[str, Transport],
+        metrics: SidecarMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = order.id
+        self.lease_ms = 0
+        self._span = order.span
+        self._deadline_s = order.deadline_s
+        self._peer = peer
+        self._transports = transports
+        self._metrics = metrics
+        self._clock = clock
+        layers = order.span.pool.geometry.num_layers
+        self._ready = [asyncio.Event() for _ in range(layers)]
+        self._digests = [0] * layers
+        self._finished: asyncio.Future[tuple[int, ...]] = asyncio.Future()
+        self._finished_s = 0.0
+        self._first_byte_s = 0.0
+        self._pushes = 0
+        self._transport = NONE
+        self._introduction: Introduction | None = None
+        self._committing = False
+        self._stopped: Refused | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self, ended: Callable[[kv_pb2.TransferEnded], None]) -> None:
+        """Begins; `ended` is called once, when nothing reads the blocks any more."""
+        self._peer.enter(self)
+        self._task = asyncio.create_task(self._run(ended))
+
+    def layer_ready(self, layer: int) -> None:
+        """This layer is in the pool. Raises Refused(INVALID) for a layer that does not exist."""
+        if layer >= len(self._ready):
+            raise Refused(kv_pb2.INVALID, f"layer {layer} of {len(self._ready)}")
+        self._ready[layer].set()
+
+    def finish(self, output_tokens: Iterable[int]) -> None:
+        """The prompt is done. Raises Refused(INVALID) when it was before."""
+        if self._finished.done():
+            raise Refused(kv_pb2.INVALID, f"transfer {self.id} is finished twice")
+        self._finished_s = self._clock()
+        self._finished.set_result(tuple(output_tokens))
+
+    def stop(self, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """Ends the transfer with this outcome, if it has not ended yet."""
+        if self._stopped is None:
+            self._stopped = Refused(outcome, detail)
+            if self._running is not None:  # a task that is cancelled before it began never runs
+                self._running.cancel()
+
+    def lease_lost(self) -> None:
+        """The peer does not know the lease. While a Commit is under way only its reply counts."""
+        if not self._committing:
+            self.stop(kv_pb2.UNKNOWN_TRANSFER, "the lease has ended at the token worker")
+
+    async def join(self) -> None:
+        """Returns when the peer knows of the end, or cannot be told."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    # ---- its life ----
+
+    async def _run(self, ended: Callable[[kv_pb2.TransferEnded], None]) -> None:
+        refused = self._stopped or await self._outcome()
+        self._running = None
+        self._peer.leave(self)
+        ended(self._report(refused))
+        if refused is not None and self._introduction is not None and not self._peer.lost:
+            await self._peer.abort(
+                kv_pb2.AbortRequest(
+                    transfer_id=self.id, epoch=self._introduction.epoch, reason=refused.outcome
+                )
+            )
+
+    async def _outcome(self) -> Refused | None:
+        """None when the peer has verified the KV."""
+        self._running = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._left_s()):
+                await self._hand_over()
+        except Refused as refused:
+            return self._stopped or refused
+        except TimeoutError:
+            return Refused(kv_pb2.EXPIRED, "the request's deadline has passed")
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+            return self._stopped
+        return None
+
+    def _left_s(self) -> float:
+        return min(self._deadline_s - time.time(), LONGEST_S)
+
+    async def _hand_over(self) -> None:
+        self._introduction = await self._reserve()
+        bad: Iterable[int] = range(len(self._ready))
+        while bad := await self._push_and_commit(self._introduction, bad):
+            if self._pushes == MAX_PUSHES:
+                raise Refused(kv_pb2.DIGEST_MISMATCH, "bytes arrived damaged, and again")
+            self._metrics.repushed()
+
+    async def _reserve(self) -> Introduction:
+        """Claims the lease; an epoch that turns out to be over is asked for once more."""
+        introduction = await self._peer.introduce()
+        try:
+            return await self._claim(introduction)
+        except Refused as refused:
+            if refused.outcome != kv_pb2.STALE_EPOCH:
+                raise
+        self._peer.forget_introduction(introduction.epoch)
+        return await self._claim(await self._peer.introduce())
+
+    async def _claim(self, introduction: Introduction) -> Introduction:
+        self._introduction = introduction  # from here on the peer must hear of a failure
+        request = kv_pb2.ReserveRequest(
+            transfer_id=self.id,
+            epoch=introduction.epoch,
+            num_tokens=self._span.num_tokens,
+            wait_ms=RESERVE_WAIT_MS,
+        )
+        self.lease_ms = await self._peer.reserve(request)
+        return introduction
+
+    async def _push_and_commit(
+        self, introduction: Introduction, layers: Iterable[int]
+    ) -> list[int]:
+        await self._push(introduction, layers)
+        output_tokens = await self._finished
+        request = kv_pb2.CommitRequest(
+            transfer_id=self.id,
+            epoch=introduction.epoch,
+            digests=[
+                kv_pb2.LayerDigest(layer=layer, xxh3=digest)
+                for layer, digest in enumerate(self._digests)
+            ],
+            output_tokens=output_tokens,
+        )
+        self._committing = True
+        bad = await self._peer.commit(request, COMMIT_S)
+        self._committing = False
+        if any(layer >= len(self._ready) for layer in bad):
+            raise Refused(kv_pb2.INVALID, "the peer names layers that do not exist")
+        return bad
+
+    async def _push(self, introduction: Introduction, layers: Iterable[int]) -> None:
+        push: Push | None = None
+        try:
+            for layer in layers:
+                await self._ready[layer].wait()
+                if push is None:  # a prompt may wait for long: no stream before there are bytes
+                    push = self._open_push(introduction)
+                self._digests[layer] = await push.layer(layer, self._span)
+            if push is not None:
+                await push.finish()
+        finally:
+            if push is not None:
+                push.cancel()
+
+    def _open_push(self, introduction: Introduction) -> Push:
+        self._transport = introduction.transport
+        self._pushes += 1
+        self._first_byte_s = self._first_byte_s or self._clock()
+        transport = self._transports[introduction.transport]
+        return transport.open_push(self._peer.address, self.id, introduction.epoch, self._left_s())
+
+    def _report(self, refused: Refused | None) -> kv_pb2.TransferEnded:
+        outcome = kv_pb2.OK if refused is None else refused.outcome
+        self._metrics.ended("sent", self._transport, outcome)
+        message = kv_pb2.TransferEnded(
+            transfer_id=self.id, outcome=outcome, transport=self._transport, pushes=self._pushes
+        )
+        if refused is not None:
+            message.detail = refused.detail
+            return message
+        now = self._clock()
+        message.kv_bytes = self._span.total_bytes
+        message.transfer_s = now - self._first_byte_s
+        message.visible_s = now - self._finished_s
+        self._metrics.handed_over(self._transport, message.transfer_s, message.visible_s)
+        return message

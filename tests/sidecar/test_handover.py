@@ -1,0 +1,95 @@
+"""KV goes from one worker's memory to another's, through two sidecars and real sockets."""
+
+import pytest
+
+from splitwise_core.rpc import kv_pb2
+from tests.sidecar.conftest import GEOMETRY, Pair
+
+
+@pytest.mark.parametrize("num_tokens", [1, 15, 16, 17, 100, 160])
+async def test_every_byte_arrives_whatever_the_block_ids(pair: Pair, num_tokens: int) -> None:
+    source, target = pair.open("t", num_tokens)
+    pair.complete("t", [7, 9])
+    verified = await pair.token.worker.expect("lease_verified")
+    ended = await pair.prompt.worker.expect("transfer_ended")
+    assert pair.arrived(source, target, num_tokens)
+    assert list(verified.output_tokens) == [7, 9]
+    assert verified.kv_bytes == ended.kv_bytes == GEOMETRY.sequence_bytes(num_tokens)
+    assert (verified.transport, ended.transport) == ("grpc", "grpc")
+    assert (ended.outcome, ended.pushes) == (kv_pb2.OK, 1)
+    assert ended.visible_s > 0
+    assert ended.transfer_s > 0
+
+
+async def test_only_the_bytes_of_the_sequence_are_written(pair: Pair) -> None:
+    pair.token.worker.memory[:] = b"\xee" * len(pair.token.worker.memory)
+    _, target = pair.open("t", 20, target=[5, 3])
+    pair.complete("t")
+    await pair.token.worker.expect("lease_verified")
+    pair.token.worker.fill(target, 20, seed=2)
+    for layer in range(GEOMETRY.num_layers):
+        for offset, length in GEOMETRY.layer_runs(layer, target, 20):
+            pair.token.worker.memory[offset : offset + length] = b"\xee" * length
+    assert set(pair.token.worker.memory[:]) == {0xEE}
+
+
+async def test_a_layer_moves_as_soon_as_it_is_ready(pair: Pair) -> None:
+    source, target = pair.open("t")
+    pair.prompt.worker.layers_ready("t", 0, 2)
+    # The first two layers arrive before the last two exist: their bytes are what is waited for.
+    want = pair.prompt.worker.read(source, 100)[:2]
+    await pair.until(lambda: pair.token.worker.read(target, 100)[:2] == want)
+    assert pair.token.worker.nothing_came()
+    pair.prompt.worker.layers_ready("t", 2)
+    pair.prompt.worker.finish("t")
+    await pair.token.worker.expect("lease_verified")
+    assert pair.arrived(source, target)
+
+
+async def test_the_first_token_may_be_known_before_the_last_layer_is(pair: Pair) -> None:
+    source, target = pair.open("t")
+    pair.prompt.worker.finish("t")
+    pair.prompt.worker.layers_ready("t")
+    await pair.token.worker.expect("lease_verified")
+    assert pair.arrived(source, target)
+
+
+async def test_transfers_at_the_same_time_do_not_mix(pair: Pair) -> None:
+    opened = {}
+    for number in range(12):
+        source, target = [number, 40 + number], [52 - number, 12 + number]
+        opened[f"t{number}"] = pair.open(f"t{number}", 30, source, target, seed=number)
+    for transfer_id in reversed(opened):
+        pair.complete(transfer_id)
+    verified = {(await pair.token.worker.expect("lease_verified")).transfer_id for _ in opened}
+    ended = [await pair.prompt.worker.expect("transfer_ended") for _ in opened]
+    assert verified == set(opened)
+    assert {e.outcome for e in ended} == {kv_pb2.OK}
+    assert all(pair.arrived(*blocks, 30) for blocks in opened.values())
+
+
+async def test_the_prompt_worker_may_come_first(pair: Pair) -> None:
+    worker = pair.prompt.worker
+    worker.fill([0, 1], 30, seed=1)
+    worker.start_transfer("t", pair.proxy.address, [0, 1], 30)
+    pair.complete("t")
+    await pair.until(lambda: pair.proxy.connections > 0)
+    pair.token.worker.open_lease("t", [9, 8], 30)
+    await pair.token.worker.expect("lease_verified")
+    assert pair.arrived([0, 1], [9, 8], 30)
+
+
+async def test_what_moved_is_counted_on_both_sides(pair: Pair) -> None:
+    pair.open("t")
+    pair.complete("t")
+    await pair.token.worker.expect("lease_verified")
+    await pair.prompt.worker.expect("transfer_ended")
+    for node, direction in ((pair.prompt, "sent"), (pair.token, "received")):
+        labels = {"direction": direction, "transport": "grpc"}
+        count = node.value("splitwise_kv_transfer_bytes_total", **labels)
+        assert count == GEOMETRY.sequence_bytes(100)
+        assert node.value("splitwise_kv_transfers_total", outcome="ok", **labels) == 1
+    assert pair.prompt.value("splitwise_kv_transfer_seconds_count") == 1
+    assert pair.prompt.value("splitwise_kv_transfer_visible_seconds_count") == 1
+    assert pair.token.value("splitwise_kv_leases") == 0
+    assert pair.token.value("splitwise_kv_attached_workers") == 1

@@ -1,0 +1,155 @@
+"""A TCP proxy in front of a sidecar that damages, holds back or swallows what passes through it.
+
+It follows HTTP/2 frames and the gRPC messages in them, and touches only messages of at least
+`bulk_bytes`: the KV. Bytes and lengths stay as they are, so only a digest can notice a flip.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+_PREFACE_BYTES = 24
+_FRAME_HEADER_BYTES = 9
+_DATA = 0
+_PREFIX_BYTES = 5  # of a gRPC message: a flag and four bytes of length
+
+
+class _Bulk:
+    """Follows one direction of one connection and flips the last byte of bulk messages."""
+
+    def __init__(self, bulk_bytes: int, take_flip: Callable[[], bool]) -> None:
+        self.seen = False
+        self._bulk_bytes = bulk_bytes
+        self._take_flip = take_flip
+        self._skip = _PREFACE_BYTES
+        self._header = bytearray()
+        self._frame_left = 0
+        self._stream = -1  # -1: not a DATA frame
+        self._prefixes: dict[int, bytearray] = {}
+        self._left: dict[int, tuple[int, int]] = {}  # bytes to come, and the message's length
+
+    def feed(self, data: bytearray) -> None:
+        """Damages `data` in place."""
+        at = min(self._skip, len(data))
+        self._skip -= at
+        while at < len(data):
+            if self._frame_left == 0:
+                at = self._read_header(data, at)
+                continue
+            end = min(len(data), at + self._frame_left)
+            self._frame_left -= end - at
+            if self._stream >= 0:
+                self._messages(data, at, end)
+            at = end
+
+    def _read_header(self, data: bytearray, at: int) -> int:
+        taken = data[at : at + _FRAME_HEADER_BYTES - len(self._header)]
+        self._header += taken
+        if len(self._header) == _FRAME_HEADER_BYTES:
+            is_data = self._header[3] == _DATA
+            self._frame_left = int.from_bytes(self._header[:3])
+            self._stream = int.from_bytes(self._header[5:]) if is_data else -1
+            self._header.clear()
+        return at + len(taken)
+
+    def _messages(self, data: bytearray, at: int, end: int) -> None:
+        while at < end:
+            left, length = self._left.get(self._stream, (0, 0))
+            if left == 0:
+                prefix = self._prefixes.setdefault(self._stream, bytearray())
+                taken = data[at : min(end, at + _PREFIX_BYTES - len(prefix))]
+                prefix += taken
+                at += len(taken)
+                if len(prefix) == _PREFIX_BYTES:
+                    length = int.from_bytes(prefix[1:])
+                    self._left[self._stream] = (length, length)
+                    self.seen |= length >= self._bulk_bytes
+                    prefix.clear()
+                continue
+            taken_bytes = min(left, end - at)
+            at += taken_bytes
+            self._left[self._stream] = (left - taken_bytes, length)
+            if taken_bytes == left and length >= self._bulk_bytes and self._take_flip():
+                data[at - 1] ^= 1
+
+
+class FlippingProxy:
+    """Listens at `address` for the sidecar at `target` (host:port)."""
+
+    def __init__(self, target: str, bulk_bytes: int = 1024) -> None:
+        self.flips = 0  # so many bulk messages are still to be damaged
+        self.damaged = 0
+        self.connections = 0
+        self.address = ""
+        self.bulk_may_pass = asyncio.Event()  # cleared: connections stop at the first bulk message
+        self.bulk_may_pass.set()
+        self.may_pass = asyncio.Event()  # cleared: nothing passes, and nobody is told
+        self.may_pass.set()
+        self.bulk_held = asyncio.Event()  # set once something bulky waits
+        self._host, _, self._port = target.rpartition(":")
+        self._bulk_bytes = bulk_bytes
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> "FlippingProxy":
+        """Begins to listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def stop(self) -> None:
+        """Hangs up on everyone."""
+        assert self._server is not None
+        self._server.close()
+        for pipe in self._pipes:
+            pipe.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    def _take_flip(self) -> bool:
+        if self.flips == 0:
+            return False
+        self.flips -= 1
+        self.damaged += 1
+        return True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            back_reader, back_writer = await asyncio.open_connection(self._host, int(self._port))
+        except OSError:
+            writer.close()
+            return
+        self.connections += 1
+        bulk = _Bulk(self._bulk_bytes, self._take_flip)
+
+        async def forward(data: bytearray) -> None:
+            bulk.feed(data)
+            if bulk.seen and not self.bulk_may_pass.is_set():
+                self.bulk_held.set()
+                await self.bulk_may_pass.wait()
+
+        async def backward(data: bytearray) -> None:
+            return
+
+        for pipe in (
+            self._pipe(reader, back_writer, forward),
+            self._pipe(back_reader, writer, backward),
+        ):
+            task = asyncio.create_task(pipe)
+            self._pipes.add(task)
+            task.add_done_callback(self._pipes.discard)
+
+    async def _pipe(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        look: Callable[[bytearray], Awaitable[None]],
+    ) -> None:
+        try:
+            while data := bytearray(await reader.read(1 << 16)):
+                await look(data)
+                await self.may_pass.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            return  # one side went without a word
+        finally:
+            writer.close()

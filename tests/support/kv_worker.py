@@ -1,0 +1,182 @@
+"""A worker without an engine: owns a sealed pool and speaks the real protocol to a real sidecar."""
+
+import array
+import asyncio
+import fcntl
+import os
+import random
+import socket
+from collections.abc import Sequence
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+
+DATAGRAM_BYTES = 128 << 10
+ANSWER_WITHIN_S = 20.0
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+class KvWorker:
+    """The worker's end of the socket, and the memory behind it."""
+
+    def __init__(
+        self, geometry: KvGeometry, num_blocks: int, worker_id: str = "w", seals: int = SEALS
+    ) -> None:
+        self.geometry = geometry
+        self.num_blocks = num_blocks
+        self.worker_id = worker_id
+        self.epoch = 0
+        size = num_blocks * geometry.block_bytes
+        self.fd = os.memfd_create("test-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, size)
+        if seals:
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        self.memory = mmap(self.fd, size)
+        self._socket: socket.socket | None = None
+
+    async def attach(self, path: Path) -> kv_pb2.Attached:
+        """Attaches and returns the sidecar's answer."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        self._socket.connect(str(path))
+        g = self.geometry
+        message = kv_pb2.FromWorkerToSidecar(
+            attach=kv_pb2.Attach(
+                worker_id=self.worker_id,
+                num_blocks=self.num_blocks,
+                geometry=kv_pb2.Geometry(
+                    model=g.model,
+                    dtype=g.dtype,
+                    num_layers=g.num_layers,
+                    kv_heads=g.kv_heads,
+                    head_dim=g.head_dim,
+                    block_tokens=g.block_tokens,
+                ),
+            )
+        )
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self.fd]))]
+        self._socket.sendmsg([message.SerializeToString()], rights)
+        attached = (await self.receive()).attached
+        self.epoch = attached.epoch
+        return attached
+
+    def send(self, **kind: Any) -> None:
+        """Sends one message: `send(close_lease=kv_pb2.CloseLease(...))`."""
+        self.send_raw(kv_pb2.FromWorkerToSidecar(**kind).SerializeToString())
+
+    def send_raw(self, data: bytes) -> None:
+        """Sends a datagram as it is."""
+        assert self._socket is not None
+        self._socket.send(data)
+
+    async def receive(self) -> kv_pb2.FromSidecarToWorker:
+        """The next message; ConnectionError when the sidecar has hung up."""
+        assert self._socket is not None
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            data = await loop.sock_recv(self._socket, DATAGRAM_BYTES)
+        if not data:
+            raise ConnectionError("the sidecar hung up")
+        return kv_pb2.FromSidecarToWorker.FromString(data)
+
+    async def expect(self, kind: str) -> Any:
+        """The next message, which has to be of this kind."""
+        message = await self.receive()
+        assert message.WhichOneof("kind") == kind, message
+        return getattr(message, kind)
+
+    def nothing_came(self) -> bool:
+        """Whether no message waits to be read."""
+        assert self._socket is not None
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        return False
+
+    def hang_up(self) -> None:
+        """Closes the connection, as the kernel does for a worker that dies."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.hang_up()
+        self.memory.close()
+        os.close(self.fd)
+
+    # ---- the memory ----
+
+    def fill(self, blocks: Sequence[int], num_tokens: int, seed: int) -> None:
+        """Random KV in these blocks."""
+        source = random.Random(seed)
+        for layer in range(self.geometry.num_layers):
+            for offset, length in self.geometry.layer_runs(layer, blocks, num_tokens):
+                self.memory[offset : offset + length] = source.randbytes(length)
+
+    def read(self, blocks: Sequence[int], num_tokens: int) -> list[bytes]:
+        """The KV in these blocks, layer by layer."""
+        return [
+            b"".join(
+                self.memory[offset : offset + length]
+                for offset, length in self.geometry.layer_runs(layer, blocks, num_tokens)
+            )
+            for layer in range(self.geometry.num_layers)
+        ]
+
+    # ---- what an engine says ----
+
+    def open_lease(
+        self, transfer_id: str, blocks: Sequence[int], num_tokens: int, lease_ms: int = 10_000
+    ) -> None:
+        """Token side: lets a transfer land."""
+        self.send(
+            open_lease=kv_pb2.OpenLease(
+                transfer_id=transfer_id, blocks=blocks, num_tokens=num_tokens, lease_ms=lease_ms
+            )
+        )
+
+    def close_lease(self, transfer_id: str) -> None:
+        """Token side: the request is gone."""
+        self.send(close_lease=kv_pb2.CloseLease(transfer_id=transfer_id))
+
+    def start_transfer(
+        self,
+        transfer_id: str,
+        peer: str,
+        blocks: Sequence[int],
+        num_tokens: int,
+        deadline_unix_ms: int = 1 << 50,
+    ) -> None:
+        """Prompt side: claims the peer's lease."""
+        self.send(
+            start_transfer=kv_pb2.StartTransfer(
+                transfer_id=transfer_id,
+                peer=peer,
+                blocks=blocks,
+                num_tokens=num_tokens,
+                deadline_unix_ms=deadline_unix_ms,
+            )
+        )
+
+    def layers_ready(self, transfer_id: str, first: int = 0, last: int | None = None) -> None:
+        """Prompt side: layers `first` up to, not including, `last` are in the pool."""
+        for layer in range(first, self.geometry.num_layers if last is None else last):
+            ready = kv_pb2.LayerReady(transfer_id=transfer_id, layer=layer)
+            self.send(layer_ready=ready)
+
+    def finish(self, transfer_id: str, output_tokens: Sequence[int] = (7,)) -> None:
+        """Prompt side: the prompt is done."""
+        self.send(
+            finish_transfer=kv_pb2.FinishTransfer(
+                transfer_id=transfer_id, output_tokens=output_tokens
+            )
+        )
+
+    def withdraw(self, transfer_id: str, reason: kv_pb2.Outcome = kv_pb2.CANCELLED) -> None:
+        """Prompt side: the request is gone."""
+        self.send(withdraw_transfer=kv_pb2.WithdrawTransfer(transfer_id=transfer_id, reason=reason))
