@@ -24,7 +24,7 @@ MODEL = ROOT / ".cache" / "models" / "tiny"
 STATE = ROOT / ".local" / "demo"
 QUESTIONS = 8
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass(slots=True)
@@ -77,6 +77,7 @@ async def ask(client: AsyncOpenAI, question: Question) -> Answer:
     request = client.chat.completions.with_raw_response.create(
         model="tiny",
         messages=[{"role": "user", "content": question.prompt}],
+        max_tokens=question.max_tokens,
         temperature=0,
         stream=True,
         stream_options={"include_usage": True},

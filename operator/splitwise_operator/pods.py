@@ -201,6 +201,6 @@ def _probes(alive: str, ready: str, port: str, starts_within_s: int) -> Object:
 
     return {
         "startupProbe": http(alive) | {"periodSeconds": 1, "failureThreshold": starts_within_s},
-        "readinessProbe": http(ready) | {"periodSeconds": 2, "failureThreshold": 2},
+        "readinessProbe": http(ready) | {"periodSeconds": 5, "failureThreshold": 2},
         "livenessProbe": http(alive) | {"periodSeconds": 10, "failureThreshold": 6},
     }

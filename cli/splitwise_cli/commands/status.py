@@ -1,6 +1,7 @@
 """`splitwise status`: what runs, where, and how it is."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ def status(output: Literal["table", "json"], state_dir: Path | None) -> None:
     if output == "json":
         print(json.dumps(found, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(_table(found))
     console.print(f"{found['endpoint']}/v1 serves [bold]{found['model']['name']}[/]")
 
