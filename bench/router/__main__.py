@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc.aio
 import httpx
 import psutil
+
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.worker_pb2 import Cancel, Prefill, Request, Sampling, ToWorker
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
-
 from tests.support.router import Worker, stack
 from tests.support.tokenizers import write_tokenizer
 

@@ -16,6 +16,7 @@ CODES: Final[Mapping[str, str]] = {
     "not-running": "No cluster is up with this state directory.",
     "start-failed": "A cluster did not become ready in time, or a container of it kept failing.",
     "out-of-memory": "The KV pool does not fit the memory that it was given.",
+    "unknown-preset": "`splitwise model random` knows a few shapes; the message lists them.",
     "request-failed": "A router answered with an error, which the message repeats.",
     "environment": "Something that this machine needs for the command is missing.",
 }

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.lease import Event, Lease, State, step
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.transports import NONE

@@ -12,7 +12,6 @@ from concurrent.futures import Executor
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.held import Held
 from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease
 from splitwise_sidecar.metrics import SidecarMetrics

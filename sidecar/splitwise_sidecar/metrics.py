@@ -13,7 +13,6 @@ from splitwise_core.telemetry import (
     TRANSFERS,
     Telemetry,
 )
-
 from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
 

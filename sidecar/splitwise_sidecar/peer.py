@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
+
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
-
 from splitwise_sidecar.refusal import Refused, label
 
 log = logging.getLogger("splitwise.sidecar.peer")

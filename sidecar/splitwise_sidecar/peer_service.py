@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 import grpc
-from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 
+from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.lease import ProtocolViolation
 from splitwise_sidecar.metrics import SidecarMetrics

@@ -8,9 +8,9 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from typing import Final
 
 import xxhash
+
 from splitwise_core.kv import DTYPE_BYTES, KvGeometry
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.refusal import Refused
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

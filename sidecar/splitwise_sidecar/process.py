@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import grpc
+
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
-
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.config import SidecarConfig
 from splitwise_sidecar.metrics import SidecarMetrics

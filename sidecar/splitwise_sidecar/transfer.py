@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.lease import MAX_PUSHES
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Introduction, Peer

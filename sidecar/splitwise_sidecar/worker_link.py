@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import DecodeError
+
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.refusal import Refused
 
 log = logging.getLogger("splitwise.sidecar.worker_link")

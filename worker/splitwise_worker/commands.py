@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from splitwise_core.rpc import kv_pb2, worker_pb2
-
 from splitwise_worker.sequence import SequenceKey
 
 

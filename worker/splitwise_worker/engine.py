@@ -9,7 +9,6 @@ from typing import Final
 
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2, worker_pb2
-
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits, Refused, decode_sequence, prefill_sequence
 from splitwise_worker.engine_metrics import EngineMetrics

@@ -14,7 +14,6 @@ from splitwise_core.telemetry import (
     WORKER_SEQUENCES,
     Telemetry,
 )
-
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import Phase
 

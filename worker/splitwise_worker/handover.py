@@ -1,7 +1,6 @@
 """What the engine asks of its sidecar: one method a message, for the attachment that it knows."""
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.sequence import LiveSequence
 

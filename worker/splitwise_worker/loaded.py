@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import torch
+
 from splitwise_core.errors import UserError
 from splitwise_core.kv import KvGeometry
-
 from splitwise_worker.config import WorkerConfig
 from splitwise_worker.kv.host_pool import blocks_in
 from splitwise_worker.model.config import ModelConfig

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
-
 from splitwise_worker.config import parse
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from splitwise_core.rpc import kv_pb2, worker_pb2
-
 from splitwise_worker.sampling import Sampled
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey

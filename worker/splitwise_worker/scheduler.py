@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS, StepKind, next_step
-
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc
+
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import worker_pb2, worker_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
-
 from splitwise_worker import commands
 from splitwise_worker.engine import Engine
 from splitwise_worker.sequence import SequenceKey

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from splitwise_core.rpc import worker_pb2
-
 from splitwise_worker.outbox import Updates
 
 HEARTBEAT_S: Final = 1.0

@@ -7,7 +7,6 @@ leases. A faster one takes its place beside `grpc_bytes` under a name of its own
 from typing import Protocol
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_sidecar.pool import Span
 
 NONE = "none"

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import grpc
 import xxhash
+
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.channel import OPTIONS
-
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import Sink

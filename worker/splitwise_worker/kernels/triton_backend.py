@@ -6,12 +6,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 import torch
-from splitwise_core.errors import UserError
 from torch import Tensor
+
+from splitwise_core.errors import UserError
 
 try:
     import triton
-    import triton.language as tl  # noqa: F401
+    import triton.language as tl
 except ModuleNotFoundError:  # a CPU image carries no Triton; kernels stay plain uncalled functions
     triton = tl = None
 

@@ -5,9 +5,10 @@ import os
 from typing import Final
 
 import torch
+from torch import Tensor
+
 from splitwise_core.errors import UserError
 from splitwise_core.kv import KvGeometry
-from torch import Tensor
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _PAGE_BYTES: Final = 4096

@@ -9,7 +9,6 @@ from threading import Event, Lock, Thread
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
-
 from splitwise_worker.kv.host_pool import HostPool
 
 log = logging.getLogger("splitwise.worker.sidecar_link")

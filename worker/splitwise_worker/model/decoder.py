@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from splitwise_core.errors import UserError
 from torch import Tensor
 
+from splitwise_core.errors import UserError
 from splitwise_worker.model.batch import Batch
 from splitwise_worker.model.config import ModelConfig
 from splitwise_worker.model.linear import Linear, Weights, linear

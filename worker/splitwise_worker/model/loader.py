@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from splitwise_core.errors import UserError
 from torch import Tensor
+
+from splitwise_core.errors import UserError
 
 
 class Checkpoint:

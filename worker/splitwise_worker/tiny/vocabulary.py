@@ -46,8 +46,7 @@ WORDS: Final = (
 )
 
 VOCABULARY: Final = {
-    token: index
-    for index, token in enumerate(dict.fromkeys((*SPECIAL, *_byte_symbols(), *WORDS)))
+    token: index for index, token in enumerate(dict.fromkeys((*SPECIAL, *_byte_symbols(), *WORDS)))
 }
 """Every token and its id."""
 

@@ -1,0 +1,1 @@
+"""Our engine against `transformers` on the same weights, threads and machine, in one run."""
