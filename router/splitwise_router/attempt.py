@@ -95,7 +95,7 @@ class Attempt:
         self._piece = Piece([], [])
         self._early: list[Update] = []  # the token worker's, come before the first token
         self._first_token_seen = False
-        self._decoding = found.token is None
+        self._decoding = False  # on a token worker, which needs the prompt worker no more
         self._prompt_over = found.token is None
         self._failure: LegFailed | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -183,7 +183,7 @@ class Attempt:
             session.prompt_done(leg)
         self._prompt_over = self._prompt_over or update.finish != FINISH_NONE
         if update.finish == FINISH_FAILED:
-            if not self._decoding or self.found.token is None:  # else the KV is where it belongs
+            if not (self._decoding and self._first_token_seen):  # else the KV is where it belongs
                 self._fail(update)
         elif update.finish != FINISH_HANDED_OVER:
             self._take(update)

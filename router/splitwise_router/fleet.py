@@ -40,7 +40,7 @@ class Fleet:
         """Opens sessions to new workers and closes those of workers that are gone."""
         for endpoint in self._sessions.keys() - set(endpoints):
             self._sessions.pop(endpoint)[1].cancel()
-        for endpoint in endpoints:
+        for endpoint in sorted(endpoints, key=lambda e: e.pod):  # equal queues: the first pod's
             if endpoint.role not in ROLES:
                 fields = {"pod": endpoint.pod, "role": endpoint.role}
                 self._log.error("a worker of unknown role is left out", extra={"fields": fields})

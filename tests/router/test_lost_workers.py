@@ -51,6 +51,8 @@ def test_another_worker_goes_on_after_the_loss_of(
     ]
     with start(workers) as stack:
         streams = [ask(stack.url, model) for _ in range(2)]
+        retries = stack.metric("splitwise_router_retries_total")
+    assert retries == ("blocks" not in knobs)  # nothing is sent to a worker that is full
     for stream in streams:
         assert stream.error is None
         assert (stream.text, stream.finish, stream.done) == (3 * WORDS, "length", True)

@@ -135,17 +135,12 @@ def test_the_official_client_reads_chat_streams_and_answers(shared: Stack) -> No
 
 
 def test_metrics_count_requests_tokens_and_stages(shared: Stack, model: Path) -> None:
-    def value(name: str) -> float:
-        page = httpx.get(f"{shared.url}/metrics").text
-        found = [line for line in page.splitlines() if line.startswith(name)]
-        return sum(float(line.rpartition(" ")[2]) for line in found)
-
     names = ("splitwise_router_output_tokens_total", "splitwise_request_transfer_seconds_count")
-    before = [value(name) for name in names]
+    before = [shared.metric(name) for name in names]
     httpx.post(f"{shared.url}/v1/completions", json=completion(tokens_of(model), 7))
-    assert [value(name) for name in names] == [before[0] + 7, before[1] + 1]
-    assert value("splitwise_router_inflight_requests") == 0
-    assert value('splitwise_router_worker_sessions{pool="token",role="token"}') == 1
+    assert [shared.metric(name) for name in names] == [before[0] + 7, before[1] + 1]
+    assert shared.metric("splitwise_router_inflight_requests") == 0
+    assert shared.metric('splitwise_router_worker_sessions{pool="token",role="token"}') == 1
 
 
 def assert_all_is_free(stack: Stack) -> None:

@@ -1,6 +1,7 @@
 """Text grows by whole characters, and no part of a stop string is ever sent."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ class Bytes:
 
 def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def run(text: TextStream, pieces: Sequence[bytes]) -> tuple[list[str], str]:

@@ -146,6 +146,11 @@ class Stack:
     def url(self) -> str:
         return self.router.url
 
+    def metric(self, name: str) -> float:
+        """The sum over all series of the router whose line begins with `name`."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
 
 @contextmanager
 def stack(

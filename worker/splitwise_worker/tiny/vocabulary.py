@@ -23,7 +23,7 @@ CHAT_TEMPLATE: Final = (
 
 
 def _byte_symbols() -> list[str]:
-    """The printable character that stands for each byte in byte-level tokenizers (GPT-2's table)."""
+    """The printable character that stands for each byte in byte-level tokenizers, as in GPT-2."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     table = {byte: chr(byte) for byte in printable}
