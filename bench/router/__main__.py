@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import grpc.aio
-import httpx
 import psutil
 
 from splitwise_core.rpc.channel import OPTIONS
@@ -28,14 +27,21 @@ STEP_MS = 10.0
 PROMPT = list(range(10, 74))
 
 
-def body(max_tokens: int) -> dict[str, object]:
-    return {
+def http_request(max_tokens: int, headers: str = "") -> bytes:
+    """A streamed completion, as it goes over the socket."""
+    asked = {
         "model": "echo",
         "prompt": PROMPT,
         "max_tokens": max_tokens,
         "stream": True,
         "ignore_eos": True,
     }
+    content = json.dumps(asked).encode()
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nhost: bench\r\n{headers}"
+        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
 
 
 async def direct_ttft_ms(port: int) -> list[float]:
@@ -57,34 +63,32 @@ async def direct_ttft_ms(port: int) -> list[float]:
     return times
 
 
-async def routed_ttft_ms(url: str) -> list[float]:
-    """Time to the first event over HTTP, on a connection that is open already."""
+async def routed_ttft_ms(port: int) -> list[float]:
+    """Time to the first event over HTTP, on a connection that is open already.
+
+    Read as bytes: an HTTP client library would add more to the time than the router does.
+    """
     times = []
-    async with httpx.AsyncClient(base_url=url) as client:
-        await client.get("/healthz")
-        for _ in range(TTFT_REQUESTS):
-            began = time.perf_counter()
-            async with client.stream("POST", "/v1/completions", json=body(3)) as answer:
-                lines = answer.aiter_lines()
-                await anext(lines)
-                times.append((time.perf_counter() - began) * 1000)
-                async for _ in lines:
-                    pass
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(TTFT_REQUESTS):
+        began = time.perf_counter()
+        writer.write(http_request(3))
+        answer = await reader.readuntil(b"data: ")
+        times.append((time.perf_counter() - began) * 1000)
+        assert b" 200 OK" in answer
+        await reader.readuntil(b"[DONE]\n\n\r\n")
+        await reader.readuntil(b"0\r\n\r\n")
+    writer.close()
     return times
 
 
 async def read_events(port: int) -> int:
     """Reads a whole stream with as little of our own CPU as may be; its events that bear text."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    content = json.dumps(body(TOKENS)).encode()
-    head = (
-        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    writer.write(head.encode() + content)
+    writer.write(http_request(TOKENS, "connection: close\r\n"))
     events = 0
     while data := await reader.read(1 << 16):
-        events += data.count(b'"text":')
+        events += data.count(b'"text": "')
     writer.close()
     return events
 
@@ -97,7 +101,8 @@ async def streaming(port: int, pid: int) -> dict[str, float]:
         times = router.cpu_times()
         return float(times.user + times.system)
 
-    await read_events(port)
+    events = await read_events(port)
+    assert events > TOKENS / 2, f"{events} events for {TOKENS} tokens"
     began, cpu_began = time.perf_counter(), cpu_s()
     await asyncio.gather(*(read_events(port) for _ in range(STREAMS)))
     wall_s, used_s = time.perf_counter() - began, cpu_s() - cpu_began
@@ -112,7 +117,7 @@ def main() -> None:
         one_token = Worker("w0", "mixed", {"step_ms": 1})
         with stack(directory, directory / "model", [one_token]) as running:
             direct = statistics.median(asyncio.run(direct_ttft_ms(one_token.port)))
-            routed = statistics.median(asyncio.run(routed_ttft_ms(running.url)))
+            routed = statistics.median(asyncio.run(routed_ttft_ms(running.router.port)))
         workers = [Worker("p0", "prompt"), Worker("t0", "token", {"step_ms": STEP_MS})]
         with stack(directory, directory / "model", workers) as running:
             assert running.router.process is not None

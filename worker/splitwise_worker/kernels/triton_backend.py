@@ -10,6 +10,20 @@ from torch import Tensor
 
 from splitwise_core.errors import UserError
 
+__all__ = [
+    "INTERPRETED",
+    "LOG2E",
+    "Chip",
+    "Launch",
+    "chip_of",
+    "dot_type",
+    "jit",
+    "next_power_of_2",
+    "serves",
+    "tl",
+]
+
+
 try:
     import triton
     import triton.language as tl

@@ -3,7 +3,8 @@
 Finding "what stood behind this token last time" from nothing takes a transformer thousands of
 steps: one layer has to learn to look one token back before the next gains anything from it. Here
 the first layer starts as such a look, and the second as a comparison of the present token with what
-the first has fetched (the two halves of an induction head: Olsson et al., 2022). Everything is trained on.
+the first has fetched (the two halves of an induction head: Olsson et al., 2022). Everything is
+trained on.
 """
 
 import math

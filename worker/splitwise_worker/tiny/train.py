@@ -57,7 +57,7 @@ def train(directory: Path, progress: Callable[[str], None] | None = None) -> Non
             tokens, targets = rows.batch(stage.rows, stage.length, stage.copies)
             loss = _loss(weights, shape, tokens, targets)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
             optimiser.step()
             done += 1
