@@ -26,6 +26,7 @@ class App:
         self._fleet = fleet
         self._service = service
         self._telemetry = telemetry
+        self._pools: set[tuple[str, str]] = set()
         self._generate = {
             "/v1/chat/completions": service.chat,
             "/v1/completions": service.completions,
@@ -68,10 +69,11 @@ class App:
         return PlainTextResponse(f"{why}\n", 503) if why else PlainTextResponse("ok\n")
 
     async def _metrics(self, request: Request) -> Response:
-        opened: dict[tuple[str, str], int] = {}
+        opened = dict.fromkeys(self._pools, 0)  # a pool without workers falls to 0
         for session in self._fleet.sessions:
             key = (session.endpoint.role, session.endpoint.pool)
             opened[key] = opened.get(key, 0) + (session.info is not None)
+        self._pools = set(opened)
         for (role, pool), count in opened.items():
             if role in ROLES:
                 self._telemetry.gauge(WORKER_SESSIONS, role=role, pool=pool).set(count)

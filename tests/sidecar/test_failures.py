@@ -120,9 +120,9 @@ async def test_a_lease_that_nobody_claims_expires(pair: Pair) -> None:
 
 
 async def test_a_claimed_lease_lives_while_its_prompt_waits(pair: Pair) -> None:
-    source, target = pair.open("t", lease_ms=300)
-    pair.token.worker.open_lease("other", [1], 5, lease_ms=900)
-    # The unclaimed one has three times the time, and still ends first.
+    source, target = pair.open("t", lease_ms=1600)
+    pair.token.worker.open_lease("other", [1], 5, lease_ms=2000)
+    # The unclaimed one has more time, and still ends first.
     assert (await pair.token.worker.expect("lease_ended")).transfer_id == "other"
     pair.complete("t")
     await pair.token.worker.expect("lease_verified")
