@@ -1,16 +1,26 @@
-"""Writes docs/errors.md and docs/metrics.md from the tables in the code."""
+"""Writes what stands in docs/ from the tables, models and commands in the code."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
-from splitwise_core import errors, telemetry
+from splitwise_cli import reference as commands
+from splitwise_core import errors, spec_reference, telemetry
 
-DOCS = Path(__file__).parent
+DOCS: Final = Path(__file__).parent
+
+GENERATED: Final[Mapping[str, Callable[[], str]]] = {
+    "api.md": spec_reference.reference,
+    "cli.md": commands.reference,
+    "errors.md": errors.reference,
+    "metrics.md": telemetry.reference,
+}
 
 
 def main() -> None:
-    """Writes both files."""
-    (DOCS / "errors.md").write_text(errors.reference(), "utf-8")
-    (DOCS / "metrics.md").write_text(telemetry.reference(), "utf-8")
+    """Writes every file."""
+    for name, text in GENERATED.items():
+        (DOCS / name).write_text(text(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The `splitwise` command: arguments in, an exit status out. Commands are imported when they run.
 
-Exit status: 0 when what was asked holds, 2 for what the reader can fix, 1 otherwise.
+Exit status: 0 when what was asked holds, 2 for what the reader can fix, 130 after Ctrl-C, else 1.
 """
 
 import sys
@@ -17,15 +17,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 model_app = typer.Typer(help="Make a checkpoint to try things with.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-ClusterFile = Annotated[Path, typer.Option("--file", "-f", help="A SplitwiseCluster file.")]
+ClusterFile = Annotated[
+    Path,
+    typer.Option("--file", "-f", help="A SplitwiseCluster file; docs/api.md lists its fields."),
+]
 Port = Annotated[int | None, typer.Option(help="Router port, instead of the file's.")]
 State = Annotated[
     Path | None,
-    typer.Option(help="Where the running cluster is kept; ~/.local/state/splitwise/default."),
+    typer.Option(
+        help="Directory of one running cluster: its lock, status and logs. "
+        "Default: ~/.local/state/splitwise/default."
+    ),
+]
+TableOrJson = Annotated[
+    Literal["table", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
 ]
 
 
@@ -33,11 +43,15 @@ State = Annotated[
 def up(
     file: ClusterFile,
     port: Port = None,
-    detach: Annotated[bool, typer.Option(help="Return as soon as the cluster is ready.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return as soon as the cluster is ready.")
+    ] = False,
     state_dir: State = None,
-    wait: Annotated[float, typer.Option(help="Seconds within which it must be ready.")] = 120.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds within which it must be ready; else all of it ends.")
+    ] = 120.0,
 ) -> None:
-    """Run a cluster as processes on this machine."""
+    """Run a cluster as processes on this machine, until Ctrl-C or `splitwise down`."""
     from splitwise_cli.commands.up import up as run
 
     run(file, port, detach, state_dir, wait)
@@ -45,18 +59,15 @@ def up(
 
 @app.command()
 def down(state_dir: State = None) -> None:
-    """Stop the cluster that runs on this machine."""
+    """Stop the cluster that runs on this machine; return when nothing of it is left."""
     from splitwise_cli.commands.down import down as run
 
     run(state_dir)
 
 
 @app.command()
-def status(
-    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
-    state_dir: State = None,
-) -> None:
-    """Show the pods of the running cluster."""
+def status(output: TableOrJson = "table", state_dir: State = None) -> None:
+    """Show the pods of the running cluster, and where it listens."""
     from splitwise_cli.commands.status import status as run
 
     run(output, state_dir)
@@ -65,10 +76,12 @@ def status(
 @app.command()
 def render(
     file: ClusterFile,
-    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o")] = "yaml",
+    output: Annotated[
+        Literal["yaml", "json"], typer.Option("--output", "-o", help="A YAML stream, or a list.")
+    ] = "yaml",
     port: Port = None,
 ) -> None:
-    """Print every object that a cluster consists of."""
+    """Print every Kubernetes object that a cluster consists of, in apply order."""
     from splitwise_cli.commands.render import render as run
 
     run(file, output, port)
@@ -76,10 +89,12 @@ def render(
 
 @app.command()
 def doctor(
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Check this file too.")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Check this SplitwiseCluster file too.")
+    ] = None,
+    output: TableOrJson = "table",
 ) -> None:
-    """Say what is wrong with this machine, and the fix."""
+    """Say what this machine lacks to run a cluster, and the fix. Exit status 1: it lacks some."""
     from splitwise_cli.commands.doctor import doctor as run
 
     if not run(file, output):
@@ -88,19 +103,25 @@ def doctor(
 
 @app.command()
 def chat(
-    url: Annotated[str | None, typer.Option(help="A router; default: the running cluster.")] = None,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Ask once.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A router's address. Default: the running cluster's.")
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Ask this once, and end.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
     state_dir: State = None,
 ) -> None:
-    """Talk to the model."""
+    """Talk to the model: a question a line, answers as they come."""
     from splitwise_cli.commands.chat import chat as run
 
     run(url, message, max_tokens, state_dir)
 
 
 @model_app.command("tiny")
-def model_tiny(directory: Path) -> None:
+def model_tiny(
+    directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
+) -> None:
     """Train the tiny model whose answers can be checked: about a minute on two cores."""
     from splitwise_cli.commands.model import tiny as run
 
@@ -109,9 +130,9 @@ def model_tiny(directory: Path) -> None:
 
 @model_app.command("random")
 def model_random(
-    directory: Path,
+    directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
     preset: Annotated[str, typer.Option(help="A real model's shape, such as smollm2-135m.")],
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
 ) -> None:
     """Write random weights in a real model's shape, for measuring speed."""
     from splitwise_cli.commands.model import random as run
@@ -128,36 +149,13 @@ def version() -> None:
 
 
 def main() -> int:
-    """Runs the command; errors go to stderr."""
+    """Runs the command and leaves with its exit status; errors go to stderr."""
     try:
-        app(standalone_mode=False)
+        app(prog_name="splitwise")
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except typer.Exit as done:
-        return done.exit_code
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        return _report(error)
     return 0
-
-
-def _report(error: Exception) -> int:
-    """The exit status for what is no UserError: wrong usage, a failed start, or a bug."""
-    from click import ClickException
-
-    if isinstance(error, ClickException):
-        error.show()
-        return error.exit_code
-    from splitwise_cli.commands.up import Failed
-
-    if isinstance(error, Failed):
-        sys.stderr.write(str(error))
-        return 2
-    raise error
 
 
 if __name__ == "__main__":

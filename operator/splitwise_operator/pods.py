@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from splitwise_core.spec import Pool, SplitwiseCluster, quantity
+from splitwise_core.quantity import quantity
+from splitwise_core.spec import Pool, SplitwiseCluster
 from splitwise_operator import names
 from splitwise_operator.names import Object
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from splitwise_core.errors import UserError
-from splitwise_core.spec import load_cluster, parse_cluster, quantity
+from splitwise_core.manifest import load_cluster, parse_cluster
+from splitwise_core.quantity import quantity
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -63,8 +64,12 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
             "spec.pools.0.replica", 2, "spec.pools[0].replica", "'replicas'", id="in a list"
         ),
         pytest.param("spec.model.name", ..., "spec.model.name", "is required", id="missing"),
-        pytest.param("spec.pools.0.replicas", "2", "spec.pools[0].replicas", "integer", id="text"),
-        pytest.param("spec.pools.0.replicas", True, "spec.pools[0].replicas", "integer", id="bool"),
+        pytest.param(
+            "spec.pools.0.replicas", "2", "spec.pools[0].replicas", "whole number", id="text"
+        ),
+        pytest.param(
+            "spec.pools.0.replicas", True, "spec.pools[0].replicas", "whole number", id="bool"
+        ),
         pytest.param("spec.pools.0.replicas", 0, "spec.pools[0].replicas", "1", id="too small"),
         pytest.param("spec.router", {"port": 70000}, "spec.router.port", "65535", id="too large"),
         pytest.param("spec.pools.0.role", "promt", "spec.pools[0].role", "'prompt'", id="role"),
@@ -74,7 +79,9 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
         pytest.param("spec.pools.1.role", "prompt", "pools", "token or mixed", id="no token pool"),
         pytest.param("spec.pools.0.role", "token", "pools", "prompt or mixed", id="no prompt pool"),
         pytest.param("spec.pools.0.name", "router", "pools", "router", id="reserved name"),
-        pytest.param("spec.pools.0.name", "Prompt!", "spec.pools[0].name", "pattern", id="name"),
+        pytest.param(
+            "spec.pools.0.name", "Prompt!", "spec.pools[0].name", "Lower-case letters", id="name"
+        ),
         pytest.param(
             "spec.pools.0.kvMemory", "1 GB", "spec.pools[0].kvMemory", "1Gi", id="quantity"
         ),
@@ -84,6 +91,43 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
             "apiVersion", "v1", "apiVersion", "'splitwise.dev/v1alpha1'", id="another version"
         ),
         pytest.param("metadata.name", ..., "metadata.name", "is required", id="no name"),
+        pytest.param("metadata.name", 12, "metadata.name", "in quotes", id="a number as a name"),
+        pytest.param("metadata.name", "x" * 41, "metadata.name", "40", id="a long name"),
+        pytest.param(
+            "metadata.labels", {"a": True}, "metadata.labels.a", "in quotes", id="a label of YAML"
+        ),
+        pytest.param(
+            "metadata.labels", {"a b": "c"}, "metadata.labels.a b", "pattern", id="a label's key"
+        ),
+        pytest.param(
+            "metadata.labels",
+            {"splitwise.dev/pool": "x"},
+            "metadata.labels",
+            "leave it out",
+            id="one of our own labels",
+        ),
+        pytest.param("spec.pools.0.kv_memory", "1Gi", "kv_memory", "'kvMemory'", id="snake case"),
+        pytest.param("spec.pools.0.kvMemory", "1Gi\n", "kvMemory", "1Gi", id="a line end"),
+        pytest.param(
+            "spec.pools.0.kvMemory", "9" * 400, "spec.pools[0].kvMemory", "1Gi", id="400 digits"
+        ),
+        pytest.param("spec.pools.0.kvMemory", 2**60, "kvMemory", "16Ti", id="more than there is"),
+        pytest.param(
+            "spec.pools.0.kvMemory", float("nan"), "kvMemory", "quantity", id="not a number"
+        ),
+        pytest.param("spec.pools.0.replicas", 10**30, "replicas", "", id="a huge number"),
+        pytest.param("spec.pools.0.replicas", 1.5, "replicas", "whole number", id="a fraction"),
+        pytest.param("spec.pools.0.resources", {"cpu": "0"}, "cpu", "10m", id="no CPU at all"),
+        pytest.param(
+            "spec.pools.0.nodeSelector",
+            {"zone": 1},
+            "nodeSelector.zone",
+            "in quotes",
+            id="a number as a node label",
+        ),
+        pytest.param("spec.model.path", "~/m", "spec.model.path", "pattern", id="home directory"),
+        pytest.param("spec.model.path", "a\0b", "spec.model.path", "pattern", id="a null byte"),
+        pytest.param("spec.model.name", "two words", "spec.model.name", "pattern", id="spaces"),
         pytest.param("spec", None, "spec", "", id="empty spec"),
     ],
 )
@@ -117,6 +161,15 @@ def test_a_document_that_is_no_mapping_is_refused(document: object) -> None:
         pytest.param(b"\xff\xfe\x00", "", id="not text"),
         pytest.param(b"", "0 objects", id="empty"),
         pytest.param(b"a: 1\n---\nb: 2\n", "2 objects", id="two objects"),
+        pytest.param(b"a: 1\nb: 2\na: 3\n", "'a' stands twice", id="a key twice"),
+        pytest.param(b"a: {b: 1, 'b': 2}\n", "line 1, column 11", id="a key twice, deeper"),
+        pytest.param(b"a: 2024-13-45\n", "in quotes", id="a date that is none"),
+        pytest.param(b"[" * 5000, "nested too deeply", id="deep nesting"),
+        pytest.param(b"a: \x01\n", "is not YAML", id="a control character"),
+        pytest.param(b"a: !!python/object:os.system {}\n", "is not YAML", id="a Python object"),
+        pytest.param(b"a: *b\n", "is not YAML", id="an alias of nothing"),
+        pytest.param(b"&a [*a]\n", "should be a mapping", id="an alias of itself"),
+        pytest.param(b"just text\n", "should be a mapping", id="text"),
     ],
 )
 def test_a_file_that_holds_no_cluster_is_refused(tmp_path: Path, content: bytes, hint: str) -> None:
@@ -128,6 +181,29 @@ def test_a_file_that_holds_no_cluster_is_refused(tmp_path: Path, content: bytes,
     assert str(file) in str(caught.value)
 
 
+def test_anchors_and_merges_may_override_what_they_bring_in(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "apiVersion: splitwise.dev/v1alpha1\n"
+        "kind: SplitwiseCluster\n"
+        "metadata: {name: demo}\n"
+        "spec:\n"
+        "  model: {name: tiny, path: /models/tiny}\n"
+        "  pools:\n"
+        "  - &base {name: prompt, role: prompt, kvMemory: 2Gi}\n"
+        "  - {<<: *base, name: token, role: token}\n"
+    )
+    token = load_cluster(file).spec.pools[1]
+    assert (token.name, token.role, token.kv_memory) == ("token", "token", "2Gi")
+
+
+def test_names_of_a_cluster_and_a_pool_must_fit_together() -> None:
+    document = changed("metadata.name", "c" * 40)
+    document["spec"]["pools"][1]["name"] = "p" * 30
+    with pytest.raises(UserError, match=r"(?s)metadata.name: .*63 characters.*shorten"):
+        parse_cluster(document)
+
+
 @pytest.mark.parametrize("path", ["missing.yaml", "."], ids=["missing", "a directory"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(UserError, match="cannot be read"):
@@ -135,7 +211,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("2", 2), ("500m", 0.5), ("1Gi", 2**30), ("1.5k", 1500)]
+    ("text", "value"),
+    [("2", 2), ("500m", 0.5), ("1Gi", 2**30), ("1.5k", 1500)],
 )
 def test_quantities_are_those_of_kubernetes(text: str, value: float) -> None:
     assert quantity(text) == value

@@ -17,7 +17,9 @@ from rich.table import Table
 
 from splitwise_cli.runner.state import default_state_dir
 from splitwise_core.errors import UserError
-from splitwise_core.spec import SplitwiseCluster, load_cluster, quantity
+from splitwise_core.manifest import load_cluster
+from splitwise_core.quantity import quantity
+from splitwise_core.spec import SplitwiseCluster
 
 MEMORY_BYTES: Final = 2 << 30
 

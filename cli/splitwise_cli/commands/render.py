@@ -7,7 +7,7 @@ from typing import Literal
 import yaml
 
 from splitwise_cli.commands.up import with_port
-from splitwise_core.spec import load_cluster
+from splitwise_core.manifest import load_cluster
 from splitwise_operator.render import render as render_objects
 
 

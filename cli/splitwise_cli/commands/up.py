@@ -14,7 +14,8 @@ from splitwise_cli.runner.state import StateDir, default_state_dir
 from splitwise_cli.runner.supervisor import Supervisor
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
-from splitwise_core.spec import SplitwiseCluster, load_cluster
+from splitwise_core.manifest import load_cluster
+from splitwise_core.spec import SplitwiseCluster
 
 _POLL_S: Final = 0.1
 
