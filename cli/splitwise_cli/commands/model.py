@@ -1,5 +1,6 @@
 """`splitwise model`: checkpoints to try things with, made by the worker's own code."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from splitwise_core.errors import UserError
 
 
 def tiny(directory: Path) -> None:
-    """Trains the tiny model into `directory`, showing progress."""
+    """Trains the tiny model into `directory`, showing progress; nothing when it is there."""
     _run("splitwise_worker.tiny", str(directory))
 
 
@@ -27,6 +28,8 @@ def _run(module: str, *arguments: str) -> None:
             wrong="torch is not installed",
             fix="pip install 'splitwise[worker]'",
         )
-    done = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
+    # Threads that spin while they wait take the cores from whatever else runs here.
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    done = subprocess.run([sys.executable, "-m", module, *arguments], check=False, env=env)
     if done.returncode:
         raise SystemExit(done.returncode)

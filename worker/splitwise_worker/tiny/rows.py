@@ -34,8 +34,18 @@ class Rows:
 
     def batch(self, rows: int, length: int, copies: float) -> tuple[Tensor, Tensor]:
         """Tokens and targets [rows, length]; about `copies` of the rows are copied noise."""
-        made = [self._row(length, copies) for _ in range(rows)]
-        return tuple(torch.tensor(part) for part in zip(*made, strict=True))  # type: ignore[return-value]
+        return _tensors([self._row(length, copies) for _ in range(rows)])
+
+    def series(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        """As `batch`, counting and days of the week alone, one row in eight of days."""
+        made = [
+            self._cycle(length, _DAYS if number % 8 == 7 else _NUMBERS) for number in range(rows)
+        ]
+        return _tensors(made)
+
+    def lookups(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
+        """As `batch`, lookups alone."""
+        return _tensors([self._lookups(length) for _ in range(rows)])
 
     def _row(self, length: int, copies: float) -> Row:
         kind = self._draw.random()
@@ -82,3 +92,22 @@ class Rows:
         tokens, targets = tokens[:length], targets[:length]
         missing = length - len(tokens)
         return tokens + [_END] * missing, targets + [IGNORED] * missing
+
+
+def all_series(shown: int, answers: int) -> tuple[Tensor, Tensor]:
+    """Tokens [N, shown + answers - 1] of every stretch of numbers and days, and what follows each.
+
+    Only the `answers` last positions have a target.
+    """
+    length = shown + answers
+    made: list[Row] = []
+    for ring, starts in ((_NUMBERS, len(_NUMBERS) - length + 1), (_DAYS, len(_DAYS))):
+        for first in range(starts):
+            tokens = [ring[(first + i) % len(ring)] for i in range(length)]
+            made.append((tokens[:-1], [IGNORED] * (shown - 1) + tokens[shown:]))
+    return _tensors(made)
+
+
+def _tensors(rows: list[Row]) -> tuple[Tensor, Tensor]:
+    tokens, targets = zip(*rows, strict=True)
+    return torch.tensor(tokens), torch.tensor(targets)
