@@ -86,9 +86,11 @@ async def ask(client: AsyncOpenAI, question: Question) -> Answer:
     answer.prompt_worker = response.headers["x-splitwise-prompt-worker"]
     answer.token_worker = response.headers["x-splitwise-token-worker"]
     async for chunk in response.parse():
-        if chunk.choices and chunk.choices[0].delta.content:
-            answer.token_times_s.append(time.perf_counter() - started)
-            answer.text += chunk.choices[0].delta.content
+        for choice in chunk.choices:
+            text = choice.delta.content or ""
+            if text or choice.finish_reason == "stop":  # the end is a token too, without a text
+                answer.token_times_s.append(time.perf_counter() - started)
+            answer.text += text
         answer.usage = chunk.usage or answer.usage
     answer.ttft_s = answer.token_times_s[0]
     shown = question.prompt if len(question.prompt) < 48 else f"… {question.prompt[-44:]}"
