@@ -19,8 +19,14 @@ def chat(url: str | None, message: str | None, max_tokens: int, state_dir: Path 
     if url is None:
         state = StateDir((state_dir or default_state_dir()).absolute())
         url = str(state.running()["endpoint"])
-    base = url.rstrip("/").removesuffix("/v1")
-    with httpx.Client(base_url=base, timeout=httpx.Timeout(600, connect=5)) as client:
+    try:
+        client = httpx.Client(
+            base_url=url.rstrip("/").removesuffix("/v1"), timeout=httpx.Timeout(600, connect=5)
+        )
+    except httpx.InvalidURL as error:
+        fix = "write it as http://HOST:PORT"
+        raise UserError("not-running", where="--url", wrong=f"{url}: {error}", fix=fix) from error
+    with client:
         model = _model(client)
         if message is not None:
             _answer(client, model, [{"role": "user", "content": message}], max_tokens)
@@ -44,39 +50,46 @@ def _questions() -> Iterator[str]:
 
 def _model(client: httpx.Client) -> str:
     try:
-        found = client.get("/v1/models").raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
+        return str(client.get("/v1/models").raise_for_status().json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             "not-running",
             where=str(client.base_url),
             wrong=f"no router answers there: {error}",
             fix="start a cluster with `splitwise up`, or name another --url",
         ) from error
-    return str(found["data"][0]["id"])
 
 
 def _answer(client: httpx.Client, model: str, history: list[Message], max_tokens: int) -> str:
     """Prints the answer as it comes and returns it. Raises UserError when it ends in an error."""
     body = {"model": model, "messages": history, "stream": True, "max_tokens": max_tokens}
     said = ""
-    with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        if response.is_error:
-            response.read()
-            raise _refused(response.json())
-        for line in response.iter_lines():
-            data = line.removeprefix("data: ")
-            if not data or data == "[DONE]":
-                continue
-            event = json.loads(data)
-            if "error" in event:
-                raise _refused(event)
-            for choice in event["choices"]:
-                piece = choice["delta"].get("content") or ""
+    try:
+        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.is_error:
+                response.read()
+                raise _refused(response.json())
+            for piece in _pieces(response.iter_lines()):
                 said += piece
                 sys.stdout.write(piece)
                 sys.stdout.flush()
+    except httpx.HTTPError as error:
+        raise _refused({"error": {"message": f"the connection was lost: {error}"}}) from error
     sys.stdout.write("\n")
     return said
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    """The texts of a stream's events. Raises UserError when it ends in an error."""
+    for line in lines:
+        data = line.removeprefix("data: ")
+        if not data or data == "[DONE]":
+            continue
+        event = json.loads(data)
+        if "error" in event:
+            raise _refused(event)
+        for choice in event["choices"]:
+            yield choice["delta"].get("content") or ""
 
 
 def _refused(body: dict[str, Any]) -> UserError:

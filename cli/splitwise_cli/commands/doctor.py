@@ -3,18 +3,19 @@
 import fcntl
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from splitwise_cli.preflight import check_model, check_port
 from splitwise_cli.runner.state import default_state_dir
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster
@@ -22,6 +23,8 @@ from splitwise_core.quantity import quantity
 from splitwise_core.spec import SplitwiseCluster
 
 MEMORY_BYTES: Final = 2 << 30
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def doctor(file: Path | None, output: Literal["table", "json"]) -> bool:
     if output == "json":
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        Console(highlight=False).print(_table(findings))
+        width = None if sys.stdout.isatty() else 140
+        Console(highlight=False, width=width).print(_table(findings))
     return all(finding.well for finding in findings)
 
 
@@ -103,34 +107,22 @@ def _cluster(file: Path) -> list[Finding]:
         cluster = load_cluster(file)
     except UserError as error:
         return [Finding("cluster file", False, f"{error.where}: {error.wrong}", error.fix)]
+    spec = cluster.spec
     return [
         Finding("cluster file", True, str(file)),
-        _port(cluster.spec.router.port),
-        _model(Path(cluster.spec.model.path)),
+        _passed("router port", f"{spec.router.port} is free", check_port, spec.router.port),
+        _passed("model", spec.model.path, check_model, Path(spec.model.path)),
         _kv_memory(cluster),
     ]
 
 
-def _port(port: int) -> Finding:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            fix = "stop what listens there, or use `splitwise up --port`"
-            return Finding("router port", False, f"{port}: {error.strerror}", fix)
-    return Finding("router port", True, f"{port} is free")
-
-
-def _model(directory: Path) -> Finding:
-    needed = ("config.json", "tokenizer.json")
-    missing = [name for name in needed if not (directory / name).is_file()]
-    if not list(directory.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    if missing:
-        fix = f"copy the whole checkpoint, or `splitwise model tiny {directory}`"
-        return Finding("model", False, f"{directory} lacks {', '.join(missing)}", fix)
-    return Finding("model", True, str(directory))
+def _passed(check: str, found: str, run: Callable[[T], None], subject: T) -> Finding:
+    """The finding of a check that raises UserError when something is not well."""
+    try:
+        run(subject)
+    except UserError as error:
+        return Finding(check, False, f"{error.where}: {error.wrong}", error.fix)
+    return Finding(check, True, found)
 
 
 def _kv_memory(cluster: SplitwiseCluster) -> Finding:
@@ -147,5 +139,6 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(name)
     for finding in findings:
         mark = "[green]ok[/]" if finding.well else "[red]no[/]"
-        table.add_row(finding.check, mark, finding.found, "" if finding.well else finding.fix)
+        fix = "" if finding.well else finding.fix
+        table.add_row(finding.check, mark, escape(finding.found), escape(fix))
     return table

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from splitwise_cli.preflight import check
 from splitwise_cli.runner.state import StateDir, default_state_dir
 from splitwise_cli.runner.supervisor import Supervisor
 from splitwise_core.errors import UserError
@@ -25,11 +27,14 @@ def up(file: Path, port: int | None, detach: bool, state_dir: Path | None, wait_
 
     Raises UserError when it cannot start; nothing keeps running then.
     """
+    if not wait_s > 0:  # as NaN is not
+        fix = "use the seconds within which the cluster must be ready, such as 120"
+        raise UserError("invalid-spec", where="--wait", wrong=f"{wait_s:g} is no time", fix=fix)
     cluster = with_port(load_cluster(file), port)
     state = StateDir((state_dir or default_state_dir()).absolute())
     console = Console(highlight=False, stderr=True)
     if detach:
-        _detached(file, port, state, wait_s, console)
+        _detached(cluster, file, port, state, wait_s, console)
     else:
         _attached(cluster, state, wait_s, console)
 
@@ -50,23 +55,32 @@ def _attached(cluster: SplitwiseCluster, state: StateDir, wait_s: float, console
     configure("runner")
     with state.held():
         try:
-            asyncio.run(_run(cluster, state, wait_s, console))
+            check(cluster)
+            was_ready = asyncio.run(_run(cluster, state, wait_s, console))
         except UserError as error:
             state.write_failure(str(error))
             raise
+    if not was_ready:
+        raise KeyboardInterrupt
 
 
-async def _run(cluster: SplitwiseCluster, state: StateDir, wait_s: float, console: Console) -> None:
+async def _run(cluster: SplitwiseCluster, state: StateDir, wait_s: float, console: Console) -> bool:
     progress = _Progress(console)
     supervisor = Supervisor(cluster, state, lambda: progress.show(supervisor.status()))
-    await supervisor.run(wait_s)
+    return await supervisor.run(wait_s)
 
 
 def _detached(
-    file: Path, port: int | None, state: StateDir, wait_s: float, console: Console
+    cluster: SplitwiseCluster,
+    file: Path,
+    port: int | None,
+    state: StateDir,
+    wait_s: float,
+    console: Console,
 ) -> None:
-    with state.held():  # fails here, in front of the reader, when a cluster is up already
-        pass
+    with state.held():  # fails here, in front of the reader, as far as it can be known
+        check(cluster)
+    signal.signal(signal.SIGTERM, _terminated)
     argv = [sys.executable, "-m", "splitwise_cli.main", "up", "-f", str(file)]
     argv += ["--state-dir", str(state.path), "--wait", str(wait_s)]
     argv += ["--port", str(port)] if port is not None else []
@@ -79,24 +93,30 @@ def _detached(
             start_new_session=True,
             env=os.environ | {"NO_COLOR": "1"},
         )
-    progress = _Progress(console)
     try:
-        while runner.poll() is None:
-            status = state.read()
-            if status is not None:
-                progress.show(status)
-                if status["ready"]:
-                    return
-            time.sleep(_POLL_S)
-    except KeyboardInterrupt:
+        _follow(runner, state, _Progress(console))
+    except BaseException:  # Ctrl-C and SIGTERM too: what is not ready yet does not stay
         runner.terminate()
         runner.wait()
         raise
-    raise Failed(state.failure() or state.runner_log.read_text("utf-8", errors="replace"))
 
 
-class Failed(Exception):
-    """The detached runner has ended; the text is what it said."""
+def _follow(runner: "subprocess.Popen[bytes]", state: StateDir, progress: "_Progress") -> None:
+    """Returns when the cluster is ready. Exits with the runner's words when it ends before."""
+    while runner.poll() is None:
+        status = state.read()
+        if status is not None:
+            progress.show(status)
+            if status["ready"]:
+                return
+        time.sleep(_POLL_S)
+    said = state.failure() or state.runner_log.read_text("utf-8", errors="replace")
+    sys.stderr.write(said or "the cluster was stopped before it was ready\n")
+    raise SystemExit(2)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 class _Progress:

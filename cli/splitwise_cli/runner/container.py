@@ -1,9 +1,7 @@
 """One container: its process, its probes, its restarts, its end."""
 
 import asyncio
-import ctypes
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +12,7 @@ from typing import Any, Final
 
 from splitwise_cli.runner.environment import Invocation
 from splitwise_cli.runner.probes import passes
+from splitwise_cli.runner.process import signal_all, spawn
 
 log = logging.getLogger("splitwise.runner")
 
@@ -25,8 +24,8 @@ STARTUP_POLL_S: Final = 0.1
 """A kubelet probes once a period; on one machine people wait for the start."""
 NOT_TO_BE_RETRIED: Final = 2
 """Our processes' exit status for an error that only the reader can fix."""
-
-_PR_SET_PDEATHSIG: Final = 1
+EXTENSION_S: Final = 2.0
+"""What a process gets between SIGTERM and SIGKILL when its preStop has used up the grace."""
 
 
 @dataclass(slots=True)
@@ -37,6 +36,7 @@ class Container:
     invocation: Invocation
     address: str
     log_file: Path
+    grace_s: float
     changed: Callable[[], None]
     pid: int | None = None
     ready: bool = False
@@ -45,6 +45,7 @@ class Container:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
+    _told: tuple[bool, int | None, int] = (False, None, 0)
     _task: asyncio.Task[None] | None = None
 
     @property
@@ -60,17 +61,7 @@ class Container:
         """preStop, SIGTERM, and SIGKILL when the grace is over. Returns when it is gone."""
         self._stopping = True
         self._show(ready=False)
-        give_up = time.monotonic() + grace_s
-        process = self._process
-        if process is not None and process.returncode is None:
-            await self._pre_stop(grace_s)
-            self._signal(signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), max(0.0, give_up - time.monotonic()))
-            if process.returncode is None:
-                log.warning("%s outlived its grace and is killed", self.log_file.stem)
-                self._signal(signal.SIGKILL)
-                await process.wait()
+        await self._terminate(grace_s)
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -97,19 +88,12 @@ class Container:
             log.warning("%s ended with %s", self.log_file.stem, self.exit_code)
             await asyncio.sleep(wait_s)
             self.restarts += 1
+            self._show(ready=False)
 
     async def _run_once(self) -> None:
         with self.log_file.open("ab") as output:
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self.invocation.argv,
-                    env=self.invocation.env,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent,
-                )
+                self._process = await spawn(self.invocation.argv, self.invocation.env, output)
             except OSError as error:
                 output.write(f"cannot start {self.invocation.argv[0]}: {error}\n".encode())
                 self.exit_code = 127
@@ -121,9 +105,26 @@ class Container:
             self.exit_code = await self._process.wait()
         finally:
             probing.cancel()
+            signal_all(self._process.pid, signal.SIGKILL)  # what it has started ends with it
             self.pid = None
             self.started.clear()
             self._show(ready=False)
+
+    async def _terminate(self, grace_s: float) -> None:
+        """Ends the process that runs now, if one does."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        give_up = time.monotonic() + grace_s
+        await self._pre_stop(grace_s)
+        signal_all(process.pid, signal.SIGTERM)
+        left_s = give_up - time.monotonic()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), left_s if left_s > 0 else EXTENSION_S)
+        if process.returncode is None:
+            log.warning("%s outlived its grace and is killed", self.log_file.stem)
+            signal_all(process.pid, signal.SIGKILL)
+            await process.wait()
 
     async def _probe(self) -> None:
         """Startup first; then readiness and liveness, each at its own pace."""
@@ -133,7 +134,7 @@ class Container:
             while not await self._passes(startup):
                 if time.monotonic() > give_up:
                     log.warning("%s did not start in time", self.log_file.stem)
-                    self._signal(signal.SIGKILL)
+                    await self._terminate(self.grace_s)
                     return
                 await asyncio.sleep(STARTUP_POLL_S)
         self.started.set()
@@ -166,31 +167,22 @@ class Container:
             failures = 0 if await self._passes(probe) else failures + 1
             if failures >= probe.get("failureThreshold", 3):
                 log.warning("%s no longer answers and is restarted", self.log_file.stem)
-                self._signal(signal.SIGKILL)
+                await self._terminate(self.grace_s)
                 return
 
     async def _passes(self, probe: Mapping[str, Any]) -> bool:
         ports = {port["name"]: port["containerPort"] for port in self.spec.get("ports", [])}
-        return await passes(probe, self.address, ports, self.invocation.env)
+        return await passes(probe, self.address, ports, self.invocation)
 
     async def _pre_stop(self, grace_s: float) -> None:
         hook = self.spec.get("lifecycle", {}).get("preStop")
-        if hook is not None:
-            ports = {port["name"]: port["containerPort"] for port in self.spec.get("ports", [])}
-            probe = {**hook, "timeoutSeconds": grace_s}
-            await passes(probe, self.address, ports, self.invocation.env)
-
-    def _signal(self, number: signal.Signals) -> None:
-        """To the container's whole process group."""
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+        if hook is not None and not await self._passes({**hook, "timeoutSeconds": grace_s}):
+            log.warning("the preStop hook of %s failed", self.log_file.stem)
 
     def _show(self, *, ready: bool) -> None:
-        self.ready = ready
-        self.changed()
-
-
-def _die_with_parent() -> None:
-    """A runner that is killed takes its containers along: nothing may leak."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        """Tells when something that status shows is not as it was told last."""
+        self.ready = ready and not self._stopping
+        now = (self.ready, self.pid, self.restarts)
+        if now != self._told:
+            self._told = now
+            self.changed()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from splitwise_cli.runner.plan import PodPlan
+from splitwise_core.quantity import quantity
 
 _INHERITED: Final = (
     "PATH",
@@ -27,10 +28,16 @@ _LABEL: Final = re.compile(r"metadata\.labels\['([^']+)'\]")
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A container's process: argument vector and environment."""
+    """A container's process: argument vector, environment, and what is behind its mounts."""
 
     argv: list[str]
     env: dict[str, str]
+    mounts: Mapping[str, Path]
+
+    def local(self, command: Sequence[str]) -> list[str]:
+        """A command of a probe or hook, as this machine runs it."""
+        argv = [_mounted(word, self.mounts) for word in command]
+        return [_executable(argv[0]), *argv[1:]]
 
 
 def invocation(
@@ -46,7 +53,7 @@ def invocation(
     argv = [_mounted(expand(word, own), mounts) for word in words]
     argv[0] = _executable(argv[0])
     env |= {name: _mounted(value, mounts) for name, value in own.items()}
-    return Invocation(argv, env)
+    return Invocation(argv, env, mounts)
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -73,20 +80,16 @@ def _value(
     share_millis: int,
     so_far: Mapping[str, str],
 ) -> str:
-    if "value" in variable:
-        return expand(variable["value"], so_far)
+    if "valueFrom" not in variable:
+        return expand(variable.get("value", ""), so_far)
     source = variable["valueFrom"]
     if "resourceFieldRef" in source:
         limit = container.get("resources", {}).get("limits", {}).get("cpu")
-        return str(_millis(limit) if limit else share_millis)
+        return str(round(quantity(limit) * 1000) if limit else share_millis)
     path = source["fieldRef"]["fieldPath"]
     if found := _LABEL.fullmatch(path):
         return pod.labels[found[1]]
     return {"metadata.name": pod.name, "status.podIP": pod.address}[path]
-
-
-def _millis(cpu: str) -> int:
-    return int(cpu[:-1]) if cpu.endswith("m") else int(float(cpu) * 1000)
 
 
 def _mounted(text: str, mounts: Mapping[str, Path]) -> str:
@@ -100,7 +103,8 @@ def _mounted(text: str, mounts: Mapping[str, Path]) -> str:
 def _executable(name: str) -> str:
     """Our own commands come from the environment that runs this one."""
     beside = Path(sys.executable).parent
-    return shutil.which(name, path=os.pathsep.join([str(beside), os.environ["PATH"]])) or name
+    path = os.pathsep.join([str(beside), os.environ.get("PATH", os.defpath)])
+    return shutil.which(name, path=path) or name
 
 
 def make_volumes(

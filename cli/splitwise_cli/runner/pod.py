@@ -41,6 +41,7 @@ class Pod:
                 invocation=invocation(spec, plan, volumes, cpu_millis),
                 address=plan.address,
                 log_file=logs / f"{plan.name}.{spec['name']}.log",
+                grace_s=_grace_s(plan),
                 changed=changed,
             )
 
@@ -75,7 +76,7 @@ class Pod:
         """Ends the main containers together, then the sidecars in reverse order."""
         if self._starting is not None:
             self._starting.cancel()
-        grace_s = float(self.plan.spec.get("terminationGracePeriodSeconds", 30))
+        grace_s = _grace_s(self.plan)
         give_up = time.monotonic() + grace_s
         await asyncio.gather(*(container.stop(grace_s) for container in self.main))
         for sidecar in reversed(self.sidecars):
@@ -107,3 +108,7 @@ class Pod:
                 for container in self.containers()
             ],
         }
+
+
+def _grace_s(plan: PodPlan) -> float:
+    return float(plan.spec.get("terminationGracePeriodSeconds", 30))

@@ -1,32 +1,34 @@
-"""Probes as a kubelet makes them: an HTTP GET, a TCP connection or a command."""
+"""Probes and hooks as a kubelet makes them: an HTTP GET, a TCP connection or a command."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
-_READ_BYTES = 64
+from splitwise_cli.runner.environment import Invocation
+from splitwise_cli.runner.process import signal_all, spawn
 
 
 async def passes(
-    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], env: Mapping[str, str]
+    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], invocation: Invocation
 ) -> bool:
     """Whether the probe succeeds now, within its timeout."""
     try:
         async with asyncio.timeout(probe.get("timeoutSeconds", 1)):
-            return await _attempt(probe, address, ports, env)
-    except (OSError, TimeoutError):
+            return await _attempt(probe, address, ports, invocation)
+    except (OSError, TimeoutError, ValueError):  # ValueError: an answer without a line end
         return False
 
 
 def _attempt(
-    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], env: Mapping[str, str]
+    probe: Mapping[str, Any], address: str, ports: Mapping[str, int], invocation: Invocation
 ) -> Awaitable[bool]:
     if "httpGet" in probe:
         get = probe["httpGet"]
-        return _http(address, _port(get["port"], ports), get["path"])
+        return _http(address, _port(get["port"], ports), get.get("path", "/"))
     if "tcpSocket" in probe:
         return _tcp(address, _port(probe["tcpSocket"]["port"], ports))
-    return _command(probe["exec"]["command"], env)
+    return _command(invocation.local(probe["exec"]["command"]), invocation.env)
 
 
 def _port(port: int | str, ports: Mapping[str, int]) -> int:
@@ -39,8 +41,8 @@ async def _http(address: str, port: int, path: str) -> bool:
     try:
         request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
         writer.write(request.encode())
-        parts = (await reader.read(_READ_BYTES)).split(maxsplit=2)
-        return len(parts) >= 2 and b"200" <= parts[1] < b"400"
+        parts = (await reader.readline()).split(maxsplit=2)
+        return len(parts) >= 2 and parts[1].isdigit() and 200 <= int(parts[1]) < 400
     finally:
         writer.close()
 
@@ -52,10 +54,8 @@ async def _tcp(address: str, port: int) -> bool:
 
 
 async def _command(argv: Sequence[str], env: Mapping[str, str]) -> bool:
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*argv, env=dict(env), stdout=quiet, stderr=quiet)
+    process = await spawn(argv, env, asyncio.subprocess.DEVNULL)
     try:
         return await process.wait() == 0
     finally:
-        if process.returncode is None:
-            process.kill()
+        signal_all(process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ class StateDir:
         return self.logs / "runner.log"
 
     @property
+    def volumes(self) -> Path:
+        """A link to the directory with the volumes of the pods that run."""
+        return self.path / "volumes"
+
+    @property
     def _lock(self) -> Path:
         return self.path / "lock"
 
@@ -57,7 +63,7 @@ class StateDir:
                 fix="choose another one with --state-dir",
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _exclusive())
         except OSError as error:
             os.close(descriptor)
             raise UserError(
@@ -83,18 +89,27 @@ class StateDir:
         return path.read_text("utf-8") if path.exists() else None
 
     def is_held(self) -> bool:
-        """Whether a cluster runs in this directory now."""
+        """Whether a cluster runs here now. Only asks: to take the lock would keep others from it.
+
+        Raises UserError when the directory cannot be read.
+        """
         try:
             descriptor = os.open(self._lock, os.O_RDWR)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise UserError(
+                "environment",
+                where=str(self.path),
+                wrong=f"the state directory cannot be read: {error.strerror}",
+                fix="name the one that `splitwise up` was given with --state-dir",
+            ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _exclusive())
         finally:
             os.close(descriptor)
-        return False
+        kind: int = struct.unpack_from("h", found)[0]
+        return kind != fcntl.F_UNLCK
 
     def write(self, status: dict[str, Any]) -> None:
         """Replaces the status in one step."""
@@ -130,3 +145,8 @@ class StateDir:
                 return False
             time.sleep(0.05)
         return True
+
+
+def _exclusive() -> bytes:
+    """A `struct flock` over the whole file; such a lock belongs to the open file."""
+    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +13,7 @@ from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
 from splitwise_cli.runner.environment import cpu_millis, make_volumes
 from splitwise_cli.runner.pod import Pod
 from splitwise_cli.runner.state import StateDir
+from splitwise_cli.runner.volumes import volumes_directory
 from splitwise_core.errors import UserError
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_operator import names
@@ -42,26 +41,29 @@ class Supervisor:
         self._was_ready = asyncio.Event()
         self._failure: UserError | None = None
 
-    async def run(self, ready_within_s: float) -> None:
-        """Runs until SIGTERM or SIGINT. Raises UserError when the cluster cannot start."""
+    async def run(self, ready_within_s: float) -> bool:
+        """Runs until SIGTERM or SIGINT; whether the cluster has ever been ready.
+
+        Raises UserError when it cannot start.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._over.set)
-        volumes = Path(tempfile.mkdtemp(prefix="sw-"))
-        try:
-            self._create(volumes)
-            for pod in self._pods:
-                pod.start()
-            watch = asyncio.create_task(self._until_ready(ready_within_s))
-            chores = asyncio.create_task(self._housekeeping())
-            await self._over.wait()
-            watch.cancel()
-            chores.cancel()
-        finally:
-            await self._stop()
-            shutil.rmtree(volumes, ignore_errors=True)
+        with volumes_directory(self._state.volumes) as volumes:
+            try:
+                self._create(volumes)
+                for pod in self._pods:
+                    pod.start()
+                watch = asyncio.create_task(self._until_ready(ready_within_s))
+                chores = asyncio.create_task(self._housekeeping())
+                await self._over.wait()
+                watch.cancel()
+                chores.cancel()
+            finally:
+                await self._stop()
         if self._failure is not None:
             raise self._failure
+        return self._was_ready.is_set()
 
     def status(self) -> dict[str, Any]:
         """As `splitwise status -o json` shows it."""
