@@ -1,10 +1,17 @@
 """From a router's message to a sequence, or to the reason why not."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+
+MAX_ID_CHARACTERS: Final = 256
+MAX_PEER_CHARACTERS: Final = 259
+"""A DNS name of 253 and a port. A sidecar hangs up on a message that it finds senseless, and all
+transfers end: no router's text gets there unchecked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,7 @@ def prefill_sequence(
     sequence = _sequence(key, message.request, Phase.WAITING, limits, now_s, now_unix_s)
     if message.HasField("transfer"):
         sequence.transfer_id = _transfer_id(message.transfer)
-        sequence.peer = message.transfer.peer
-        if not sequence.peer:
-            raise Refused(kv_pb2.INVALID, "a transfer needs the sidecar of the token worker")
+        sequence.peer = _peer(message.transfer)
     return sequence
 
 
@@ -55,36 +60,54 @@ def _sequence(
     now_s: float,
     now_unix_s: float,
 ) -> LiveSequence:
-    prompt, output = list(request.prompt_tokens), list(request.output_tokens)
-    longest = len(prompt) + request.sampling.max_tokens
-    if not prompt:
+    sampling = request.sampling
+    longest = len(request.prompt_tokens) + sampling.max_tokens
+    if not request.prompt_tokens:
         raise Refused(kv_pb2.INVALID, "the prompt has no tokens")
     if longest > limits.max_model_len:
         text = f"prompt and output of {longest} tokens exceed the context of {limits.max_model_len}"
         raise Refused(kv_pb2.INVALID, text)
-    if len(output) >= request.sampling.max_tokens:
+    if len(request.output_tokens) >= sampling.max_tokens:
         raise Refused(kv_pb2.INVALID, "nothing is left to generate")
-    if max(max(prompt), max(output, default=0)) >= limits.vocab_size:
-        raise Refused(kv_pb2.INVALID, f"a token id is outside the vocabulary: {limits.vocab_size}")
+    _check_tokens("prompt_tokens", request.prompt_tokens, limits)
+    _check_tokens("output_tokens", request.output_tokens, limits)
+    _check_tokens("stop_token_ids", sampling.stop_token_ids, limits)
+    _check_tokens("logit_bias", sampling.logit_bias, limits)
     left_s = request.deadline_unix_ms / 1e3 - now_unix_s
     if left_s <= 0:
         raise Refused(kv_pb2.EXPIRED, "the deadline had passed on arrival")
     return LiveSequence(
         key=key,
         request_id=request.request_id,
-        prompt_tokens=prompt,
-        output_tokens=output,
-        params=_params(request.sampling),
+        prompt_tokens=list(request.prompt_tokens),
+        output_tokens=list(request.output_tokens),
+        params=_params(sampling),
         phase=phase,
         arrived_s=now_s,
         deadline_s=now_s + left_s,
     )
 
 
+def _check_tokens(name: str, tokens: Iterable[int], limits: Limits) -> None:
+    if (largest := max(tokens, default=0)) >= limits.vocab_size:
+        text = f"{name}: {largest} is outside the vocabulary of {limits.vocab_size}"
+        raise Refused(kv_pb2.INVALID, text)
+
+
 def _transfer_id(transfer: worker_pb2.Transfer) -> str:
-    if not transfer.transfer_id:
-        raise Refused(kv_pb2.INVALID, "a transfer needs an id")
+    length = len(transfer.transfer_id)
+    if not 0 < length <= MAX_ID_CHARACTERS:
+        text = f"a transfer's id has 1 to {MAX_ID_CHARACTERS} characters, not {length}"
+        raise Refused(kv_pb2.INVALID, text)
     return transfer.transfer_id
+
+
+def _peer(transfer: worker_pb2.Transfer) -> str:
+    host, _, port = transfer.peer.rpartition(":")
+    if not host or not port.isdecimal() or len(transfer.peer) > MAX_PEER_CHARACTERS:
+        text = "a transfer needs the sidecar of the token worker, as host:port"
+        raise Refused(kv_pb2.INVALID, text)
+    return transfer.peer
 
 
 def _params(message: worker_pb2.Sampling) -> SamplingParams:
@@ -100,7 +123,7 @@ def _params(message: worker_pb2.Sampling) -> SamplingParams:
             seed=message.seed,
             logprobs=message.logprobs if message.HasField("logprobs") else None,
             max_tokens=message.max_tokens,
-            stop_token_ids=tuple(message.stop_token_ids),
+            stop_token_ids=frozenset(message.stop_token_ids),
             ignore_eos=message.ignore_eos,
             logit_bias=dict(message.logit_bias),
         )

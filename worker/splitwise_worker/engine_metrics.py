@@ -1,5 +1,7 @@
 """The engine's metrics, with every label's child looked up once."""
 
+from functools import partial
+
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import (
@@ -14,26 +16,42 @@ from splitwise_core.telemetry import (
     WORKER_SEQUENCES,
     Telemetry,
 )
-from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import Phase
 
 _KINDS = (StepKind.PROMPT, StepKind.TOKEN)
 
 
+_STATES = {
+    "used": (Phase.WAITING, Phase.RUNNING),
+    "reserved": (Phase.ARRIVING, Phase.CLOSING),
+    "sending": (Phase.SENDING,),
+}
+"""Whose blocks a state of `splitwise_kv_blocks` counts."""
+
+_NOTHING = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0)
+
+
 class EngineMetrics:
-    """What one engine counts and shows."""
+    """What one engine counts and shows.
+
+    Gauges are read from the last census when somebody scrapes: a step pays for none of them.
+    """
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._queue_requests = telemetry.gauge(QUEUE_REQUESTS)
-        self._queue_tokens = telemetry.gauge(QUEUE_TOKENS)
-        self._running = telemetry.gauge(RUNNING)
+        self._census = _NOTHING
         self._busy = telemetry.counter(BUSY)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
         self._tokens = {k: telemetry.histogram(STEP_TOKENS, kind=k) for k in _KINDS}
         self._computed = {k: telemetry.counter(COMPUTED_TOKENS, kind=k) for k in _KINDS}
-        states = ("free", "used", "reserved", "sending")
-        self._blocks = {s: telemetry.gauge(KV_BLOCKS, state=s) for s in states}
+        telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
+        telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
+        telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
+        free = telemetry.gauge(KV_BLOCKS, state="free")
+        free.set_function(lambda: self._census.free_blocks)
+        for state, phases in _STATES.items():
+            telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, phases))
 
     def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
         """Counts one step that computed `tokens` tokens."""
@@ -47,12 +65,12 @@ class EngineMetrics:
         label = kv_pb2.Outcome.Name(outcome).lower()
         self._telemetry.counter(WORKER_SEQUENCES, outcome=label).inc()
 
-    def observe(self, scheduler: Scheduler) -> None:
+    def observe(self, census: Census) -> None:
         """Shows the queues and blocks as they are now."""
-        self._queue_requests.set(scheduler.count(Phase.WAITING))
-        self._queue_tokens.set(scheduler.tokens(Phase.WAITING))
-        self._running.set(scheduler.count(Phase.RUNNING))
-        self._blocks["free"].set(scheduler.blocks.free_blocks)
-        self._blocks["used"].set(scheduler.held_blocks(Phase.WAITING, Phase.RUNNING))
-        self._blocks["reserved"].set(scheduler.held_blocks(Phase.ARRIVING, Phase.CLOSING))
-        self._blocks["sending"].set(scheduler.held_blocks(Phase.SENDING))
+        self._census = census
+
+    def _in(self, phase: Phase) -> Tally:
+        return self._census.phases[phase]
+
+    def _blocks(self, phases: tuple[Phase, ...]) -> int:
+        return sum(self._in(phase).blocks for phase in phases)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.sampling import Sampled
-from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.scheduler import Census
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 Updates = dict[int, list[worker_pb2.Update]]
@@ -63,15 +63,16 @@ def failure(key: SequenceKey, outcome: kv_pb2.Outcome, detail: str) -> worker_pb
     )
 
 
-def load_of(scheduler: Scheduler, ready: bool, draining: bool) -> worker_pb2.Load:
+def load_of(census: Census, ready: bool, draining: bool) -> worker_pb2.Load:
     """What a router needs to know to place the next request."""
+    waiting, running = census.phases[Phase.WAITING], census.phases[Phase.RUNNING]
     return worker_pb2.Load(
         ready=ready,
         draining=draining,
-        queued_requests=scheduler.count(Phase.WAITING),
-        queued_tokens=scheduler.tokens(Phase.WAITING),
-        running=scheduler.count(Phase.RUNNING),
-        running_tokens=scheduler.tokens(Phase.RUNNING, Phase.ARRIVING),
-        free_blocks=scheduler.blocks.free_blocks,
-        free_sequences=scheduler.free_sequences,
+        queued_requests=waiting.sequences,
+        queued_tokens=waiting.tokens,
+        running=running.sequences,
+        running_tokens=running.tokens + census.phases[Phase.ARRIVING].tokens,
+        free_blocks=census.free_blocks,
+        free_sequences=census.free_sequences,
     )

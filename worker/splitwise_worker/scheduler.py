@@ -3,7 +3,7 @@
 The rule that picks the next step is `core.policy.batching`; this class only feeds it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS, StepKind, next_step
@@ -17,6 +17,24 @@ class Work:
 
     kind: StepKind
     sequences: tuple[LiveSequence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What is in one phase."""
+
+    sequences: int
+    tokens: int  # of prompts and outputs
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Who is here and what is free, counted at one moment: safe to read from any thread."""
+
+    phases: Mapping[Phase, Tally]
+    free_blocks: int
+    free_sequences: int
 
 
 class Scheduler:
@@ -35,6 +53,7 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._phases: dict[Phase, dict[SequenceKey, LiveSequence]] = {p: {} for p in Phase}
         self._prompt_steps = 0
+        self._held = 0  # all phases together: `len` is asked from other threads, amid a move
 
     def admit(self, sequence: LiveSequence, tokens: int) -> bool:
         """Takes the sequence in with blocks for `tokens` tokens; False when there is no room."""
@@ -42,6 +61,7 @@ class Scheduler:
         if self.free_sequences == 0 or not self.blocks.can_allocate(need):
             return False
         sequence.blocks = self.blocks.allocate(need)
+        self._held += 1
         self._phases[sequence.phase][sequence.key] = sequence
         return True
 
@@ -55,6 +75,7 @@ class Scheduler:
         """Forgets the sequence and frees its blocks."""
         del self._phases[sequence.phase][sequence.key]
         self.blocks.release(sequence.blocks)
+        self._held -= 1
 
     def find(self, key: SequenceKey) -> LiveSequence | None:
         """The sequence with this key, in whatever phase."""
@@ -80,21 +101,22 @@ class Scheduler:
         return iter([sequence for held in self._phases.values() for sequence in held.values()])
 
     def __len__(self) -> int:
-        return sum(map(len, self._phases.values()))
+        """Sequences of all phases. For any thread."""
+        return self._held
 
     @property
     def free_sequences(self) -> int:
         """How many more sequences `admit` could take if there were blocks."""
-        return self._max_sequences - len(self)
+        return self._max_sequences - self._held
 
-    def count(self, *phases: Phase) -> int:
-        """Sequences in these phases."""
-        return sum(len(self._phases[phase]) for phase in phases)
-
-    def tokens(self, *phases: Phase) -> int:
-        """Prompt and output tokens of the sequences in these phases."""
-        return sum(s.num_tokens for phase in phases for s in self._phases[phase].values())
-
-    def held_blocks(self, *phases: Phase) -> int:
-        """Blocks of the sequences in these phases."""
-        return sum(len(s.blocks) for phase in phases for s in self._phases[phase].values())
+    def census(self) -> Census:
+        """Everything that load and metrics need, in one pass."""
+        phases = {
+            phase: Tally(
+                sequences=len(held),
+                tokens=sum([sequence.num_tokens for sequence in held.values()]),
+                blocks=sum([len(sequence.blocks) for sequence in held.values()]),
+            )
+            for phase, held in self._phases.items()
+        }
+        return Census(phases, self.blocks.free_blocks, self.free_sequences)

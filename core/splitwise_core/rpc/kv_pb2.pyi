@@ -23,6 +23,7 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TRANSPORT_FAILED: _ClassVar[Outcome]
     INVALID: _ClassVar[Outcome]
     DRAINING: _ClassVar[Outcome]
+    FAILED: _ClassVar[Outcome]
 OUTCOME_UNSPECIFIED: Outcome
 OK: Outcome
 NO_CAPACITY: Outcome
@@ -37,6 +38,7 @@ DENIED: Outcome
 TRANSPORT_FAILED: Outcome
 INVALID: Outcome
 DRAINING: Outcome
+FAILED: Outcome
 
 class Geometry(_message.Message):
     __slots__ = ("model", "dtype", "num_layers", "kv_heads", "head_dim", "block_tokens")

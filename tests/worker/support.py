@@ -1,0 +1,289 @@
+"""An engine in the hands of a test: real model, real pool, real socket to a sidecar that listens.
+
+The test turns the loop and tells the time. What the sidecar would say, the test says.
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2, worker_pb2
+from splitwise_core.telemetry import Component, Telemetry
+from splitwise_worker import commands
+from splitwise_worker.admission import Limits
+from splitwise_worker.engine import Engine
+from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.handover import Handover
+from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_worker.kv.host_pool import HostPool
+from splitwise_worker.kv.sidecar_link import DATAGRAM_BYTES, SidecarLink
+from splitwise_worker.kv.store import HostStore
+from splitwise_worker.model.batch import Span, make_batch
+from splitwise_worker.model.decoder import Decoder
+from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.runner import Runner
+from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.sequence import SequenceKey
+
+LENGTH = 64
+LAYERS = 2
+VOCAB = 1000
+WALL_S = 1_800_000_000.0
+LEASE_MS = 10_000
+SESSION = 1
+PEER = "10.0.0.7:50052"
+WAIT_S = 20.0
+
+OK, CANCELLED, EXPIRED = kv_pb2.OK, kv_pb2.CANCELLED, kv_pb2.EXPIRED
+INVALID, PEER_LOST, FAILED = kv_pb2.INVALID, kv_pb2.PEER_LOST, kv_pb2.FAILED
+NO_CAPACITY, DRAINING = kv_pb2.NO_CAPACITY, kv_pb2.DRAINING
+STOP, LENGTH_REACHED = worker_pb2.FINISH_STOP, worker_pb2.FINISH_LENGTH
+HANDED_OVER, FAILURE = worker_pb2.FINISH_HANDED_OVER, worker_pb2.FINISH_FAILED
+
+
+def prompt(tokens: int, first: int = 3) -> list[int]:
+    """A prompt of `tokens` tokens; another one for another `first`."""
+    return [(7 * i + first) % VOCAB for i in range(tokens)]
+
+
+def request(
+    number: int,
+    tokens: Sequence[int],
+    max_tokens: int = 4,
+    output: Sequence[int] = (),
+    deadline_s: float = WALL_S + 60,
+    **sampling: Any,
+) -> worker_pb2.Request:
+    """A greedy request, unless `sampling` says otherwise. `deadline_s` is of the wall's clock."""
+    neutral = {"top_p": 1.0, "repetition_penalty": 1.0, "ignore_eos": True}
+    return worker_pb2.Request(
+        sequence=number,
+        request_id=f"request-{number}",
+        prompt_tokens=tokens,
+        output_tokens=output,
+        deadline_unix_ms=int(deadline_s * 1000),
+        sampling=worker_pb2.Sampling(max_tokens=max_tokens, **(neutral | sampling)),
+    )
+
+
+def greedy(decoder: Decoder, tokens: Sequence[int], count: int) -> list[int]:
+    """The decoder's own answer, one sequence at a time and no engine."""
+    c = decoder.config
+    kv = torch.zeros(1, c.num_layers, 2, LENGTH, c.kv_heads, c.head_dim)
+    run, start, answer = list(tokens), 0, list[int]()
+    with torch.inference_mode():
+        for _ in range(count):
+            batch = make_batch([Span(run, start, [0])], LENGTH, "cpu")
+            start += len(run)
+            run = [int(decoder.forward(batch, kv)[0].argmax())]
+            answer += run
+    return answer
+
+
+class ListeningSidecar:
+    """The sidecar's end of the worker's socket: attaches whoever comes, and keeps what it hears."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.settimeout(WAIT_S)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._connection: socket.socket | None = None
+
+    def attach(self, epoch: int = 5) -> kv_pb2.Attach:
+        """Waits for a worker and lets it attach; what it said of itself."""
+        self._connection, _ = self._listener.accept()
+        self._connection.settimeout(WAIT_S)
+        data, fds, _, _ = socket.recv_fds(self._connection, DATAGRAM_BYTES, 1)
+        assert len(fds) == 1, "the pool's descriptor comes with the first message"
+        os.close(fds[0])
+        self.say(attached=kv_pb2.Attached(outcome=OK, epoch=epoch))
+        return kv_pb2.FromWorkerToSidecar.FromString(data).attach
+
+    def say(self, **kind: Any) -> None:
+        """Sends one message."""
+        self.say_raw(kv_pb2.FromSidecarToWorker(**kind).SerializeToString())
+
+    def say_raw(self, data: bytes) -> None:
+        """Sends a datagram as it is."""
+        assert self._connection is not None
+        self._connection.send(data)
+
+    def heard(self) -> list[kv_pb2.FromWorkerToSidecar]:
+        """What has come since the last call."""
+        assert self._connection is not None
+        found = []
+        self._connection.setblocking(False)
+        try:
+            while data := self._connection.recv(DATAGRAM_BYTES):
+                found.append(kv_pb2.FromWorkerToSidecar.FromString(data))
+        except BlockingIOError:
+            pass
+        finally:
+            self._connection.settimeout(WAIT_S)
+        return found
+
+    def hang_up(self) -> None:
+        """The sidecar's process is gone, as the worker sees it."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def close(self) -> None:
+        """Listens no more."""
+        self.hang_up()
+        self._listener.close()
+
+
+class Rig:
+    """One engine. Nothing moves but when the test says `turn`, `settle` or `start`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        directory: Path,
+        blocks: int = 4,
+        sequences: int = 8,
+        batch_tokens: int = 2048,
+        eos: Sequence[int] = (),
+        runner: Any = None,
+    ) -> None:
+        c = decoder.config
+        self.geometry = KvGeometry("m", "float32", c.num_layers, c.kv_heads, c.head_dim, LENGTH)
+        self.pool = HostPool(self.geometry, blocks)
+        self.blocks = BlockPool(blocks)
+        self.telemetry = Telemetry(Component.WORKER, role="mixed", pool="p")
+        self.now = 0.0
+        self.load = worker_pb2.Load()
+        self.messages: list[Updates] = []  # as routers' streams would get them
+        self.sidecar = ListeningSidecar(directory / "kv.sock")
+        store = HostStore(self.pool)
+        self.link = SidecarLink(
+            directory / "kv.sock",
+            "w",
+            self.pool,
+            on_message=lambda message: self.engine.submit(commands.FromSidecar(message)),
+            on_lost=lambda: self.engine.submit(commands.SidecarLost()),
+        )
+        self.scheduler = Scheduler(self.blocks, LENGTH, sequences, batch_tokens)
+        self.engine = Engine(
+            scheduler=self.scheduler,
+            runner=runner or Runner(decoder, store, LENGTH, "cpu"),
+            store=store,
+            handover=Handover(self.link, LENGTH, LEASE_MS),
+            outbox=Outbox(self._deliver),
+            metrics=EngineMetrics(self.telemetry),
+            limits=Limits(LENGTH, VOCAB),
+            eos_token_ids=frozenset(eos),
+            clock=lambda: self.now,
+            unix_clock=lambda: WALL_S + self.now,
+        )
+
+    def _deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
+        self.messages.append(updates)
+        self.load = load
+
+    def attach(self) -> kv_pb2.Attach:
+        """The sidecar takes the worker's pool, and the engine knows."""
+        self.link.start()
+        said = self.sidecar.attach()
+        self.engine.turn(wait=True)
+        return said
+
+    def start(self) -> Thread:
+        """Lets the engine run by itself, as in a worker."""
+        thread = Thread(target=self.engine.run, daemon=True)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self.link.stop()
+        self.sidecar.close()
+        self.pool.close()
+
+    # ---- what routers say ----
+
+    def prefill(
+        self, number: int, tokens: Sequence[int], transfer: str = "", session: int = 1, **more: Any
+    ) -> None:
+        message = worker_pb2.Prefill(request=request(number, tokens, **more))
+        if transfer:
+            message.transfer.CopyFrom(worker_pb2.Transfer(transfer_id=transfer, peer=PEER))
+        self.engine.submit(commands.Prefill(session, message))
+
+    def decode(
+        self, number: int, tokens: Sequence[int], transfer: str, session: int = 1, **more: Any
+    ) -> None:
+        message = worker_pb2.Decode(
+            request=request(number, tokens, **more),
+            transfer=worker_pb2.Transfer(transfer_id=transfer),
+        )
+        self.engine.submit(commands.Decode(session, message))
+
+    def cancel(self, number: int, session: int = 1) -> None:
+        self.engine.submit(commands.Cancel(SequenceKey(session, number)))
+
+    # ---- what the sidecar says ----
+
+    def hear(self, **kind: Any) -> None:
+        self.engine.submit(commands.FromSidecar(kv_pb2.FromSidecarToWorker(**kind)))
+
+    def verified(self, transfer: str, tokens: Sequence[int] = (9,)) -> None:
+        self.hear(lease_verified=kv_pb2.LeaseVerified(transfer_id=transfer, output_tokens=tokens))
+
+    def lease_ended(self, transfer: str, outcome: kv_pb2.Outcome = CANCELLED) -> None:
+        ended = kv_pb2.LeaseEnded(transfer_id=transfer, outcome=outcome, detail="so it is")
+        self.hear(lease_ended=ended)
+
+    def transfer_ended(self, transfer: str, outcome: kv_pb2.Outcome = OK) -> None:
+        ended = kv_pb2.TransferEnded(
+            transfer_id=transfer, outcome=outcome, kv_bytes=99, visible_s=0.5, transport="grpc"
+        )
+        self.hear(transfer_ended=ended)
+
+    # ---- what happens ----
+
+    def turn(self) -> bool:
+        """One round of the loop; whether it computed."""
+        return self.engine.turn(wait=False)
+
+    def settle(self) -> None:
+        """Turns until nothing more can be computed."""
+        while self.turn():
+            pass
+
+    def told(self) -> list[str]:
+        """What the sidecar was told since the last call: kinds of messages, layers by number."""
+        return [
+            f"layer {message.layer_ready.layer}"
+            if message.WhichOneof("kind") == "layer_ready"
+            else str(message.WhichOneof("kind"))
+            for message in self.sidecar.heard()
+        ]
+
+    def updates(self, number: int, session: int = 1) -> list[worker_pb2.Update]:
+        """All that the router was told of this sequence."""
+        news = [update for message in self.messages for update in message.get(session, ())]
+        return [update for update in news if update.sequence == number]
+
+    def tokens(self, number: int, session: int = 1) -> list[int]:
+        return [token for update in self.updates(number, session) for token in update.tokens]
+
+    def end(self, number: int, session: int = 1) -> tuple[int, int]:
+        """The finish and the outcome; there is exactly one, and nothing after it."""
+        found = self.updates(number, session)
+        assert [bool(update.finish) for update in found] == [False] * (len(found) - 1) + [True]
+        return found[-1].finish, found[-1].outcome
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A metric's value; 0 when it was never touched."""
+        return (
+            self.telemetry.registry.get_sample_value(name, {"role": "mixed", "pool": "p"} | labels)
+            or 0.0
+        )

@@ -1,0 +1,67 @@
+"""How a sequence leaves: told to its router, counted once, its blocks freed once nobody uses them.
+
+Every way out of the engine goes through here, so that none of them forgets a block.
+"""
+
+from splitwise_core.rpc import kv_pb2
+from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.handover import Handover
+from splitwise_worker.outbox import Outbox, failure
+from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.sequence import LiveSequence, Phase
+
+
+class Endings:
+    """Ends sequences. `transfers` are those whose blocks the sidecar may still read or write."""
+
+    def __init__(
+        self, scheduler: Scheduler, handover: Handover, outbox: Outbox, metrics: EngineMetrics
+    ) -> None:
+        self._scheduler = scheduler
+        self._handover = handover
+        self._outbox = outbox
+        self._metrics = metrics
+        self.transfers: dict[str, LiveSequence] = {}
+
+    def complete(self, sequence: LiveSequence) -> None:
+        """The sequence got to its own end here, and its router knows."""
+        self._metrics.ended(kv_pb2.OK)
+        self._leave(sequence, kv_pb2.CANCELLED)
+
+    def drop(self, sequence: LiveSequence, outcome: kv_pb2.Outcome) -> None:
+        """The sequence ends before its own end, and nobody waits for it."""
+        if sequence.phase is not Phase.CLOSING:
+            self._metrics.ended(outcome)
+            self._leave(sequence, outcome)
+
+    def fail(self, sequence: LiveSequence, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """The sequence ends before its own end, and its router is told."""
+        if sequence.phase is not Phase.CLOSING:
+            self._outbox.put(sequence.key, failure(sequence.key, outcome, detail))
+            self.drop(sequence, outcome)
+
+    def let_go(self, transfer_id: str, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """The sidecar no longer touches the blocks of this transfer."""
+        sequence = self.transfers.pop(transfer_id, None)
+        if sequence is None:
+            return
+        if sequence.phase is Phase.CLOSING:
+            self._scheduler.release(sequence)
+        else:
+            self.fail(sequence, outcome, detail)
+
+    def let_go_of_all(self, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """The sidecar touches nothing any more: it is gone."""
+        for transfer_id in list(self.transfers):
+            self.let_go(transfer_id, outcome, detail)
+
+    def _leave(self, sequence: LiveSequence, reason: kv_pb2.Outcome) -> None:
+        """Frees the blocks, or first asks the sidecar to let go of them."""
+        if sequence.transfer_id not in self.transfers:
+            self._scheduler.release(sequence)
+            return
+        self._scheduler.move(sequence, Phase.CLOSING)
+        if sequence.hands_over:
+            self._handover.withdraw_transfer(sequence, reason)
+        else:
+            self._handover.close_lease(sequence)

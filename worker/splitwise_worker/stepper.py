@@ -1,0 +1,117 @@
+"""One step of the engine: run the model for some sequences, then tell their routers what came."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from splitwise_core.policy.batching import StepKind
+from splitwise_core.rpc import kv_pb2, worker_pb2
+from splitwise_worker.endings import Endings
+from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.handover import Handover
+from splitwise_worker.kv.store import KvStore
+from splitwise_worker.outbox import Outbox, token_update
+from splitwise_worker.sampling import Sampled
+from splitwise_worker.scheduler import Scheduler, Work
+from splitwise_worker.sequence import LiveSequence, Phase
+
+Finish = worker_pb2.Finish
+
+NO_TOKEN = "the model gave no token that could be drawn; the worker's log says why"
+
+
+class ModelRunner(Protocol):
+    """What computes: `runner.Runner`."""
+
+    def run(
+        self, sequences: Sequence[LiveSequence], on_layer: Callable[[int], None] | None = None
+    ) -> list[Sampled | None]:
+        """The next token of each sequence; None where it could not be computed."""
+
+
+class Stepper:
+    """Runs what the scheduler picked."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        store: KvStore,
+        handover: Handover,
+        outbox: Outbox,
+        metrics: EngineMetrics,
+        endings: Endings,
+        eos_token_ids: frozenset[int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._store = store
+        self._handover = handover
+        self._outbox = outbox
+        self._metrics = metrics
+        self._endings = endings
+        self._eos = eos_token_ids
+        self._clock = clock
+
+    def step(self, work: Work) -> None:
+        """One token more for each sequence of `work`, or its end."""
+        started = self._clock()
+        is_prompt = work.kind is StepKind.PROMPT
+        tokens = sum(s.num_tokens - s.computed_tokens for s in work.sequences)
+        if is_prompt:
+            for sequence in work.sequences:
+                sequence.prefill_started_s = started
+        sampled = self._runner.run(work.sequences, self._publisher(work) if is_prompt else None)
+        now = self._clock()
+        accept = self._accept_first if is_prompt else self._accept_next
+        for sequence, token in zip(work.sequences, sampled, strict=True):
+            if token is None:
+                self._endings.fail(sequence, kv_pb2.FAILED, NO_TOKEN)
+                continue
+            sequence.output_tokens.append(token.token)
+            accept(sequence, token, now)
+        self._metrics.stepped(work.kind, tokens, now - started)
+
+    def _publisher(self, work: Work) -> Callable[[int], None] | None:
+        """What is to be called with each layer that has been written; None when nobody waits."""
+        leaving = [sequence for sequence in work.sequences if sequence.hands_over]
+        return partial(self._publish, leaving) if leaving else None
+
+    def _publish(self, sequences: Sequence[LiveSequence], layer: int) -> None:
+        for sequence in sequences:
+            done = partial(self._handover.layer_ready, sequence.transfer_id, layer)
+            self._store.publish(layer, sequence.blocks, done)
+
+    def _accept_first(self, sequence: LiveSequence, sampled: Sampled, now: float) -> None:
+        finish = self._finish(sequence)
+        stages = worker_pb2.Stages(
+            queue_s=sequence.prefill_started_s - sequence.arrived_s,
+            prefill_s=now - sequence.prefill_started_s,
+        )
+        self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
+        if finish:
+            self._endings.complete(sequence)
+        elif sequence.hands_over:
+            self._scheduler.move(sequence, Phase.SENDING)
+            self._handover.finish_transfer(sequence, sampled.token)
+        else:
+            self._scheduler.move(sequence, Phase.RUNNING)
+
+    def _accept_next(self, sequence: LiveSequence, sampled: Sampled, now: float) -> None:
+        stages = None
+        if sequence.decode_from_s is not None:
+            stages = worker_pb2.Stages(first_decode_s=now - sequence.decode_from_s)
+            sequence.decode_from_s = None
+        finish = self._finish(sequence)
+        self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
+        if finish:
+            self._endings.complete(sequence)
+
+    def _finish(self, sequence: LiveSequence) -> Finish:
+        params, last = sequence.params, sequence.output_tokens[-1]
+        if last in params.stop_token_ids or (last in self._eos and not params.ignore_eos):
+            return worker_pb2.FINISH_STOP
+        if len(sequence.output_tokens) >= params.max_tokens:
+            return worker_pb2.FINISH_LENGTH
+        return worker_pb2.FINISH_NONE
