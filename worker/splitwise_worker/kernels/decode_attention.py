@@ -15,6 +15,7 @@ from splitwise_worker.kernels.triton_backend import (
     chip_of,
     dot_type,
     jit,
+    jit_paged,
     next_power_of_2,
     serves,
     tl,
@@ -156,7 +157,7 @@ def plan_merge(out: Tensor, parts: Tensor, log_sums: Tensor) -> Launch:
     )
 
 
-@jit
+@jit_paged
 def _decode(
     out: tl.tensor,
     log_sums: tl.tensor,

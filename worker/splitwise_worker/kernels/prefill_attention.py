@@ -14,7 +14,7 @@ from splitwise_worker.kernels.triton_backend import (
     Launch,
     chip_of,
     dot_type,
-    jit,
+    jit_paged,
     serves,
     tl,
 )
@@ -89,7 +89,7 @@ def plan_prefill(
     heads, head_dim = q.shape[1:]
     kv_heads = k_cache.shape[2]
     group = heads // kv_heads
-    tiles = prefill_tiles(chip.arch, head_dim, group)
+    tiles = prefill_tiles(chip.arch, head_dim, q.element_size())
     return Launch(
         kernel=_prefill,
         grid=(-(-max_q // (tiles.rows // group)), kv_heads, len(seq_lens)),
@@ -123,7 +123,7 @@ def plan_prefill(
     )
 
 
-@jit
+@jit_paged
 def _prefill(
     out: tl.tensor,
     q: tl.tensor,

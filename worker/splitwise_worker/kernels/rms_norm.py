@@ -66,7 +66,7 @@ def plan_rms_norm(
             "BLOCK": next_power_of_2(width),
             "ADD": residual is not None,
         },
-        num_warps=8 if width > 2048 else 4,  # at most 8192 / 256 = 32 values of a row per thread
+        num_warps=min(16, max(4, next_power_of_2(width) // 512)),  # to 8192: 16 values a thread
     )
 
 

@@ -1,7 +1,8 @@
 """How much work one program of an attention kernel takes, per chip. Pure; no autotuning.
 
 Autotuning would time candidates inside the first requests and choose differently on each worker.
-Each row compiles without a register spill (tests/kernels/test_compile.py); none is timed yet.
+Each row compiles without a register spill and fits the shared memory of its family
+(tests/kernels/test_compile.py); none is timed yet.
 """
 
 from dataclasses import dataclass
@@ -30,11 +31,14 @@ PREFILL: Final = {
     # Two warpgroups, 64 rows each: the accumulators fit the registers. 4 warps would spill.
     ("hopper", 64): Tiles(128, 64, 8, 3),
     ("hopper", 128): Tiles(128, 64, 8, 3),
-    ("blackwell", 64): Tiles(128, 64, 8, 3),
+    ("blackwell", 64): Tiles(128, 64, 4, 3),  # 8 warps would spill
     ("blackwell", 128): Tiles(128, 64, 8, 3),
     ("ampere", 64): Tiles(128, 64, 8, 2),
-    ("ampere", 128): Tiles(64, 64, 4, 2),
+    ("ampere", 128): Tiles(128, 64, 8, 2),  # 64 rows in 4 warps would spill
 }
+PREFILL_FLOAT32: Final = Tiles(32, 16, 8, 2)
+"""No tensor core multiplies exact float32: each thread holds its operands, 10 kB of them in the
+tiles above. Slow and exact, for comparing with a reference."""
 DECODE: Final = {
     ("hopper", 64): (64, 4, 3),
     ("hopper", 128): (64, 4, 3),
@@ -45,10 +49,12 @@ DECODE: Final = {
 }
 
 
-def prefill_tiles(arch: int, head_dim: int, group: int) -> Tiles:
-    """The tiles of a prefill program; `group` query heads of a token stand in adjacent rows."""
+def prefill_tiles(arch: int, head_dim: int, value_bytes: int) -> Tiles:
+    """The tiles of a prefill program on values of `value_bytes`."""
     if arch == 0:
         return INTERPRETER
+    if value_bytes == 4:
+        return PREFILL_FLOAT32
     return PREFILL[_family(arch), 64 if head_dim <= 64 else 128]
 
 

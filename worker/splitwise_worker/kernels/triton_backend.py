@@ -18,6 +18,7 @@ __all__ = [
     "chip_of",
     "dot_type",
     "jit",
+    "jit_paged",
     "next_power_of_2",
     "serves",
     "tl",
@@ -37,8 +38,16 @@ INTERPRETED: Final[bool] = triton is not None and bool(triton.knobs.runtime.inte
 LOG2E: Final = 1.4426950408889634
 
 
-def jit(kernel: Callable[..., None]) -> Any:
-    return kernel if triton is None else triton.jit(kernel)
+def jit(kernel: Callable[..., None], **options: Any) -> Any:
+    return kernel if triton is None else triton.jit(kernel, **options)
+
+
+def jit_paged(kernel: Callable[..., None]) -> Any:
+    """`jit` for a kernel that walks block tables, compiled once for tables of any width.
+
+    Else a width of 1, of a multiple of 16 and of anything else would each compile, while serving.
+    """
+    return jit(kernel, do_not_specialize=["table_stride"])
 
 
 @dataclass(frozen=True, slots=True)
