@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from splitwise_core.errors import UserError
 from splitwise_worker.kv.host_pool import HostPool
 
 
@@ -47,12 +48,10 @@ class DeviceStore:
     def __init__(self, pool: HostPool, device: torch.device) -> None:
         self._host = pool.tensor
         self._device = device
-        self.tensor = torch.zeros_like(self._host, device=device)
+        self.tensor = _device_pool(self._host, device)
         self._stream = torch.cuda.Stream(device)
         self._copied: SimpleQueue[tuple[torch.cuda.Event, Callable[[], None]]] = SimpleQueue()
-        size = self._host.numel() * self._host.element_size()
-        result = torch.cuda.cudart().cudaHostRegister(self._host.data_ptr(), size, 0)
-        assert int(result) == 0, f"the host pool cannot be pinned: CUDA error {result}"
+        _pin(self._host)
         Thread(target=self._report, name="kv-publish", daemon=True).start()
 
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
@@ -61,7 +60,7 @@ class DeviceStore:
         A layer of a block is contiguous on both sides, so each copy is one DMA transfer.
         """
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event(blocking=True)  # the thread sleeps: the engine needs the core
         with torch.cuda.stream(self._stream):
             for block in blocks:
                 self._host[block, layer].copy_(self.tensor[block, layer], non_blocking=True)
@@ -69,7 +68,11 @@ class DeviceStore:
         self._copied.put((copied, done))
 
     def fetch(self, blocks: Sequence[int]) -> None:
-        """Copies the blocks to the device before anything that the compute stream runs next."""
+        """Copies the blocks to the device before anything that the compute stream runs next.
+
+        And after all that it runs now: the blocks may have been another sequence's a moment ago.
+        """
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for block in blocks:
                 self.tensor[block].copy_(self._host[block], non_blocking=True)
@@ -80,3 +83,29 @@ class DeviceStore:
             copied, done = self._copied.get()
             copied.synchronize()
             done()
+
+
+def _device_pool(host: Tensor, device: torch.device) -> Tensor:
+    """Zeros on the device in the shape of `host`. Raises UserError when they do not fit."""
+    try:
+        return torch.zeros_like(host, device=device)
+    except torch.OutOfMemoryError as error:
+        free, _ = torch.cuda.mem_get_info(device)
+        raise UserError(
+            "out-of-memory",
+            where="kvMemory",
+            wrong=f"the KV pool takes {host.nbytes} bytes and {free} are free on {device}",
+            fix="lower kvMemory of the pool, or use a GPU with more memory",
+        ) from error
+
+
+def _pin(host: Tensor) -> None:
+    """Registers the pool with CUDA: only pinned memory is copied at link speed, and in the back."""
+    result = torch.cuda.cudart().cudaHostRegister(host.data_ptr(), host.nbytes, 0)
+    if int(result) != 0:
+        raise UserError(
+            "out-of-memory",
+            where="kvMemory",
+            wrong=f"{host.nbytes} bytes of host memory cannot be pinned: CUDA error {int(result)}",
+            fix="lower kvMemory of the pool, or raise the memory limit of its pods",
+        )

@@ -104,18 +104,20 @@ class Decoder:
 def _build(
     config: ModelConfig, checkpoint: Checkpoint, length: int, device: str, weights: Weights
 ) -> Decoder:
+    table = cos_sin(config, length).to(device)
+    # first: what it refuses should not cost the reading of all weights
+    ops = CpuOps(config, table) if device == "cpu" else GpuOps(config, table)
     embedding = checkpoint.tensor("embed_tokens.weight", config.vocab_size, config.width)
     head = embedding
     if not config.tied_embeddings:
         head = checkpoint.tensor("lm_head.weight", config.vocab_size, config.width)
-    table = cos_sin(config, length).to(device)
     return Decoder(
         config,
         embedding,
         [_layer(config, checkpoint, i, weights) for i in range(config.num_layers)],
         checkpoint.tensor("norm.weight", config.width),
         linear(head, None, weights),
-        CpuOps(config, table) if device == "cpu" else GpuOps(config, table),
+        ops,
     )
 
 

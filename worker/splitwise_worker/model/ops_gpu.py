@@ -1,16 +1,36 @@
 """The parts of a layer that are not linear, for a GPU: our Triton kernels over block tables."""
 
+from typing import Final
+
 from torch import Tensor
 
+from splitwise_core.errors import UserError
 from splitwise_worker import kernels
+from splitwise_worker.kernels.tiles import prefill_tiles
+from splitwise_worker.kernels.triton_backend import chip_of, serves
 from splitwise_worker.model.batch import Batch
 from splitwise_worker.model.config import ModelConfig
 
+HEAD_DIMS: Final = (16, 32, 64, 128)
+"""A tile is a power of two wide, and the tile tables end at 128."""
+
 
 class GpuOps:
-    """The same operations as `CpuOps`, as kernels. Not yet run on a GPU as a whole."""
+    """The same operations as `CpuOps`, as kernels. Not yet run on a GPU as a whole.
+
+    Raises UserError for a model or a chip that the kernels do not serve.
+    """
 
     def __init__(self, config: ModelConfig, cos_sin: Tensor) -> None:
+        if config.head_dim not in HEAD_DIMS:
+            raise UserError(
+                "model-unsupported",
+                where="config.json: head_dim",
+                wrong=f"heads of {config.head_dim} values are not implemented on a GPU",
+                fix=f"use a model with one of {HEAD_DIMS}, or run this worker on the CPU",
+            )
+        if serves(cos_sin):
+            prefill_tiles(chip_of(cos_sin).arch, config.head_dim, cos_sin.element_size())
         self._config = config
         self._cos_sin = cos_sin
         self._scale = config.head_dim**-0.5
