@@ -49,9 +49,10 @@ generate: setup ## Write everything that is generated from the code
 verify: generate lint ## Fail when something generated is not what the code says
 	git diff --exit-code -- docs core/splitwise_core/rpc
 
-bench: setup ## Run the CPU benchmarks: engine against transformers, router overhead
+bench: setup ## Run the CPU benchmarks: engine against transformers, router overhead, idle cost
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.router
+	$(BIN)/python -m bench.idle
 
 clean: ## Remove what was installed, built, trained and cached here
 	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

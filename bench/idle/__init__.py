@@ -1,0 +1,1 @@
+"""What a cluster without requests costs."""
