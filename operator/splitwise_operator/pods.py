@@ -33,7 +33,7 @@ def worker_pod(cluster: SplitwiseCluster, pool: Pool) -> Object:
         "serviceAccountName": cluster.metadata.name,
         "securityContext": _POD_SECURITY,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "initContainers": [_sidecar(pool)],
+        "initContainers": [_sidecar(cluster, pool)],
         "containers": [_worker(cluster, pool)],
         "volumes": [
             _model_volume(cluster),
@@ -104,14 +104,15 @@ def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
     }
 
 
-def _sidecar(pool: Pool) -> Object:
+def _sidecar(cluster: SplitwiseCluster, pool: Pool) -> Object:
+    transport = cluster.spec.transfer.transport
     arguments = {
         "socket": _SOCKET,
         "listen": f"$(POD_IP):{names.SIDECAR_PORT}",
         "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
         "role": pool.role,
         "pool": pool.name,
-        "transports": "grpc",
+        "transports": None if transport == "Auto" else transport.lower(),
     }
     probes = _probes("/healthz", "/healthz", "kv-status", starts_within_s=30)
     return {
