@@ -4,20 +4,32 @@ import json
 from typing import Any
 
 import pytest
+from openai.types import completion_create_params as text_create_params
+from openai.types.chat import completion_create_params
 
 from splitwise_router.api.errors import ApiError
-from splitwise_router.api.requests import parse_chat, parse_completion
+from splitwise_router.api.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    parse_chat,
+    parse_completion,
+)
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "hi"}
 
 
-def refused(document: Any, parse: Any = parse_chat, content_type: str | None = None) -> ApiError:
+def refused(
+    document: Any,
+    parse: Any = parse_chat,
+    content_type: str | None = None,
+    status: int = 400,
+) -> ApiError:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     with pytest.raises(ApiError) as caught:
         parse(body, content_type)
     error = caught.value
-    assert error.status == 400
+    assert error.status == status
     assert set(error.body()["error"]) == {"message", "type", "param", "code"}  # type: ignore[call-overload]
     return error
 
@@ -49,6 +61,7 @@ WRONG: list[tuple[str, Any]] = [
     ("temperature", "1"),
     ("temperature", True),
     ("top_p", 0),
+    ("top_p", 1e-50),
     ("top_p", 1.1),
     ("top_p", "x"),
     ("top_k", -2),
@@ -56,6 +69,7 @@ WRONG: list[tuple[str, Any]] = [
     ("min_p", -0.1),
     ("min_p", 1.1),
     ("repetition_penalty", 0),
+    ("repetition_penalty", 1e-50),
     ("repetition_penalty", 11),
     ("presence_penalty", -2.1),
     ("presence_penalty", 2.1),
@@ -66,6 +80,10 @@ WRONG: list[tuple[str, Any]] = [
     ("logit_bias", {"1": 101}),
     ("logit_bias", {"1": "x"}),
     ("logit_bias", {"-1": 1}),
+    ("logit_bias", {"01": 1}),
+    ("logit_bias", {"9" * 5000: 1}),
+    ("logit_bias", {str(token): 1 for token in range(1025)}),
+    ("temperature", 10**400),
     ("ignore_eos", 1),
     ("stop_token_ids", 5),
     ("stop_token_ids", [-1]),
@@ -149,6 +167,38 @@ def test_what_does_nothing_here_is_refused_by_name(field: str) -> None:
     assert (error.param, error.code) == (field, "unsupported_parameter")
 
 
+def of_openai(*parts: Any) -> list[str]:
+    """All parameters that the official client knows for an endpoint."""
+    return sorted({name for part in parts for name in part.__annotations__})
+
+
+CHAT_PARAMETERS = of_openai(
+    completion_create_params.CompletionCreateParamsBase,
+    completion_create_params.CompletionCreateParamsNonStreaming,
+)
+TEXT_PARAMETERS = of_openai(
+    text_create_params.CompletionCreateParamsBase,
+    text_create_params.CompletionCreateParamsNonStreaming,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "parse", "base", "parameters"),
+    [
+        pytest.param(ChatCompletionRequest, parse_chat, CHAT, CHAT_PARAMETERS, id="chat"),
+        pytest.param(CompletionRequest, parse_completion, COMPLETION, TEXT_PARAMETERS, id="text"),
+    ],
+)
+def test_no_parameter_of_openai_is_ignored(
+    model: Any, parse: Any, base: dict[str, Any], parameters: list[str]
+) -> None:
+    taken = {field.alias or name for name, field in model.model_fields.items()}
+    for name in parameters:
+        if name not in taken:
+            error = refused(base | {name: 1}, parse)
+            assert (error.param, error.code) == (name, "unsupported_parameter")
+
+
 @pytest.mark.parametrize(
     "value", [{"type": "json_object"}, {"type": "json_schema", "json_schema": {}}, "text"]
 )
@@ -165,15 +215,44 @@ def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"7", b'{"model": NaN}', b"\xff\xfe", b"[" * 100_000],
-    ids=["empty", "cut", "list", "number", "NaN", "not UTF-8", "too deep"],
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="cut"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b"7", id="number"),
+        pytest.param(b'{"model": NaN}', id="NaN"),
+        pytest.param(b'{"model": -Infinity}', id="Infinity"),
+        pytest.param(b'{"seed": ' + b"9" * 5000 + b"}", id="a number of 5,000 digits"),
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        pytest.param('{"model": "m"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'\xef\xbb\xbf{"model": "m"}', id="a byte order mark"),
+        pytest.param(b'{"user": "\xed\xa0\x80"}', id="a surrogate in UTF-8"),
+        pytest.param(b'{"user": "\\ud800"}', id="half a surrogate pair"),
+        pytest.param(b'{"\\uDFFF": 1}', id="half a surrogate pair as a key"),
+        pytest.param(b"[" * 100_000, id="too deep"),
+        pytest.param(b'{"model": "m", "model": "n"}', id="a key twice"),
+        pytest.param(b'{"messages": [{"role": "user", "role": "user"}]}', id="a key twice, deeper"),
+    ],
 )
 def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     assert refused(body).code == "invalid_json"
 
 
+def test_whole_surrogate_pairs_are_characters() -> None:
+    body = b'{"model": "m", "prompt": "\\ud83d\\ude00"}'
+    assert parse_completion(body, None).prompts == ["\U0001f600"]
+
+
+@pytest.mark.parametrize("value", [["x" * 10**6], "x" * 10**6, {"x" * 10**6: 1}])
+def test_an_error_repeats_little_of_what_was_sent(value: Any) -> None:
+    for field in ("temperature", "messages", "logit_bias", "seed", "x" * 1000):
+        error = refused(CHAT | {field: value})
+        assert len(error.message) < 400
+        assert len(error.param or "") <= 64
+
+
 def test_a_body_of_another_type_is_refused() -> None:
-    error = refused(CHAT, content_type="text/plain")
+    error = refused(CHAT, content_type="text/plain", status=415)
     assert error.code == "invalid_content_type"
     assert "application/json" in error.message
 

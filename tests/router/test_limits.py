@@ -149,7 +149,9 @@ def test_refused_in_openai_form(
             {"model": "echo", "prompt": [1] * 9000}, 400, "context_length_exceeded", id="prompt"
         ),
         pytest.param({"model": "echo", "prompt": [10**6]}, 400, "invalid_token", id="token id"),
-        pytest.param({"model": "echo", "prompt": ["a"] * 20, "n": 8}, 400, None, id="choices"),
+        pytest.param(
+            {"model": "echo", "prompt": ["a"] * 20, "n": 8}, 400, "invalid_value", id="choices"
+        ),
     ],
 )
 def test_what_only_the_model_can_tell_is_refused(

@@ -1,5 +1,6 @@
 """Chat messages as the API takes them, reduced to what a chat template gets: role and text."""
 
+import reprlib
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -18,10 +19,12 @@ def _message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, dict):
         raise ValueError(f"{where}: should be an object with role and content")
     if unknown := sorted(set(message) - _FIELDS):
-        raise ValueError(f"{where}.{unknown[0]}: is not supported; role, content and name are")
+        raise ValueError(f"{where}.{unknown[0][:64]}: is not supported; role, content and name are")
     role = message.get("role")
     if role not in ROLES:
-        raise ValueError(f"{where}.role: {role!r} is not supported; use one of {', '.join(ROLES)}")
+        raise ValueError(
+            f"{where}.role: {reprlib.repr(role)} is not supported; use one of {', '.join(ROLES)}"
+        )
     read = {"role": "system" if role == "developer" else role}
     read["content"] = _content(message.get("content"), f"{where}.content")
     if "name" in message:
@@ -43,7 +46,9 @@ def _content(content: Any, where: str) -> str:
 def _part(part: Any, where: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind != "text":
-        raise ValueError(f"{where}.type: {kind!r} is not supported; only 'text' parts are")
+        raise ValueError(
+            f"{where}.type: {reprlib.repr(kind)} is not supported; only 'text' parts are"
+        )
     if not isinstance(part.get("text"), str) or set(part) != {"type", "text"}:
         raise ValueError(f"{where}: a text part has a string in 'text' and nothing else")
     return str(part["text"])

@@ -1,6 +1,7 @@
 """From bytes to a checked request, or to the one error that helps most."""
 
 import json
+import reprlib
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -11,28 +12,63 @@ from splitwise_router.api.errors import ApiError
 
 UNSUPPORTED: Final = frozenset(
     {
+        "add_generation_prompt",
+        "add_special_tokens",
+        "allowed_token_ids",
         "audio",
+        "bad_words",
         "best_of",
+        "cache_salt",
+        "chat_template",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "documents",
         "echo",
         "function_call",
         "functions",
+        "guided_choice",
+        "guided_decoding_backend",
+        "guided_grammar",
         "guided_json",
         "guided_regex",
+        "include_reasoning",
+        "include_stop_str_in_output",
+        "kv_transfer_params",
+        "length_penalty",
+        "logits_processors",
         "metadata",
+        "min_tokens",
         "modalities",
+        "moderation",
         "parallel_tool_calls",
         "prediction",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "prompt_logprobs",
+        "reasoning",
         "reasoning_effort",
+        "safety_identifier",
         "service_tier",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
         "store",
+        "structured_outputs",
         "suffix",
+        "thinking",
         "tool_choice",
         "tools",
+        "truncate_prompt_tokens",
+        "use_beam_search",
         "verbosity",
         "web_search_options",
     }
 )
 """Parameters of the OpenAI API, and of its common extensions, that do nothing here."""
+
+_SHOWN: Final = 64
+"""Characters of a client's own text that an error repeats."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -43,12 +79,8 @@ def parse(model: type[T], body: bytes, content_type: str | None) -> T:
     asked = {name: value for name, value in document.items() if value is not None}
     for name in asked:
         if name in UNSUPPORTED:
-            raise ApiError(
-                400,
-                f"{name}: this parameter is not supported here. Leave it out.",
-                param=name,
-                code="unsupported_parameter",
-            )
+            wrong = f"{name}: this parameter is not supported here. Leave it out."
+            raise ApiError(400, wrong, param=name, code="unsupported_parameter")
     if asked.get("response_format", {"type": "text"}) != {"type": "text"}:
         raise ApiError(
             400,
@@ -65,17 +97,42 @@ def parse(model: type[T], body: bytes, content_type: str | None) -> T:
 def _json(body: bytes, content_type: str | None) -> dict[str, Any]:
     kind = (content_type or "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        wrong = f"The body is announced as {kind!r}. Send JSON with content-type: application/json."
-        raise ApiError(400, wrong, code="invalid_content_type")
+        wrong = (
+            f"The body is announced as {shown(kind)}. Send JSON with content-type: "
+            "application/json."
+        )
+        raise ApiError(415, wrong, code="invalid_content_type")
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        text = body.decode()
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
+        if "\\ud" in text.lower():
+            json.dumps(document, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise _invalid_json("it is not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise _invalid_json("it holds one half of a surrogate pair without the other") from error
     except (ValueError, RecursionError) as error:
-        raise _invalid_json(str(error) or "it is nested too deeply") from error
+        deep = isinstance(error, RecursionError)
+        raise _invalid_json("it is nested too deeply" if deep else str(error)) from error
     if not isinstance(document, dict):
         raise _invalid_json("it is no JSON object")
     return document
+
+
+def shown(value: object) -> str:
+    """A value of the client's in an error: short, and never more than it takes to recognise it."""
+    text = reprlib.repr(value[: 2 * _SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Of two equal keys both were meant, so neither is taken."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)} stands twice in an object")
+    return made
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -111,9 +168,7 @@ def _wrong_value(field: str | None, errors: list[ErrorDetails]) -> ApiError:
     """One message for all the forms that a field could have had."""
     own = [error for error in errors if error["loc"] and str(error["loc"][0]) == field]
     wishes = dict.fromkeys(error["msg"].removeprefix("Input ") for error in own)
-    got = repr(own[0]["input"])
-    got = got if len(got) <= 60 else f"{got[:60]}…"
-    wrong = f"{field}: {', or '.join(wishes)}; got {got}."
+    wrong = f"{field}: {', or '.join(wishes)}; got {shown(own[0]['input'])}."
     bounds = ("greater", "less", "too_long", "too_short", "string_too_short")
     out_of_range = own[0]["type"].startswith(bounds)
     return ApiError(
@@ -122,9 +177,9 @@ def _wrong_value(field: str | None, errors: list[ErrorDetails]) -> ApiError:
 
 
 def _unknown(names: list[str], model: type[BaseModel]) -> ApiError:
-    path = ".".join(names)
+    path = ".".join(name[:_SHOWN] for name in names)
     known = sorted(field.alias or name for name, field in model.model_fields.items())
-    near = get_close_matches(names[-1], known, n=1, cutoff=0.6)
+    near = get_close_matches(names[-1][:_SHOWN], known, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near and len(names) == 1 else "Leave it out."
     wrong = f"{path}: this parameter is not known. {hint}"
     return ApiError(400, wrong, param=path, code="unknown_parameter")

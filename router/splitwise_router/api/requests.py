@@ -1,16 +1,21 @@
 """Request bodies of both endpoints, checked strictly: nothing is coerced, nothing is ignored."""
 
+import re
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from splitwise_core.rpc.worker_pb2 import Sampling
 from splitwise_router.api.messages import Messages
-from splitwise_router.api.parsing import parse
+from splitwise_router.api.parsing import parse, shown
 
 MAX_STOPS: Final = 4
 MAX_CHOICES: Final = 8
+MAX_BIASES: Final = 1024
 _TOKEN_ID: Final = 2**31 - 1
+
+_BIASED: Final = re.compile(r"0|[1-9][0-9]{0,8}")
+"""A token id as the key of an object: one spelling only, so that none is meant twice."""
 
 TokenId = Annotated[int, Field(ge=0, le=_TOKEN_ID)]
 
@@ -42,10 +47,11 @@ class _Generation(_Strict):
     stop: str | list[str] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # What is above 0 but below these becomes 0 in the single precision that workers are told in.
+    top_p: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=-1, le=_TOKEN_ID)] = -1
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] = 1.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
@@ -66,9 +72,11 @@ class _Generation(_Strict):
     @field_validator("logit_bias")
     @classmethod
     def _biases_name_tokens(cls, value: dict[str, float]) -> dict[str, float]:
+        if len(value) > MAX_BIASES:
+            raise ValueError(f"at most {MAX_BIASES} biases are possible, got {len(value)}")
         for key in value:
-            if not (key.isascii() and key.isdigit() and int(key) <= _TOKEN_ID):
-                raise ValueError(f"keys are token ids as text, such as '42'; got {key!r}")
+            if not _BIASED.fullmatch(key):
+                raise ValueError(f"keys are token ids as text, such as '42'; got {shown(key)}")
         return value
 
     @model_validator(mode="after")
@@ -76,6 +84,14 @@ class _Generation(_Strict):
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only possible with stream: true")
         return self
+
+    @property
+    def named_tokens(self) -> dict[str, int]:
+        """The largest token id that each field names, apart from prompts."""
+        return {
+            "logit_bias": max(map(int, self.logit_bias), default=0),
+            "stop_token_ids": max(self.stop_token_ids, default=0),
+        }
 
     @property
     def include_usage(self) -> bool:
