@@ -42,6 +42,9 @@ class App:
             ],
             exception_handlers={HTTPException: _http_error},
         )
+        self._pages.router.redirect_slashes = (
+            False  # a POST that is redirected loses its error form
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generation goes past Starlette: its layers would cost every token two calls."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from splitwise_core.rpc.kv_pb2 import Outcome
+from splitwise_core.rpc.kv_pb2 import CANCELLED, Outcome
 from splitwise_core.rpc.worker_pb2 import (
     FINISH_FAILED,
     FINISH_HANDED_OVER,
@@ -98,6 +98,7 @@ class Attempt:
         self._decoding = False  # on a token worker, which needs the prompt worker no more
         self._prompt_over = found.token is None
         self._failure: LegFailed | None = None
+        self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
         self._waiter: asyncio.Future[None] | None = None
         self._start(sequence, found)
 
@@ -187,6 +188,8 @@ class Attempt:
                 self._fail(update)
         elif update.finish != FINISH_HANDED_OVER:
             self._take(update)
+        if self._prompt_over and self._given_up is not None:
+            self._fail(self._given_up)
         if self._first_token_seen and self._early:
             early, self._early = self._early, []
             for late in early:
@@ -200,7 +203,11 @@ class Attempt:
             return
         if update.HasField("stages"):
             self._generation.stages.MergeFrom(update.stages)
-        if update.finish == FINISH_FAILED:
+        if update.outcome == CANCELLED and not self._prompt_over:
+            # The prompt worker gives a transfer up when it fails, or when its first token is the
+            # last one. Its own word on that comes another way, and may come later.
+            self._given_up = update
+        elif update.finish == FINISH_FAILED:
             self._fail(update)
         else:
             self._decoding = self._decoding or bool(update.tokens)

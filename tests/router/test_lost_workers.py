@@ -130,3 +130,14 @@ def test_workers_come_and_go_with_their_list(start: Start, model: Path) -> None:
             assert ask(stack.url, model).text == 3 * WORDS
         finally:
             new.kill()
+
+
+def test_a_transfer_given_up_after_the_only_token_is_no_failure(start: Start, model: Path) -> None:
+    given_up = {"fail_count": 1, "fail_outcome": "CANCELLED"}
+    workers = [Worker("p0", "prompt", {"prefill_ms": 300}), Worker("t0", "token", given_up)]
+    with start(workers) as stack:  # the token worker's word comes first
+        prompt = tokens_of(model)
+        body = completion(prompt, 5, stop_token_ids=[prompt[0]])
+        answer = httpx.post(f"{stack.url}/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["finish_reason"] == "stop"
