@@ -5,7 +5,7 @@ The test turns the loop and tells the time. What the sidecar would say, the test
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -161,6 +161,7 @@ class Rig:
         self.now = 0.0
         self.load = worker_pb2.Load()
         self.messages: list[Updates] = []  # as routers' streams would get them
+        self.deliver: Callable[[Updates, worker_pb2.Load], None] = self._keep
         self.sidecar = ListeningSidecar(directory / "kv.sock")
         store = HostStore(self.pool)
         self.link = SidecarLink(
@@ -176,7 +177,7 @@ class Rig:
             runner=runner or Runner(decoder, store, LENGTH, "cpu"),
             store=store,
             handover=Handover(self.link, LENGTH, LEASE_MS),
-            outbox=Outbox(self._deliver),
+            outbox=Outbox(lambda updates, load: self.deliver(updates, load)),
             metrics=EngineMetrics(self.telemetry),
             limits=Limits(LENGTH, VOCAB),
             eos_token_ids=frozenset(eos),
@@ -184,7 +185,7 @@ class Rig:
             unix_clock=lambda: WALL_S + self.now,
         )
 
-    def _deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
+    def _keep(self, updates: Updates, load: worker_pb2.Load) -> None:
         self.messages.append(updates)
         self.load = load
 

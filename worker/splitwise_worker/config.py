@@ -1,12 +1,18 @@
 """The worker's command line, checked, as one record. The environment is read in `main` alone."""
 
-from argparse import ArgumentParser
+import math
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
+
+MAX_COUNT: Final = 1 << 24
+"""Sequences, or tokens, that one worker could ever be asked to hold."""
+
+MAX_LEASE_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +49,44 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--model-name", **text, help="what clients call the model")
     dtypes = ["auto", "float32", "bfloat16", "float16", "int8"]
     parser.add_argument("--dtype", default="auto", choices=dtypes)
-    parser.add_argument("--max-length", type=_positive, help="context; default: the model's own")
+    parser.add_argument("--max-length", type=_count, help="context; default: the model's own")
     parser.add_argument("--kv-memory", type=_positive, required=True, help="bytes")
-    parser.add_argument("--max-sequences", type=_positive, default=64)
-    parser.add_argument("--prompt-batch-tokens", type=_positive, default=PROMPT_BATCH_TOKENS)
-    parser.add_argument("--lease-seconds", type=float, default=10.0)
-    parser.add_argument("--listen", **text, help="host:port of the Worker service")
-    parser.add_argument("--status", **text, help="host:port of /metrics, /healthz and /readyz")
+    parser.add_argument("--max-sequences", type=_count, default=64)
+    parser.add_argument("--prompt-batch-tokens", type=_count, default=PROMPT_BATCH_TOKENS)
+    parser.add_argument("--lease-seconds", type=_seconds, default=10.0)
+    address: dict[str, Any] = {"type": _address, "required": True}
+    parser.add_argument("--listen", **address, help="host:port of the Worker service")
+    parser.add_argument("--status", **address, help="host:port of /metrics, /healthz and /readyz")
     parser.add_argument("--sidecar-socket", type=Path, required=True)
-    parser.add_argument("--sidecar-address", **text, help="host:port that peers push to")
+    parser.add_argument("--sidecar-address", **address, help="host:port that peers push to")
     return WorkerConfig(**vars(parser.parse_args(arguments)))
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(f"{value} is not above 0")
+    if not text.isdecimal() or not 0 < int(text) < 1 << 63:
+        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    value = _positive(text)
+    if value > MAX_COUNT:
+        raise ArgumentTypeError(f"{value} is above {MAX_COUNT}")
     return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.001 <= value <= MAX_LEASE_S:
+        raise ArgumentTypeError(f"{text!r} is no time of 0.001 to {MAX_LEASE_S:.0f} seconds")
+    return value
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ArgumentTypeError(f"{text!r} is not host:port")
+    return text

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_worker.config import parse
+from splitwise_worker.threads import compute_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 after a clean drain, 2 for what the reader can fix, 1 for a bug."""
     config = parse(sys.argv[1:] if arguments is None else arguments)
     log = configure("worker")
-    threads = _threads(os.environ.get("SPLITWISE_CPU_MILLIS"))
-    # OpenMP reads these once, when torch is imported: hence the import further down.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from splitwise_worker.process import run_worker
-
     try:
+        threads = compute_threads(os.environ, len(os.sched_getaffinity(0)))
+        # OpenMP reads these once, when torch is imported: hence the import further down.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from splitwise_worker.process import run_worker
+
         return run_worker(config, threads)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -27,13 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         log.exception("a bug ended the worker")
         return 1
-
-
-def _threads(cpu_millis: str | None) -> int:
-    """Compute threads for a CPU share in thousandths of a core: whole cores, at least one."""
-    if cpu_millis is None:
-        return len(os.sched_getaffinity(0))
-    return max(1, int(cpu_millis) // 1000)
 
 
 if __name__ == "__main__":

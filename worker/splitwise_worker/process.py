@@ -5,6 +5,7 @@ import logging
 import secrets
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 from typing import Final
@@ -37,7 +38,11 @@ log = logging.getLogger("splitwise.worker")
 DRAIN_S: Final = 20.0
 """Below the pod's termination grace of 30 s, so that a drained worker always ends by itself."""
 
+STOP_S: Final = 5.0
+"""How long the end waits for the step that runs then."""
+
 _NO_SIDECAR: Final = "no sidecar is attached"
+_DRAINING: Final = "draining"
 
 
 def run_worker(config: WorkerConfig, threads: int) -> int:
@@ -108,19 +113,20 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._over.set)
         service = WorkerService(self._engine, self._sessions, self._info)
-        server = await serve(service, self._config.listen)
+        server, _ = await serve(service, self._config.listen)
+        self._readiness.reason = _NO_SIDECAR
         thread = Thread(target=self._run_engine, name="engine", daemon=True)
         thread.start()
-        self._readiness.reason = _NO_SIDECAR
         self._link.start()
         await self._over.wait()
         if self._failed:
+            await server.stop(grace=0)
             return 1
-        self._readiness.reason = "draining"
         remaining = await service.drain(DRAIN_S)
         await server.stop(grace=1.0)
         self._engine.submit(commands.Stop())
         self._link.stop()
+        await asyncio.to_thread(thread.join, STOP_S)
         log.info("stopped", extra={"fields": {"sequences_cut": remaining}})
         return 0
 
@@ -133,9 +139,12 @@ class _Process:
             self._loop.call_soon_threadsafe(self._over.set)
 
     def _deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
-        if not load.draining:
+        if load.draining:
+            self._readiness.reason = _DRAINING
+        else:
             self._readiness.reason = None if load.ready else _NO_SIDECAR
-        self._loop.call_soon_threadsafe(self._sessions.deliver, updates, load)
+        with suppress(RuntimeError):  # the loop has closed: a last step outlived the process's stop
+            self._loop.call_soon_threadsafe(self._sessions.deliver, updates, load)
 
     def _hear(self, message: kv_pb2.FromSidecarToWorker) -> None:
         self._engine.submit(commands.FromSidecar(message))

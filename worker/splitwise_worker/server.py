@@ -20,6 +20,11 @@ log = logging.getLogger("splitwise.worker.server")
 
 DRAIN_POLL_S: Final = 0.05
 
+MAX_WAITING: Final = 1024
+"""Commands that the engine has not taken up; past it routers are not read, and gRPC holds them."""
+
+BACK_PRESSURE_POLL_S: Final = 0.01
+
 ToWorker = worker_pb2.ToWorker
 FromWorker = worker_pb2.FromWorker
 Context = grpc.aio.ServicerContext[ToWorker, FromWorker]
@@ -38,8 +43,11 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
     ) -> AsyncIterator[FromWorker]:
         """Serves one router until either side goes; its sequences go with it."""
         session = self._sessions.open()
-        listener = asyncio.create_task(self._listen(session, request_iterator))
-        log.info("router attached", extra={"fields": {"router": context.peer()}})
+        listening = asyncio.create_task(self._listen(session, request_iterator))
+        session.listening = listening
+        # Asked once: of a context whose call is over, gRPC reads freed memory.
+        fields = {"router": context.peer(), "session": session.number}
+        log.info("router attached", extra={"fields": fields})
         try:
             yield FromWorker(info=self._info, load=self._sessions.load)
             while not session.closed:
@@ -47,29 +55,40 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
                 updates, session.updates = session.updates, []
                 yield FromWorker(load=self._sessions.load, updates=updates)
         finally:
-            listener.cancel()
+            listening.cancel()
             self._sessions.forget(session)
-            self._engine.submit(commands.SessionEnded(session.number))
-            log.info("router gone", extra={"fields": {"router": context.peer()}})
+            log.info("router gone", extra={"fields": fields})
 
     async def _listen(self, session: OpenSession, messages: AsyncIterator[ToWorker]) -> None:
         try:
             async for message in messages:
-                match message.WhichOneof("kind"):
-                    case "prefill":
-                        self._engine.submit(commands.Prefill(session.number, message.prefill))
-                    case "decode":
-                        self._engine.submit(commands.Decode(session.number, message.decode))
-                    case "cancel":
-                        key = SequenceKey(session.number, message.cancel.sequence)
-                        self._engine.submit(commands.Cancel(key))
+                self._take(session, message)
+                # An event would cost the engine's thread a wake-up of this loop for each command.
+                while self._engine.commands_waiting() >= MAX_WAITING:  # noqa: ASYNC110
+                    await asyncio.sleep(BACK_PRESSURE_POLL_S)
         finally:
             session.close()
+            self._engine.submit(commands.SessionEnded(session.number))
+
+    def _take(self, session: OpenSession, message: ToWorker) -> None:
+        match message.WhichOneof("kind"):
+            case "prefill":
+                self._engine.submit(commands.Prefill(session.number, message.prefill))
+            case "decode":
+                self._engine.submit(commands.Decode(session.number, message.decode))
+            case "cancel":
+                key = SequenceKey(session.number, message.cancel.sequence)
+                self._engine.submit(commands.Cancel(key))
+            case _:  # of a newer router: nothing that we could end for it
+                log.warning("a message of unknown kind", extra={"fields": {"from": session.number}})
 
     async def Drain(
         self, request: worker_pb2.DrainRequest, context: Context
     ) -> worker_pb2.DrainReply:
         """Takes no new work and waits for what is here, at most until the deadline."""
+        if not request.deadline_s >= 0:  # NaN too: it would never pass
+            text = f"deadline_s: {request.deadline_s} is no time from now"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         return worker_pb2.DrainReply(remaining=await self.drain(request.deadline_s))
 
     async def drain(self, deadline_s: float) -> int:
@@ -83,8 +102,8 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         return remaining
 
 
-async def serve(service: WorkerService, address: str) -> grpc.aio.Server:
-    """Listens on `address` (host:port). Raises UserError when it is taken."""
+async def serve(service: WorkerService, address: str) -> tuple[grpc.aio.Server, int]:
+    """Listens on `address` (host:port); the server and its port. Raises UserError when taken."""
     server = grpc.aio.server(options=OPTIONS)
     worker_pb2_grpc.add_WorkerServicer_to_server(service, server)
     try:
@@ -99,4 +118,4 @@ async def serve(service: WorkerService, address: str) -> grpc.aio.Server:
             fix="stop the process that listens there, or choose another address",
         )
     await server.start()
-    return server
+    return server, bound

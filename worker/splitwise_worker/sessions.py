@@ -1,6 +1,8 @@
 """The open streams of routers: what each still has to be told, between the engine and gRPC."""
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,8 +10,14 @@ from typing import Final
 from splitwise_core.rpc import worker_pb2
 from splitwise_worker.outbox import Updates
 
+log = logging.getLogger("splitwise.worker.sessions")
+
 HEARTBEAT_S: Final = 1.0
 """A router hears the load at least this often, so that silence means trouble."""
+
+MAX_UNREAD: Final = 1 << 16
+"""Updates that wait for a router that does not read; past it the router is given up. A router that
+reads is far from it: the updates of a hundred steps of 64 sequences are a tenth of it."""
 
 
 @dataclass(slots=True)
@@ -20,6 +28,8 @@ class OpenSession:
     updates: list[worker_pb2.Update] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
+    listening: asyncio.Task[None] | None = None
+    """What hears the router; it ends the router's sequences when it ends."""
 
     async def wait(self) -> None:
         """Returns when there is news, and at least every HEARTBEAT_S."""
@@ -31,6 +41,18 @@ class OpenSession:
         """The router has said all it will."""
         self.closed = True
         self.news.set()
+
+    def tell(self, updates: Sequence[worker_pb2.Update]) -> None:
+        """Adds to what the router will read; one that does not read is heard no more."""
+        if self.closed:
+            return
+        self.updates.extend(updates)
+        if len(self.updates) > MAX_UNREAD:
+            log.warning("a router does not read", extra={"fields": {"session": self.number}})
+            self.updates = []
+            self.close()
+            if self.listening is not None:
+                self.listening.cancel()
 
 
 class Sessions:
@@ -56,6 +78,6 @@ class Sessions:
         self.load = load
         for number, news in updates.items():
             if session := self._open.get(number):
-                session.updates.extend(news)
+                session.tell(news)
         for session in self._open.values():
             session.news.set()

@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from splitwise_core.rpc import kv_pb2
 from splitwise_worker.kv.host_pool import HostPool
 
@@ -83,7 +85,7 @@ class SidecarLink:
         while not self._stopped.is_set():
             try:
                 connection = self._attach()
-            except OSError as error:
+            except (OSError, DecodeError) as error:
                 wait = RETRY_S[min(failures, len(RETRY_S) - 1)]
                 failures += 1
                 if failures == len(RETRY_S):
@@ -137,7 +139,12 @@ class SidecarLink:
                 return
             if not data:
                 return
-            self._on_message(kv_pb2.FromSidecarToWorker.FromString(data))
+            try:
+                message = kv_pb2.FromSidecarToWorker.FromString(data)
+            except DecodeError:
+                log.exception("the sidecar's message is senseless")
+                return  # as when it is gone: what it meant to say is lost
+            self._on_message(message)
 
 
 def _timeval(seconds: float) -> bytes:

@@ -1,0 +1,322 @@
+"""INV-1 to INV-6 of docs/invariants.md, whatever the order in which things happen.
+
+The model is not the subject: a stub computes, so that thousands of orders can be tried.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from splitwise_core.rpc import kv_pb2, worker_pb2
+from splitwise_core.telemetry import Component, Telemetry
+from splitwise_worker import commands
+from splitwise_worker.admission import Limits
+from splitwise_worker.engine import Engine
+from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.handover import Handover
+from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.sampling import Sampled
+from splitwise_worker.scheduler import Scheduler
+from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+from tests.worker.support import EXPIRED, OK, PEER, WALL_S, request
+
+BLOCKS, BLOCK_TOKENS, SEQUENCES = 12, 4, 5
+ENDED_BADLY = st.sampled_from([EXPIRED, kv_pb2.DIGEST_MISMATCH, kv_pb2.CANCELLED])
+
+
+class StubRunner:
+    """A sequence's next token is its length; checks that it may run at all."""
+
+    def __init__(self, verified: set[str]) -> None:
+        self._verified = verified
+
+    def run(
+        self, sequences: Sequence[LiveSequence], on_layer: Callable[[int], None] | None = None
+    ) -> list[Sampled | None]:
+        for sequence in sequences:
+            decodes_arrived = sequence.transfer_id and not sequence.hands_over
+            assert not decodes_arrived or sequence.transfer_id in self._verified, "INV-3"
+            assert len(sequence.blocks) * BLOCK_TOKENS >= sequence.num_tokens
+            assert sequence.pending_tokens
+            sequence.computed_tokens = sequence.num_tokens
+        if on_layer is not None:
+            on_layer(0)
+        return [Sampled(sequence.num_tokens) for sequence in sequences]
+
+
+class NoStore:
+    """KV that is always where it is needed."""
+
+    def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        done()
+
+    def fetch(self, blocks: Sequence[int]) -> None:
+        """It is there."""
+
+
+class HonestSidecar:
+    """What the engine told its sidecar: blocks that it may touch, by transfer, until it says so."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.touched: dict[str, tuple[int, ...]] = {}
+        self.receives: set[str] = set()
+        self.finished: set[str] = set()
+        self.closing: set[str] = set()
+
+    def send(self, epoch: int, message: kv_pb2.FromWorkerToSidecar) -> bool:
+        """As the link does: nothing is delivered to another attachment."""
+        if epoch != self.epoch or epoch == 0:
+            return False
+        match message.WhichOneof("kind"):
+            case "open_lease":
+                self._open(message.open_lease.transfer_id, message.open_lease.blocks)
+                self.receives.add(message.open_lease.transfer_id)
+            case "start_transfer":
+                self._open(message.start_transfer.transfer_id, message.start_transfer.blocks)
+            case "finish_transfer":
+                self.finished.add(message.finish_transfer.transfer_id)
+            case "close_lease":
+                self.closing.add(message.close_lease.transfer_id)
+            case "withdraw_transfer":
+                self.closing.add(message.withdraw_transfer.transfer_id)
+        return True
+
+    def _open(self, transfer: str, blocks: Sequence[int]) -> None:
+        assert transfer not in self.touched, "a transfer is opened twice"
+        self.touched[transfer] = tuple(blocks)
+
+    def end(self, transfer: str) -> None:
+        """It touches these blocks no more."""
+        for of_it in (self.receives, self.finished, self.closing):
+            of_it.discard(transfer)
+        del self.touched[transfer]
+
+    def die(self) -> None:
+        """It touches nothing any more."""
+        self.epoch = 0
+        for transfer in list(self.touched):
+            self.end(transfer)
+
+
+@dataclass
+class Asked:
+    """A request as its router sees it."""
+
+    next_token: int
+    beyond: int  # no token comes from here on
+    ends: int = 0
+    wanted: bool = True  # until the router cancels it or goes
+
+
+class Orders(RuleBasedStateMachine):
+    """Routers, a sidecar and the time, in any order; the engine's loop turns now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.verified: set[str] = set()
+        self.requests: dict[tuple[int, int], Asked] = {}
+        self.fresh: set[tuple[int, int]] = set()  # asked or cancelled, and not yet taken up
+        self.repeats = 0
+        self.epochs = 0
+        self.telemetry = Telemetry(Component.WORKER)
+        self.pool = BlockPool(BLOCKS)
+        self.scheduler = Scheduler(self.pool, BLOCK_TOKENS, SEQUENCES, batch_tokens=12)
+        self.sidecar = HonestSidecar()
+        self.engine = Engine(
+            scheduler=self.scheduler,
+            runner=StubRunner(self.verified),
+            store=NoStore(),  # type: ignore[arg-type]
+            handover=Handover(self.sidecar, BLOCK_TOKENS, 1000),  # type: ignore[arg-type]
+            outbox=Outbox(self.deliver),
+            metrics=EngineMetrics(self.telemetry),
+            limits=Limits(max_model_len=24, vocab_size=100),
+            eos_token_ids=frozenset({13}),
+            clock=lambda: self.now,
+            unix_clock=lambda: WALL_S + self.now,
+        )
+        self.attach()
+
+    def deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
+        """INV-1 and INV-2: tokens in order, one end, and nothing after it."""
+        for session, news in updates.items():
+            for update in news:
+                if "is here already" in update.detail:
+                    continue  # the answer to `ask_again`
+                key = (session, update.sequence)
+                asked = self.requests[key]
+                assert asked.ends == 0, "news after the end"
+                assert asked.wanted or key in self.fresh, "news for nobody"
+                assert list(update.tokens) in ([], [asked.next_token]), "INV-2"
+                asked.next_token += len(update.tokens)
+                assert asked.next_token <= asked.beyond, "more than was asked"
+                asked.ends += bool(update.finish)
+        assert load.free_blocks == self.pool.free_blocks
+
+    # ---- routers ----
+
+    def message(self, size: int, output: int, most: int, patience_s: int) -> worker_pb2.Request:
+        number, deadline_s = len(self.requests), WALL_S + self.now + patience_s
+        return request(
+            number, [1] * size, output + most, [2] * output, deadline_s, ignore_eos=False
+        )
+
+    def ask(self, session: int, message: worker_pb2.Request, first_token: int) -> None:
+        key = (session, message.sequence)
+        beyond = len(message.prompt_tokens) + message.sampling.max_tokens
+        self.requests[key] = Asked(first_token, beyond)
+        self.fresh.add(key)
+
+    ANY = {  # noqa: RUF012 - arguments of rules
+        "session": st.integers(1, 2),
+        "size": st.integers(1, 14),
+        "output": st.integers(0, 2),
+        "most": st.integers(1, 8),
+        "patience_s": st.sampled_from([0, 5, 60]),
+    }
+
+    @rule(**ANY, hands_over=st.booleans())
+    def prefill(self, session: int, hands_over: bool, size: int, output: int, **more: int) -> None:
+        message = worker_pb2.Prefill(request=self.message(size, output, **more))
+        if hands_over:
+            transfer = worker_pb2.Transfer(transfer_id=f"t{len(self.requests)}", peer=PEER)
+            message.transfer.CopyFrom(transfer)
+        self.ask(session, message.request, size + output)
+        self.engine.submit(commands.Prefill(session, message))
+
+    @rule(**ANY)
+    def decode(self, session: int, size: int, output: int, **more: int) -> None:
+        transfer = worker_pb2.Transfer(transfer_id=f"t{len(self.requests)}")
+        asked = self.message(size, output, **more)
+        self.ask(session, asked, size + output + 1)  # the first is the prompt worker's
+        self.engine.submit(
+            commands.Decode(session, worker_pb2.Decode(request=asked, transfer=transfer))
+        )
+
+    @rule(data=st.data())
+    def ask_again(self, data: st.DataObject) -> None:
+        """A number or a transfer that is here is not taken in twice."""
+        self.turn(1)
+        here = {sequence.key.number: sequence for sequence in self.scheduler}
+        if here:
+            one = here[data.draw(st.sampled_from(sorted(here)))]
+            number = one.key.number if data.draw(st.booleans()) or not one.transfer_id else 10**6
+            asked = request(number, [1], deadline_s=WALL_S + self.now + 60)
+            transfer = worker_pb2.Transfer(transfer_id=one.transfer_id or "new")
+            message = worker_pb2.Decode(request=asked, transfer=transfer)
+            self.engine.submit(commands.Decode(one.key.session, message))
+            self.turn(1)
+            self.repeats += 1
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.requests:
+            key = data.draw(st.sampled_from(sorted(self.requests)))
+            self.requests[key].wanted = False
+            self.fresh.add(key)
+            self.engine.submit(commands.Cancel(SequenceKey(*key)))
+
+    @rule(session=st.integers(1, 2))
+    def session_ends(self, session: int) -> None:
+        for key, asked in self.requests.items():
+            if key[0] == session:
+                asked.wanted = False
+                self.fresh.add(key)
+        self.engine.submit(commands.SessionEnded(session))
+
+    # ---- the sidecar ----
+
+    @rule()
+    def attach(self) -> None:
+        if self.sidecar.epoch == 0:
+            self.epochs += 1
+            self.sidecar.epoch = self.epochs
+            self.hear(attached=kv_pb2.Attached(outcome=OK, epoch=self.epochs))
+
+    @rule()
+    def lose_sidecar(self) -> None:
+        if self.sidecar.epoch:
+            self.sidecar.die()
+            self.engine.submit(commands.SidecarLost())
+
+    @precondition(lambda self: self.sidecar.touched)
+    @rule(data=st.data(), well=st.booleans(), token=st.sampled_from([3, 99, 100]))
+    def sidecar_lets_go(self, data: st.DataObject, well: bool, token: int) -> None:
+        """For better or worse; also of what was withdrawn, which is the only answer to that."""
+        transfer = data.draw(st.sampled_from(sorted(self.sidecar.touched)))
+        outcome = OK if well else data.draw(ENDED_BADLY)
+        receives, finished = (transfer in s for s in (self.sidecar.receives, self.sidecar.finished))
+        self.sidecar.end(transfer)
+        if receives and well:
+            self.verified.add(transfer)
+            self.hear(lease_verified=_verified(transfer, token))
+        elif receives:
+            self.hear(lease_ended=kv_pb2.LeaseEnded(transfer_id=transfer, outcome=outcome))
+        else:
+            outcome = outcome if finished or not well else EXPIRED
+            self.hear(transfer_ended=kv_pb2.TransferEnded(transfer_id=transfer, outcome=outcome))
+
+    def hear(self, **kind: Any) -> None:
+        self.engine.submit(commands.FromSidecar(kv_pb2.FromSidecarToWorker(**kind)))
+
+    # ---- time ----
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 10.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(turns=st.integers(1, 4))
+    def turn(self, turns: int) -> None:
+        for _ in range(turns):
+            self.engine.turn(wait=False)
+            self.fresh.clear()
+
+    # ---- what holds ----
+
+    @invariant()
+    def every_block_is_free_or_held_once(self) -> None:
+        """INV-4, INV-5."""
+        held = [block for sequence in self.scheduler for block in sequence.blocks]
+        assert len(held) == len(set(held))
+        assert len(held) + self.pool.free_blocks == BLOCKS
+        assert len(self.scheduler) <= SEQUENCES
+
+    @invariant()
+    def what_the_sidecar_touches_belongs_to_its_own_sequence(self) -> None:
+        """INV-6."""
+        held = {
+            s.transfer_id: set(s.blocks) for s in self.scheduler if s.phase is not Phase.RUNNING
+        }
+        for transfer, blocks in self.sidecar.touched.items():
+            assert set(blocks) <= held.get(transfer, set())
+
+    def teardown(self) -> None:
+        """INV-1, INV-4: when all is said, everything has ended once, and everything is free."""
+        self.turn(1)
+        self.sidecar.die()
+        self.engine.submit(commands.SidecarLost())
+        while self.engine.turn(wait=False):
+            pass
+        assert (len(self.scheduler), self.pool.free_blocks) == (0, BLOCKS)
+        assert all(asked.ends == 1 for asked in self.requests.values() if asked.wanted)
+        counted = sum(
+            sample.value
+            for family in self.telemetry.registry.collect()
+            for sample in family.samples
+            if sample.name == "splitwise_worker_sequences_total"
+        )
+        assert counted == len(self.requests) + self.repeats
+
+
+def _verified(transfer: str, token: int) -> kv_pb2.LeaseVerified:
+    return kv_pb2.LeaseVerified(transfer_id=transfer, output_tokens=[token])
+
+
+TestAnyOrder = Orders.TestCase
+TestAnyOrder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
