@@ -4,9 +4,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.support.cluster import Cluster, running, write_cluster
+from tests.support.cluster import Cluster, all_blocks_are_free, running, write_cluster
+from tests.support.door import JSON, Door
 
 
 def free_port() -> int:
@@ -23,3 +25,15 @@ def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     file = write_cluster(directory, tiny_model)
     with running(file, directory / "state", "--port", str(free_port())) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def door(cluster: Cluster) -> Iterator[Door]:
+    """The door, behind which everything still works at the end."""
+    url = cluster.url
+    with httpx.Client(base_url=url, timeout=30, headers=JSON) as http:
+        door = Door(url, http)
+        door.serves()
+        yield door
+        door.serves()
+        all_blocks_are_free(cluster)
