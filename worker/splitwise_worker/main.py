@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
+from splitwise_worker.cgroup import Cgroups
 from splitwise_worker.config import parse
 from splitwise_worker.threads import compute_threads
 
@@ -15,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = parse(sys.argv[1:] if arguments is None else arguments)
     log = configure("worker")
     try:
-        threads = compute_threads(os.environ, len(os.sched_getaffinity(0)))
+        threads = compute_threads(os.environ, len(os.sched_getaffinity(0)), Cgroups().cpus())
         # OpenMP reads these once, when torch is imported: hence the import further down.
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

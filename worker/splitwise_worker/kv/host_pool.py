@@ -4,11 +4,13 @@ import fcntl
 import os
 from typing import Final
 
+import psutil
 import torch
 from torch import Tensor
 
 from splitwise_core.errors import UserError
 from splitwise_core.kv import KvGeometry
+from splitwise_worker.cgroup import Cgroups
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _PAGE_BYTES: Final = 4096
@@ -26,17 +28,13 @@ class HostPool:
         self.geometry = geometry
         self.num_blocks = num_blocks
         size = num_blocks * geometry.block_bytes
+        _check_memory(size)
         self.fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(self.fd, 0, size)
         except OSError as error:
             os.close(self.fd)
-            raise UserError(
-                "out-of-memory",
-                where="--kv-memory",
-                wrong=f"{size} bytes of shared memory cannot be had: {error.strerror}",
-                fix="lower kvMemory of the pool, or raise the memory limit of its pods",
-            ) from error
+            raise _too_much(size, str(error.strerror)) from error
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         # from_file maps the descriptor's own memory and keeps the mapping as long as the tensor.
         flat = torch.from_file(f"/proc/self/fd/{self.fd}", True, size, dtype=torch.uint8)
@@ -51,6 +49,25 @@ class HostPool:
     def close(self) -> None:
         """Gives the descriptor back; the mapping goes with the tensor."""
         os.close(self.fd)
+
+
+def _check_memory(size: int) -> None:
+    """Refuses what there cannot be: the kernel gives it page by page, and then ends the process."""
+    available = psutil.virtual_memory().available
+    if size > available:
+        raise _too_much(size, f"{available} are available on this machine")
+    limit = min(Cgroups().memory_bytes(), default=size)
+    if size > limit:
+        raise _too_much(size, f"this process may use {limit}")
+
+
+def _too_much(size: int, why: str) -> UserError:
+    return UserError(
+        "out-of-memory",
+        where="--kv-memory",
+        wrong=f"{size} bytes of shared memory cannot be had: {why}",
+        fix="lower kvMemory of the pool, or raise the memory limit of its pods",
+    )
 
 
 def blocks_in(geometry: KvGeometry, kv_memory: int, max_sequences: int, max_length: int) -> int:
