@@ -171,7 +171,7 @@ class Service:
         tokens: Sequence[int],
         default: int | None,
     ) -> int:
-        """Tokens to generate: what was asked for, as far as the context has room."""
+        """Tokens to generate: what was asked for, or the default as far as there is room."""
         context = self._tokenizer.max_model_len
         room = context - len(tokens)
         if room < 1:
@@ -183,8 +183,19 @@ class Service:
                 param=field,
                 code="context_length_exceeded",
             )
-        wanted = request.longest or default
-        return room if wanted is None else min(wanted, room)
+        wanted = request.longest
+        if wanted is None:
+            return room if default is None else min(default, room)
+        if wanted > room:
+            field = request.longest_field
+            raise ApiError(
+                400,
+                f"{field}: {wanted} tokens behind a prompt of {len(tokens)} exceed the context of "
+                f"{context} tokens. Ask for at most {room}, or leave it out.",
+                param=field,
+                code="context_length_exceeded",
+            )
+        return wanted
 
     def _answer(self, exchange: Exchange, asked: Asked, arrived_s: float) -> Answer:
         """The answer to come, with a generation for each choice."""

@@ -148,6 +148,12 @@ def test_refused_in_openai_form(
         pytest.param(
             {"model": "echo", "prompt": [1] * 9000}, 400, "context_length_exceeded", id="prompt"
         ),
+        pytest.param(
+            {"model": "echo", "prompt": [1], "max_tokens": 10**9},
+            400,
+            "context_length_exceeded",
+            id="more tokens than there is context",
+        ),
         pytest.param({"model": "echo", "prompt": [10**6]}, 400, "invalid_token", id="token id"),
         pytest.param(
             {"model": "echo", "prompt": ["a"] * 20, "n": 8}, 400, "invalid_value", id="choices"

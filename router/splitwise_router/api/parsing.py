@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+from collections import Counter
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -129,8 +130,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these pairs. Of two equal keys both were meant, so neither is taken."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {shown(twice)} stands twice in an object")
     return made
 

@@ -150,6 +150,11 @@ class ChatCompletionRequest(_Generation):
         """Tokens to generate at most, under either of its names."""
         return self.max_tokens or self.max_completion_tokens
 
+    @property
+    def longest_field(self) -> str:
+        """The name under which `longest` was sent."""
+        return "max_tokens" if self.max_tokens else "max_completion_tokens"
+
     def sampling(self, *, seed: int, max_tokens: int) -> Sampling:
         """How the workers sample."""
         return self._sampling(seed, max_tokens, self.logprobs)
@@ -182,6 +187,11 @@ class CompletionRequest(_Generation):
     def longest(self) -> int | None:
         """Tokens to generate at most."""
         return self.max_tokens
+
+    @property
+    def longest_field(self) -> str:
+        """The name under which `longest` was sent."""
+        return "max_tokens"
 
     def sampling(self, *, seed: int, max_tokens: int) -> Sampling:
         """How the workers sample."""
