@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +28,16 @@ class _Layer:
     mlp_norm: Tensor
     gate_up: Linear
     down: Linear
+
+
+class Source(Protocol):
+    """Where weights come from: a checkpoint, or random numbers for a benchmark."""
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        """The tensor `name`, in the dtype and on the device of the model."""
+
+    def stacked(self, names: list[str], rows: list[int], *columns: int) -> Tensor:
+        """Several tensors as one, under each other."""
 
 
 class Decoder:
@@ -68,8 +79,29 @@ class Decoder:
                 fix=f"set model.maxLength to at most {config.sliding_window}",
             )
         dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
+        table = cos_sin(config, max_model_len).to(device)
+        # before the weights: what it refuses should not cost the reading of all of them
+        ops = CpuOps(config, table) if device == "cpu" else GpuOps(config, table)
         with Checkpoint(directory, dtype, device) as checkpoint:
-            return _build(config, checkpoint, max_model_len, device, weights)
+            return cls.assemble(config, checkpoint, ops, weights)
+
+    @classmethod
+    def assemble(
+        cls, config: ModelConfig, source: Source, ops: CpuOps | GpuOps, weights: Weights
+    ) -> "Decoder":
+        """The model of `config` with the weights of `source`."""
+        embedding = source.tensor("embed_tokens.weight", config.vocab_size, config.width)
+        head = embedding
+        if not config.tied_embeddings:
+            head = source.tensor("lm_head.weight", config.vocab_size, config.width)
+        return cls(
+            config,
+            embedding,
+            [_layer(config, source, i, weights) for i in range(config.num_layers)],
+            source.tensor("norm.weight", config.width),
+            linear(head, None, weights),
+            ops,
+        )
 
     def forward(
         self, batch: Batch, kv: Tensor, on_layer: Callable[[int], None] | None = None
@@ -101,54 +133,30 @@ class Decoder:
         return self._norm if last else self._layers[layer + 1].input_norm
 
 
-def _build(
-    config: ModelConfig, checkpoint: Checkpoint, length: int, device: str, weights: Weights
-) -> Decoder:
-    table = cos_sin(config, length).to(device)
-    # first: what it refuses should not cost the reading of all weights
-    ops = CpuOps(config, table) if device == "cpu" else GpuOps(config, table)
-    embedding = checkpoint.tensor("embed_tokens.weight", config.vocab_size, config.width)
-    head = embedding
-    if not config.tied_embeddings:
-        head = checkpoint.tensor("lm_head.weight", config.vocab_size, config.width)
-    return Decoder(
-        config,
-        embedding,
-        [_layer(config, checkpoint, i, weights) for i in range(config.num_layers)],
-        checkpoint.tensor("norm.weight", config.width),
-        linear(head, None, weights),
-        ops,
-    )
-
-
-def _layer(c: ModelConfig, checkpoint: Checkpoint, index: int, weights: Weights) -> _Layer:
+def _layer(c: ModelConfig, source: Source, index: int, weights: Weights) -> _Layer:
     name = f"layers.{index}"
     attention, mlp = f"{name}.self_attn", f"{name}.mlp"
     heads = [c.num_heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
     projections = [f"{attention}.{kind}_proj" for kind in "qkv"]
     bias = None
     if c.qkv_bias:
-        bias = checkpoint.stacked([f"{p}.bias" for p in projections], heads)
+        bias = source.stacked([f"{p}.bias" for p in projections], heads)
     q_norm = k_norm = None
     if c.qk_norm:
-        q_norm = checkpoint.tensor(f"{attention}.q_norm.weight", c.head_dim)
-        k_norm = checkpoint.tensor(f"{attention}.k_norm.weight", c.head_dim)
-    gate_up = checkpoint.stacked(
+        q_norm = source.tensor(f"{attention}.q_norm.weight", c.head_dim)
+        k_norm = source.tensor(f"{attention}.k_norm.weight", c.head_dim)
+    gate_up = source.stacked(
         [f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"], [c.mlp_width] * 2, c.width
     )
     return _Layer(
-        input_norm=checkpoint.tensor(f"{name}.input_layernorm.weight", c.width),
+        input_norm=source.tensor(f"{name}.input_layernorm.weight", c.width),
         qkv=linear(
-            checkpoint.stacked([f"{p}.weight" for p in projections], heads, c.width), bias, weights
+            source.stacked([f"{p}.weight" for p in projections], heads, c.width), bias, weights
         ),
         q_norm=q_norm,
         k_norm=k_norm,
-        out=linear(
-            checkpoint.tensor(f"{attention}.o_proj.weight", c.width, heads[0]), None, weights
-        ),
-        mlp_norm=checkpoint.tensor(f"{name}.post_attention_layernorm.weight", c.width),
+        out=linear(source.tensor(f"{attention}.o_proj.weight", c.width, heads[0]), None, weights),
+        mlp_norm=source.tensor(f"{name}.post_attention_layernorm.weight", c.width),
         gate_up=linear(gate_up, None, weights),
-        down=linear(
-            checkpoint.tensor(f"{mlp}.down_proj.weight", c.width, c.mlp_width), None, weights
-        ),
+        down=linear(source.tensor(f"{mlp}.down_proj.weight", c.width, c.mlp_width), None, weights),
     )
