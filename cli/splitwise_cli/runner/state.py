@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,15 +135,6 @@ class StateDir:
                 fix="`splitwise up -f CLUSTER.yaml` starts one; --state-dir names another",
             )
         return status
-
-    def wait_until_free(self, within_s: float) -> bool:
-        """Whether the cluster here has ended within the time."""
-        give_up = time.monotonic() + within_s
-        while self.is_held():
-            if time.monotonic() > give_up:
-                return False
-            time.sleep(0.05)
-        return True
 
 
 def _exclusive() -> bytes:
