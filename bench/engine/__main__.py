@@ -39,6 +39,9 @@ class PlainStore:
     def publish(self, layer: int, blocks: Any, done: Callable[[], None]) -> None:
         """Nobody reads it."""
 
+    def settle(self) -> None:
+        """Nothing is on its way."""
+
     def fetch(self, blocks: Any) -> None:
         """Nothing arrives."""
 

@@ -49,11 +49,18 @@ class StubRunner:
         return [Sampled(sequence.num_tokens) for sequence in sequences]
 
 
-class NoStore:
-    """KV that is always where it is needed."""
+class LateStore:
+    """As on a GPU: what is published gets to the host pool later, or when it is waited for."""
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[Sequence[int], Callable[[], None]]] = []
 
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
-        done()
+        self.under_way.append((blocks, done))
+
+    def settle(self) -> None:
+        while self.under_way:
+            self.under_way.pop(0)[1]()
 
     def fetch(self, blocks: Sequence[int]) -> None:
         """It is there."""
@@ -66,6 +73,7 @@ class HonestSidecar:
         self.epoch = 0
         self.touched: dict[str, tuple[int, ...]] = {}
         self.receives: set[str] = set()
+        self.readable: set[str] = set()
         self.finished: set[str] = set()
         self.closing: set[str] = set()
 
@@ -79,6 +87,8 @@ class HonestSidecar:
                 self.receives.add(message.open_lease.transfer_id)
             case "start_transfer":
                 self._open(message.start_transfer.transfer_id, message.start_transfer.blocks)
+            case "layer_ready":
+                self.readable.add(message.layer_ready.transfer_id)
             case "finish_transfer":
                 self.finished.add(message.finish_transfer.transfer_id)
             case "close_lease":
@@ -93,7 +103,7 @@ class HonestSidecar:
 
     def end(self, transfer: str) -> None:
         """It touches these blocks no more."""
-        for of_it in (self.receives, self.finished, self.closing):
+        for of_it in (self.receives, self.readable, self.finished, self.closing):
             of_it.discard(transfer)
         del self.touched[transfer]
 
@@ -129,10 +139,11 @@ class Orders(RuleBasedStateMachine):
         self.pool = BlockPool(BLOCKS)
         self.scheduler = Scheduler(self.pool, BLOCK_TOKENS, SEQUENCES, batch_tokens=12)
         self.sidecar = HonestSidecar()
+        self.store = LateStore()
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=StubRunner(self.verified),
-            store=NoStore(),  # type: ignore[arg-type]
+            store=self.store,  # type: ignore[arg-type]
             handover=Handover(self.sidecar, BLOCK_TOKENS, 1000),  # type: ignore[arg-type]
             outbox=Outbox(self.deliver),
             metrics=EngineMetrics(self.telemetry),
@@ -251,7 +262,8 @@ class Orders(RuleBasedStateMachine):
         """For better or worse; also of what was withdrawn, which is the only answer to that."""
         transfer = data.draw(st.sampled_from(sorted(self.sidecar.touched)))
         outcome = OK if well else data.draw(ENDED_BADLY)
-        receives, finished = (transfer in s for s in (self.sidecar.receives, self.sidecar.finished))
+        receives = transfer in self.sidecar.receives
+        sent = transfer in self.sidecar.finished & self.sidecar.readable
         self.sidecar.end(transfer)
         if receives and well:
             self.verified.add(transfer)
@@ -259,11 +271,17 @@ class Orders(RuleBasedStateMachine):
         elif receives:
             self.hear(lease_ended=kv_pb2.LeaseEnded(transfer_id=transfer, outcome=outcome))
         else:
-            outcome = outcome if finished or not well else EXPIRED
+            outcome = outcome if sent or not well else EXPIRED
             self.hear(transfer_ended=kv_pb2.TransferEnded(transfer_id=transfer, outcome=outcome))
 
     def hear(self, **kind: Any) -> None:
         self.engine.submit(commands.FromSidecar(kv_pb2.FromSidecarToWorker(**kind)))
+
+    # ---- the device ----
+
+    @rule()
+    def copies_land(self) -> None:
+        self.store.settle()
 
     # ---- time ----
 
@@ -295,6 +313,12 @@ class Orders(RuleBasedStateMachine):
         }
         for transfer, blocks in self.sidecar.touched.items():
             assert set(blocks) <= held.get(transfer, set())
+
+    @invariant()
+    def what_lands_late_lands_in_blocks_that_are_still_its_own(self) -> None:
+        """INV-6."""
+        sending = {s.blocks for s in self.scheduler if s.hands_over}
+        assert all(blocks in sending for blocks, _ in self.store.under_way)
 
     def teardown(self) -> None:
         """INV-1, INV-4: when all is said, everything has ended once, and everything is free."""

@@ -6,6 +6,7 @@ Every way out of the engine goes through here, so that none of them forgets a bl
 from splitwise_core.rpc import kv_pb2
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
+from splitwise_worker.kv.store import KvStore
 from splitwise_worker.outbox import Outbox, failure
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import LiveSequence, Phase
@@ -15,9 +16,15 @@ class Endings:
     """Ends sequences. `transfers` are those whose blocks the sidecar may still read or write."""
 
     def __init__(
-        self, scheduler: Scheduler, handover: Handover, outbox: Outbox, metrics: EngineMetrics
+        self,
+        scheduler: Scheduler,
+        store: KvStore,
+        handover: Handover,
+        outbox: Outbox,
+        metrics: EngineMetrics,
     ) -> None:
         self._scheduler = scheduler
+        self._store = store
         self._handover = handover
         self._outbox = outbox
         self._metrics = metrics
@@ -45,6 +52,9 @@ class Endings:
         sequence = self.transfers.pop(transfer_id, None)
         if sequence is None:
             return
+        if sequence.hands_over:
+            # A layer that lands late would overwrite what a peer sends to the blocks' next owner.
+            self._store.settle()
         if sequence.phase is Phase.CLOSING:
             self._scheduler.release(sequence)
         else:

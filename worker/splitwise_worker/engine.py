@@ -48,7 +48,7 @@ class Engine:
         self._limits = limits
         self._clock = clock
         self._unix_clock = unix_clock
-        self._endings = Endings(scheduler, handover, outbox, metrics)
+        self._endings = Endings(scheduler, store, handover, outbox, metrics)
         self._stepper = Stepper(
             scheduler,
             runner,

@@ -20,6 +20,9 @@ class KvStore(Protocol):
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """Makes a layer of these blocks readable in the host pool, then calls `done` once."""
 
+    def settle(self) -> None:
+        """Returns when nothing that was published is still on its way to the host pool."""
+
     def fetch(self, blocks: Sequence[int]) -> None:
         """Makes what a peer wrote to the host pool readable for the model."""
 
@@ -33,6 +36,9 @@ class HostStore:
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """The layer is there already."""
         done()
+
+    def settle(self) -> None:
+        """Nothing is ever on its way."""
 
     def fetch(self, blocks: Sequence[int]) -> None:
         """The blocks are there already."""
@@ -66,6 +72,10 @@ class DeviceStore:
                 self._host[block, layer].copy_(self.tensor[block, layer], non_blocking=True)
             copied.record(self._stream)
         self._copied.put((copied, done))
+
+    def settle(self) -> None:
+        """Waits for the copy stream: milliseconds at most, behind a step that has just run."""
+        self._stream.synchronize()
 
     def fetch(self, blocks: Sequence[int]) -> None:
         """Copies the blocks to the device before anything that the compute stream runs next.
