@@ -1,6 +1,9 @@
 """Random weights for a model that nobody trained: the same numbers for the same seed and name."""
 
+import json
 import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -44,23 +47,20 @@ def llama(
     vocabulary: int,
     architecture: str = "LlamaForCausalLM",
 ) -> ModelConfig:
-    """The configuration of a model of this shape."""
-    return ModelConfig(
-        architecture=architecture,
-        num_layers=layers,
-        width=width,
-        num_heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        mlp_width=mlp,
-        vocab_size=vocabulary,
-        norm_eps=1e-5,
-        rope_theta=500_000.0,
-        rope_scaling=None,
-        max_positions=8192,
-        qkv_bias=architecture == "Qwen2ForCausalLM",
-        qk_norm=architecture == "Qwen3ForCausalLM",
-        tied_embeddings=False,
-        sliding_window=None,
-        eos_token_ids=(),
-    )
+    """The configuration of a model of this shape, read as a checkpoint's is."""
+    fields = {
+        "architectures": [architecture],
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "intermediate_size": mlp,
+        "vocab_size": vocabulary,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500_000.0,
+        "max_position_embeddings": 8192,
+    }
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "config.json").write_text(json.dumps(fields), "utf-8")
+        return ModelConfig.load(Path(directory))
