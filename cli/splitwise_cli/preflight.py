@@ -2,17 +2,20 @@
 
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from splitwise_cli.runner.gpus import RESOURCE, gpus
 from splitwise_core.errors import UserError
-from splitwise_core.spec import SplitwiseCluster
+from splitwise_core.spec import Pool, SplitwiseCluster
 
 ROUTER_HOST: Final = "127.0.0.1"
 
 
 def check(cluster: SplitwiseCluster) -> None:
     """Raises UserError for the first thing that keeps `cluster` from running here."""
+    check_gpus(cluster.spec.pools)
     check_model(Path(cluster.spec.model.path))
     check_port(cluster.spec.router.port)
 
@@ -63,3 +66,21 @@ def check_port(port: int) -> None:
                 wrong=f"the router cannot listen on {ROUTER_HOST}:{port}: {error.strerror}",
                 fix="stop what listens there, or choose another port with `splitwise up --port`",
             ) from error
+
+
+def check_gpus(pools: Sequence[Pool]) -> None:
+    """Raises UserError when this machine has not the GPUs that the pools ask for."""
+    found = len(gpus())
+    wanted = 0
+    for number, pool in enumerate(pools):
+        if pool.gpu is None:
+            continue
+        wanted += pool.replicas * pool.gpu.count
+        if pool.gpu.resource != RESOURCE or wanted > found:
+            raise UserError(
+                "environment",
+                where=f"spec.pools[{number}].gpu",
+                wrong=f"the workers up to this pool take {wanted} of {pool.gpu.resource}, and "
+                f"this machine offers {found} of {RESOURCE}",
+                fix="leave gpu out to compute on the CPU, or lower replicas",
+            )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def test_a_pod_tells_its_containers_who_they_are() -> None:
     assert seen["EMPTY"] == ""
 
 
+def test_a_pod_sees_the_gpus_it_was_given() -> None:
+    given = replace(POD, gpus=("2", "3"))
+    assert invocation({"command": ["x"]}, given, {}, 500).env["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 @pytest.mark.parametrize(
     ("limit", "millis"),
     [("2", "2000"), ("500m", "500"), ("1.5", "1500"), ("0.29", "290"), (None, "750")],
@@ -65,7 +71,9 @@ def test_a_container_is_told_its_cpu(limit: str | None, millis: str) -> None:
 
 def test_of_this_process_a_container_sees_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     seen = env()
+    assert seen["CUDA_VISIBLE_DEVICES"] == "", "a pod that asked for no GPU has none"
     assert "HF_TOKEN" not in seen
     assert seen["PATH"] == os.environ["PATH"]
 

@@ -2,10 +2,13 @@
 
 import ipaddress
 import json
+from pathlib import Path
 
+import pytest
 import yaml
 
 from splitwise_cli.runner import plan
+from splitwise_cli.runner.gpus import gpus
 from splitwise_core.manifest import parse_cluster
 from splitwise_operator.render import render
 
@@ -61,3 +64,25 @@ def test_routers_are_told_the_workers_and_nothing_else() -> None:
         for p in pods
         if p.role != "router"
     ]
+
+
+def test_gpus_go_to_those_who_ask_and_none_goes_twice() -> None:
+    document = yaml.safe_load(CLUSTER)
+    document["spec"]["pools"][1]["gpu"] = {}
+    handed = {p.name: p.gpus for p in plan.pods(render(parse_cluster(document)), "0123")}
+    assert handed["demo-token-0"] == ("0",)
+    assert handed["demo-token-2"] == ("2",)
+    assert handed["demo-prompt-0"] == handed["demo-router-0"] == ()
+
+
+def test_gpus_of_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus(tmp_path) == []
+    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert gpus(tmp_path) == ["0", "2", "10"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8f")
+    assert gpus(tmp_path) == ["3", "GPU-8f"]
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert gpus(tmp_path) == []

@@ -139,6 +139,18 @@ def test_a_temporary_directory_too_long_for_sockets(desk: Desk) -> None:
     assert "shorter" in said
 
 
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])
+def test_gpus_that_are_not_here(desk: Desk, monkeypatch: pytest.MonkeyPatch, resource: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    asked = {"name": "x", "role": "mixed", "replicas": 3, "gpu": {"resource": resource}}
+    desk.write(changed("spec.pools", [GOOD["spec"]["pools"][0], asked]))
+    done = desk.says(*desk.up("--detach"))
+    assert done.returncode == 2
+    assert f"spec.pools[1].gpu: the workers up to this pool take 3 of {resource}" in done.stderr
+    assert "2 of nvidia.com/gpu" in done.stderr
+    assert "leave gpu out" in done.stderr
+
+
 def cut(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from splitwise_cli.preflight import check_model, check_port
+from splitwise_cli.preflight import check_gpus, check_model, check_port
+from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.state import default_state_dir
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster
@@ -112,6 +113,7 @@ def _cluster(file: Path) -> list[Finding]:
         Finding("cluster file", True, str(file)),
         _passed("router port", f"{spec.router.port} is free", check_port, spec.router.port),
         _passed("model", spec.model.path, check_model, Path(spec.model.path)),
+        _passed("GPUs", f"{len(gpus())} here", check_gpus, spec.pools),
         _kv_memory(cluster),
     ]
 

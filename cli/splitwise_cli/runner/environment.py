@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from splitwise_cli.runner.gpus import VISIBLE
 from splitwise_cli.runner.plan import PodPlan
 from splitwise_core.quantity import quantity
 
@@ -18,7 +19,6 @@ _INHERITED: Final = (
     "LANG",
     "TMPDIR",
     "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
 )
 """Of this process's own environment a container sees only these."""
 
@@ -45,6 +45,7 @@ def invocation(
 ) -> Invocation:
     """How to start `container`, with mounted paths replaced by the directories behind them."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env[VISIBLE] = ",".join(pod.gpus)  # none: the pod has not asked for one
     own: dict[str, str] = {}
     for variable in container.get("env", []):
         own[variable["name"]] = _value(variable, pod, container, cpu_millis, own)

@@ -5,8 +5,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import islice
 from typing import Any, Final
 
+from splitwise_cli.runner.gpus import RESOURCE
 from splitwise_operator import names
 
 Object = dict[str, Any]
@@ -26,10 +28,15 @@ class PodPlan:
     address: str
     labels: dict[str, str]
     spec: Object
+    gpus: tuple[str, ...] = ()
 
 
-def pods(objects: Sequence[Object]) -> list[PodPlan]:
-    """The pods of all Deployments. The first router gets 127.0.0.1, all others their own."""
+def pods(objects: Sequence[Object], gpus: Sequence[str] = ()) -> list[PodPlan]:
+    """The pods of all Deployments. The first router gets 127.0.0.1, all others their own.
+
+    GPUs are handed out in order, none twice, to the pods whose containers ask for them.
+    """
+    free = iter(gpus)
     first = _LOOPBACK + secrets.randbelow(_NETWORKS) * 256 + 2
     planned: list[PodPlan] = []
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
@@ -47,9 +54,15 @@ def pods(objects: Sequence[Object]) -> list[PodPlan]:
                     address=address,
                     labels=labels,
                     spec=template["spec"],
+                    gpus=tuple(islice(free, _gpus_wanted(template["spec"]))),
                 )
             )
     return planned
+
+
+def _gpus_wanted(spec: Object) -> int:
+    limits = (c.get("resources", {}).get("limits", {}) for c in spec["containers"])
+    return sum(int(limit.get(RESOURCE, 0)) for limit in limits)
 
 
 def config_maps(objects: Sequence[Object], planned: Sequence[PodPlan]) -> dict[str, dict[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from splitwise_cli.runner import plan
 from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
 from splitwise_cli.runner.environment import cpu_millis, make_volumes
+from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.pod import Pod
 from splitwise_cli.runner.state import StateDir
 from splitwise_cli.runner.volumes import volumes_directory
@@ -79,7 +80,7 @@ class Supervisor:
 
     def _create(self, volumes: Path) -> None:
         objects = render(self._cluster)
-        planned = plan.pods(objects)
+        planned = plan.pods(objects, gpus())
         files = plan.config_maps(objects, planned)
         workers = sum(pod.role != names.ROUTER for pod in planned)
         for old in self._state.logs.glob("*.log"):
