@@ -38,11 +38,18 @@ MODELS = {
     "llama, tied, llama3 rope": LlamaConfig(
         **SHAPE, tie_word_embeddings=True, rope_parameters=LLAMA3
     ),
+    "llama, biases everywhere": LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True),
+    "llama, linear rope": LlamaConfig(
+        **SHAPE, rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0}
+    ),
     "llama, one head per key": LlamaConfig(**SHAPE | {"num_key_value_heads": 6}),
     "llama, wide heads": LlamaConfig(**SHAPE, head_dim=16),
+    "mistral, within its window": MistralConfig(**SHAPE, sliding_window=LENGTH),
     "mistral": MistralConfig(**SHAPE, sliding_window=None),
     "qwen2, biases": Qwen2Config(**SHAPE),
+    "qwen2, tied": Qwen2Config(**SHAPE, tie_word_embeddings=True),
     "qwen3, normed heads": Qwen3Config(**SHAPE, head_dim=8),
+    "qwen3, normed heads and biases": Qwen3Config(**SHAPE, head_dim=8, attention_bias=True),
 }
 
 

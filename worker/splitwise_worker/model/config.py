@@ -15,6 +15,9 @@ ARCHITECTURES: Final = (
     "Qwen3ForCausalLM",
 )
 
+_DEFAULT_WINDOW: Final = 4096
+"""What transformers takes for a sliding window whose size is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
@@ -48,6 +51,8 @@ class ModelConfig:
     tied_embeddings: bool
     sliding_window: int | None
     eos_token_ids: tuple[int, ...]
+    out_bias: bool = False
+    mlp_bias: bool = False
 
     @classmethod
     def load(cls, directory: Path) -> "ModelConfig":
@@ -81,7 +86,13 @@ class _Fields:
         return value
 
     def count(self, name: str, default: int | None = None) -> int:
-        return int(self.number(name, default))
+        value = self.number(name, default)
+        if not isinstance(value, int):
+            raise self.error(name, f"is {value!r}, not a whole number")
+        return value
+
+    def on(self, name: str) -> bool:
+        return bool(self.values.get(name, False))
 
     def error(self, name: str, wrong: str, code: str = "model-corrupt") -> UserError:
         return UserError(
@@ -95,7 +106,8 @@ class _Fields:
 
 
 def _config(fields: _Fields, generation: Mapping[str, Any]) -> ModelConfig:
-    architecture = (fields.values.get("architectures") or ["?"])[0]
+    named = fields.values.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else named
     if architecture not in ARCHITECTURES:
         wrong = f"{architecture!r} is not implemented"
         raise fields.error("architectures", wrong, "model-unsupported")
@@ -106,37 +118,67 @@ def _config(fields: _Fields, generation: Mapping[str, Any]) -> ModelConfig:
     kv_heads = fields.count("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.error("num_key_value_heads", f"{kv_heads} does not divide {heads} heads")
-    eos = generation.get("eos_token_id", fields.values.get("eos_token_id"))
-    window_on = architecture.startswith("Mistral") or fields.values.get("use_sliding_window", False)
+    head_dim = fields.count("head_dim", width // heads)
+    if head_dim % 2:
+        raise fields.error("head_dim", f"{head_dim} is odd: rotary embedding turns pairs")
+    has_biases = fields.on("attention_bias") and not architecture.startswith("Mistral")
+    qwen2 = architecture.startswith("Qwen2")
     return ModelConfig(
         architecture=architecture,
         num_layers=fields.count("num_hidden_layers"),
         width=width,
         num_heads=heads,
         kv_heads=kv_heads,
-        head_dim=fields.count("head_dim", width // heads),
+        head_dim=head_dim,
         mlp_width=fields.count("intermediate_size"),
         vocab_size=fields.count("vocab_size"),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         rope_theta=_rope_theta(fields),
         rope_scaling=_rope_scaling(fields),
         max_positions=fields.count("max_position_embeddings"),
-        qkv_bias=architecture.startswith("Qwen2")
-        or bool(fields.values.get("attention_bias", False)),
+        qkv_bias=qwen2 or has_biases,
+        out_bias=has_biases and not qwen2,
+        mlp_bias=fields.on("mlp_bias") and architecture.startswith("Llama"),
         qk_norm=architecture.startswith("Qwen3"),
-        tied_embeddings=bool(fields.values.get("tie_word_embeddings", False)),
-        sliding_window=fields.values.get("sliding_window") if window_on else None,
-        eos_token_ids=tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
+        tied_embeddings=fields.on("tie_word_embeddings"),
+        sliding_window=_sliding_window(fields, architecture),
+        eos_token_ids=_eos(fields, generation),
     )
+
+
+def _sliding_window(fields: _Fields, architecture: str) -> int | None:
+    """Mistral's is on unless it is null, those of the others are off unless switched on."""
+    if not (architecture.startswith("Mistral") or fields.on("use_sliding_window")):
+        return None
+    if fields.values.get("sliding_window", _DEFAULT_WINDOW) is None:
+        return None
+    return fields.count("sliding_window", _DEFAULT_WINDOW)
+
+
+def _eos(fields: _Fields, generation: Mapping[str, Any]) -> tuple[int, ...]:
+    """One id or several; those of generation_config.json replace those of config.json."""
+    eos = generation.get("eos_token_id", fields.values.get("eos_token_id"))
+    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise fields.error("eos_token_id", f"is {eos!r}, not a token id or a list of them")
+    return tuple(ids)
 
 
 def _rope(fields: _Fields) -> Mapping[str, Any]:
     """transformers 5 writes `rope_parameters`, earlier ones `rope_theta` and `rope_scaling`."""
-    return fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
+    rope = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise fields.error("rope_scaling", f"is {rope!r}, not an object")
+    part = rope.get("partial_rotary_factor", fields.values.get("partial_rotary_factor", 1))
+    if part != 1:
+        wrong = f"{part!r} is not implemented: rotary embedding turns whole heads"
+        raise fields.error("partial_rotary_factor", wrong, "model-unsupported")
+    return rope
 
 
 def _rope_theta(fields: _Fields) -> float:
-    return float(_rope(fields).get("rope_theta") or fields.number("rope_theta", 10_000.0))
+    own = _Fields(fields.path, _rope(fields))
+    return own.number("rope_theta", fields.number("rope_theta", 10_000.0))
 
 
 def _rope_scaling(fields: _Fields) -> RopeScaling | None:

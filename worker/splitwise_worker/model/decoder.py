@@ -137,26 +137,25 @@ def _layer(c: ModelConfig, source: Source, index: int, weights: Weights) -> _Lay
     name = f"layers.{index}"
     attention, mlp = f"{name}.self_attn", f"{name}.mlp"
     heads = [c.num_heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
-    projections = [f"{attention}.{kind}_proj" for kind in "qkv"]
-    bias = None
-    if c.qkv_bias:
-        bias = source.stacked([f"{p}.bias" for p in projections], heads)
+
+    def projection(names: list[str], rows: list[int], columns: int, has_bias: bool) -> Linear:
+        weight = source.stacked([f"{n}.weight" for n in names], rows, columns)
+        bias = source.stacked([f"{n}.bias" for n in names], rows) if has_bias else None
+        return linear(weight, bias, weights)
+
     q_norm = k_norm = None
     if c.qk_norm:
         q_norm = source.tensor(f"{attention}.q_norm.weight", c.head_dim)
         k_norm = source.tensor(f"{attention}.k_norm.weight", c.head_dim)
-    gate_up = source.stacked(
-        [f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"], [c.mlp_width] * 2, c.width
-    )
+    queries = [f"{attention}.{kind}_proj" for kind in "qkv"]
+    gates = [f"{mlp}.gate_proj", f"{mlp}.up_proj"]
     return _Layer(
         input_norm=source.tensor(f"{name}.input_layernorm.weight", c.width),
-        qkv=linear(
-            source.stacked([f"{p}.weight" for p in projections], heads, c.width), bias, weights
-        ),
+        qkv=projection(queries, heads, c.width, c.qkv_bias),
         q_norm=q_norm,
         k_norm=k_norm,
-        out=linear(source.tensor(f"{attention}.o_proj.weight", c.width, heads[0]), None, weights),
+        out=projection([f"{attention}.o_proj"], [c.width], heads[0], c.out_bias),
         mlp_norm=source.tensor(f"{name}.post_attention_layernorm.weight", c.width),
-        gate_up=linear(gate_up, None, weights),
-        down=linear(source.tensor(f"{mlp}.down_proj.weight", c.width, c.mlp_width), None, weights),
+        gate_up=projection(gates, [c.mlp_width] * 2, c.width, c.mlp_bias),
+        down=projection([f"{mlp}.down_proj"], [c.width], c.mlp_width, c.mlp_bias),
     )
