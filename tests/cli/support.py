@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import os
-import socket
 import subprocess
 import time
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -136,10 +135,3 @@ class Desk:
         assert processes_of(self.directory) == []
         assert list(self.temporary.iterdir()) == []
         assert not (self.state / "status.json").exists()
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -92,6 +92,13 @@ def test_mounted_paths_are_the_directories_behind_them(tmp_path: Path) -> None:
     assert made.local(["cat", "/models/model/x"])[1] == f"{tmp_path}/x"
 
 
+def test_what_is_behind_a_mount_is_no_mount_itself(tmp_path: Path) -> None:
+    mounts = [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b"}]
+    container = {"command": ["x", "/a/file", "/b"], "volumeMounts": mounts}
+    made = invocation(container, POD, {"a": Path("/b/a"), "b": tmp_path}, 500)
+    assert made.argv[1:] == ["/b/a/file", str(tmp_path)]
+
+
 def test_commands_come_from_the_environment_that_runs_the_runner() -> None:
     made = invocation({"command": ["splitwise-router"]}, POD, {}, 500)
     assert made.argv == [str(Path(sys.executable).parent / "splitwise-router")]

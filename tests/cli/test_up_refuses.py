@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import GOOD, Desk, changed, free_port
+from tests.cli.support import GOOD, Desk, changed
+from tests.support.router import free_port
 
 YAML = [
     pytest.param(b"a: [", ["is not YAML", "line"], id="not YAML"),

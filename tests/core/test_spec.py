@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster, parse_cluster
@@ -216,3 +218,35 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, path: str) -> None:
 )
 def test_quantities_are_those_of_kubernetes(text: str, value: float) -> None:
     assert quantity(text) == value
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+PLACES = ["apiVersion", "metadata", "metadata.name", "metadata.labels", "spec", "spec.model"]
+PLACES += ["spec.model.path", "spec.pools", "spec.pools.0", "spec.pools.0.kvMemory"]
+PLACES += ["spec.pools.0.resources", "spec.pools.1.gpu", "spec.router", "spec.more", "more"]
+
+
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_whatever_stands_in_a_place_is_taken_or_explained(place: str, value: object) -> None:
+    explained = "nothing to explain"
+    try:
+        parse_cluster(changed(place, value))
+    except UserError as error:
+        explained = error.fix
+    assert 0 < len(explained) < 5000
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet="ab:-[]{}&*!|>'\"#%@,?\n \t01.~<", max_size=40) | st.text(max_size=20))
+def test_whatever_a_file_holds_is_explained(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(text, "utf-8", errors="surrogatepass")
+    with pytest.raises(UserError):
+        load_cluster(file)

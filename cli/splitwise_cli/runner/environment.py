@@ -94,11 +94,12 @@ def _value(
 
 
 def _mounted(text: str, mounts: Mapping[str, Path]) -> str:
-    """Replaces mounted paths in `text`; a path that only begins alike is left alone."""
-    for mount in sorted(mounts, key=len, reverse=True):
-        pattern = rf"(?<![\w./-]){re.escape(mount)}(?![\w.-])"
-        text = re.sub(pattern, lambda _, host=mounts[mount]: str(host), text)  # type: ignore[misc]
-    return text
+    """Replaces mounted paths in `text`, once; a path that only begins alike is left alone."""
+    if not mounts:
+        return text
+    known = "|".join(re.escape(mount) for mount in sorted(mounts, key=len, reverse=True))
+    pattern = rf"(?<![\w./-])({known})(?![\w.-])"
+    return re.sub(pattern, lambda match: str(mounts[match[1]]), text)
 
 
 def _executable(name: str) -> str:
