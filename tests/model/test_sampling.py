@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from splitwise_worker import sampling
 from splitwise_worker.sampling import SampleInput, SamplingParams, distribution, sample, uniform
 
 LOGITS = st.lists(st.floats(-8, 8), min_size=2, max_size=30).map(torch.tensor)
@@ -154,6 +155,49 @@ def test_logprobs_are_those_of_the_model_whatever_else_is_asked(
     assert all(value == float(raw[token]) for token, value in drawn.top)
 
 
+def test_of_equals_the_smaller_ids_are_kept() -> None:
+    logits = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    assert support(logits, top_k=2) == {1, 3}
+    assert support(logits, top_k=4) == {0, 1, 3, 5}
+    assert support(torch.zeros(10), top_p=0.25) == {0, 1, 2}
+    assert support(torch.zeros(10), top_k=5, top_p=0.5) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("cut", [{}, {"top_p": 0.9}, {"top_k": 50}, {"min_p": 0.1}], ids=str)
+def test_a_draw_is_the_same_however_many_rows_are_computed_together(
+    cut: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    logits = torch.randn(9, 3000) * 3
+    rows = [row(SamplingParams(temperature=0.8, seed=seed, **cut)) for seed in range(9)]
+    together = sample(logits, rows)
+    monkeypatch.setattr(sampling, "_CHUNK_ELEMENTS", 6000)
+    assert sample(logits, rows) == together
+    assert [sample(logits[i : i + 1], rows[i : i + 1])[0] for i in range(9)] == together
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [[math.nan, 1.0], [1.0, math.nan], [math.inf, 1.0], [-math.inf, -math.inf]],
+    ids=["NaN first", "NaN last", "infinite", "nothing possible"],
+)
+@pytest.mark.parametrize("temperature", [0.0, 1.0], ids=["greedy", "drawn"])
+def test_a_row_that_is_not_finite_has_no_token_and_the_others_have_theirs(
+    broken: list[float], temperature: float
+) -> None:
+    rows = [row(SamplingParams(temperature=temperature, logprobs=1))] * 3
+    first, none, last = sample(torch.tensor([[9.0, 0.0], broken, [9.0, 0.0]]), rows)
+    assert none is None
+    assert first == last is not None
+
+
+def test_what_the_model_rules_out_is_never_drawn() -> None:
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf]])
+    for seed in range(50):
+        asked = SamplingParams(temperature=1.0, seed=seed, top_k=2, top_p=0.99)
+        assert sample(logits, [row(asked)])[0].token == 1
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -167,6 +211,7 @@ def test_logprobs_are_those_of_the_model_whatever_else_is_asked(
         ("presence_penalty", math.inf),
         ("frequency_penalty", math.nan),
         ("logprobs", -1),
+        ("logprobs", 257),
         ("max_tokens", 0),
         ("logit_bias", {3: math.inf}),
     ],

@@ -42,7 +42,7 @@ WAIT_S = 20.0
 
 OK, CANCELLED, EXPIRED = kv_pb2.OK, kv_pb2.CANCELLED, kv_pb2.EXPIRED
 INVALID, PEER_LOST, FAILED = kv_pb2.INVALID, kv_pb2.PEER_LOST, kv_pb2.FAILED
-NO_CAPACITY, DRAINING = kv_pb2.NO_CAPACITY, kv_pb2.DRAINING
+NO_CAPACITY, DRAINING, DENIED = kv_pb2.NO_CAPACITY, kv_pb2.DRAINING, kv_pb2.DENIED
 STOP, LENGTH_REACHED = worker_pb2.FINISH_STOP, worker_pb2.FINISH_LENGTH
 HANDED_OVER, FAILURE = worker_pb2.FINISH_HANDED_OVER, worker_pb2.FINISH_FAILED
 
@@ -96,14 +96,19 @@ class ListeningSidecar:
         self._listener.listen()
         self._connection: socket.socket | None = None
 
-    def attach(self, epoch: int = 5) -> kv_pb2.Attach:
-        """Waits for a worker and lets it attach; what it said of itself."""
+    def attach(
+        self, epoch: int = 5, outcome: kv_pb2.Outcome = kv_pb2.OK, raw: bytes = b""
+    ) -> kv_pb2.Attach:
+        """Waits for a worker and answers it, with `raw` if need be; what it said of itself."""
+        self.hang_up()
         self._connection, _ = self._listener.accept()
         self._connection.settimeout(WAIT_S)
         data, fds, _, _ = socket.recv_fds(self._connection, DATAGRAM_BYTES, 1)
         assert len(fds) == 1, "the pool's descriptor comes with the first message"
         os.close(fds[0])
-        self.say(attached=kv_pb2.Attached(outcome=OK, epoch=epoch))
+        attached = kv_pb2.Attached(outcome=outcome, epoch=epoch)
+        answer = kv_pb2.FromSidecarToWorker(attached=attached)
+        self.say_raw(raw or answer.SerializeToString())
         return kv_pb2.FromWorkerToSidecar.FromString(data).attach
 
     def say(self, **kind: Any) -> None:
