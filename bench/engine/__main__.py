@@ -1,9 +1,9 @@
 """`python -m bench.engine`: decode tokens per second against `transformers` generate.
 
 Both sides run in this process with the same weights (fp32), threads and prompts, by turns, several
-times. The ratio is the median of the turns' own ratios: a busy moment spoils one turn only. Ours runs
-as it does in a worker: scheduler steps of `Runner`, KV in a pool, sampling included. `transformers`
-runs `generate` with one sequence.
+times. The ratio is the median of the turns' own ratios: a busy moment spoils one turn only. Ours
+runs as it does in a worker: scheduler steps of `Runner`, KV in a pool, sampling included.
+`transformers` runs `generate` with one sequence.
 """
 
 import argparse
