@@ -1,13 +1,15 @@
 """The worker's end of the socket to its sidecar: attached, lost, and attached again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from time import sleep
 
 import pytest
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_worker.kv import sidecar_link
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from tests.worker.support import DENIED, OK, WAIT_S, ListeningSidecar
@@ -84,20 +86,63 @@ def test_a_sidecar_that_says_no_is_asked_again(linked: Linked, sidecar: Listenin
     assert linked.epoch() == 6, "no word of the refusal: nothing was attached, nothing was lost"
 
 
-@pytest.mark.parametrize("garbage", [None, b"\xff\xff\xff"], ids=["hangs up", "talks nonsense"])
-def test_a_sidecar_that_goes_is_told_of_before_the_next_one(
-    linked: Linked, sidecar: ListeningSidecar, garbage: bytes | None
-) -> None:
+def test_a_sidecar_that_goes_is_told_of_at_once(linked: Linked, sidecar: ListeningSidecar) -> None:
     linked.link.start()
     sidecar.attach(epoch=5)
     assert linked.epoch() == 5
-    if garbage is None:
-        sidecar.hang_up()
-    else:
-        sidecar.say_raw(garbage)
+    sidecar.hang_up()
     assert linked.next() is None
     sidecar.attach(epoch=6)
     assert linked.epoch() == 6
+
+
+def stuck(linked: Linked, sidecar: ListeningSidecar) -> None:
+    """The sidecar reads no more, and its socket's buffer is full."""
+    while linked.link.send(5, close_lease("x" * 10_000)):
+        pass
+
+
+def babbling(linked: Linked, sidecar: ListeningSidecar) -> None:
+    """The sidecar says what is no message."""
+    sidecar.say_raw(b"\xff\xff\xff")
+
+
+def attached(sidecar: ListeningSidecar, epoch: int) -> bool:
+    """Whether the worker that called was still there for the answer."""
+    try:
+        sidecar.attach(epoch)
+    except BrokenPipeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("fault", [stuck, babbling], ids=["is stuck", "talks nonsense"])
+@pytest.mark.parametrize("then", ["attaches anew", "dies"])
+def test_the_loss_of_a_sidecar_that_may_still_write_is_told_when_it_cannot(
+    linked: Linked,
+    sidecar: ListeningSidecar,
+    fault: Callable[[Linked, ListeningSidecar], None],
+    then: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """INV-6: its leases' blocks are not free before it is fenced, or gone."""
+    monkeypatch.setattr(sidecar_link, "SEND_TIMEOUT_S", 0.1)
+    linked.link.start()
+    sidecar.attach(epoch=5)
+    assert linked.epoch() == 5
+    fault(linked, sidecar)
+    monkeypatch.setattr(sidecar_link, "SEND_TIMEOUT_S", WAIT_S)
+    while linked.link.attached:
+        sleep(0.01)
+    assert linked.heard.empty()
+    if then == "dies":
+        sidecar.close()
+        assert linked.next() is None
+    else:
+        while not attached(sidecar, epoch=6):
+            pass
+        assert linked.next() is None
+        assert linked.epoch() == 6
 
 
 def test_a_first_answer_that_is_nonsense_is_as_none(

@@ -9,7 +9,7 @@ class Handover:
     """The engine's view of the sidecar: attached with an epoch, or lost (epoch 0).
 
     A message that cannot be delivered needs no answer here: the loss of the sidecar follows as an
-    event of its own and ends every lease and transfer.
+    event of its own and ends every lease and transfer. Nothing new is begun from then on.
     """
 
     def __init__(self, link: SidecarLink, block_tokens: int, lease_ms: int) -> None:
@@ -74,4 +74,5 @@ class Handover:
         return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]
 
     def _send(self, **kind: object) -> None:
-        self._link.send(self.epoch, kv_pb2.FromWorkerToSidecar(**kind))  # type: ignore[arg-type]
+        if not self._link.send(self.epoch, kv_pb2.FromWorkerToSidecar(**kind)):  # type: ignore[arg-type]
+            self.epoch = 0

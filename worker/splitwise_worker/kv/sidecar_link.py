@@ -4,6 +4,7 @@ import logging
 import socket
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Final
@@ -24,7 +25,9 @@ class SidecarLink:
     """Keeps the pool attached. Calls `on_message` and `on_lost` from a thread of its own.
 
     Every message that could not be delivered is covered by `on_lost`: the sidecar that would have
-    acted on it is gone, and with it every transfer and lease that it knew.
+    acted on it is gone, and with it every transfer and lease that it knew. A sidecar that this end
+    gave up may only be slow, and still write: its loss is told once nobody listens there any more,
+    or another attachment has begun, which no sidecar allows before it has fenced the one before.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class SidecarLink:
         self._epoch = 0
         self._send_lock = Lock()
         self._stopped = Event()
+        self._gave_up = False  # the present connection ends on our account
+        self._loss_untold = False
 
     @property
     def attached(self) -> bool:
@@ -57,8 +62,8 @@ class SidecarLink:
     def stop(self) -> None:
         """Lets go of the sidecar; it ends whatever is open."""
         self._stopped.set()
-        if connection := self._socket:
-            connection.shutdown(socket.SHUT_RDWR)
+        with self._send_lock:
+            self._hang_up()
 
     def send(self, epoch: int, message: kv_pb2.FromWorkerToSidecar) -> bool:
         """Sends to the sidecar of this attachment; False when that is not the present one.
@@ -76,9 +81,16 @@ class SidecarLink:
             except OSError as error:
                 # The reading thread sees the shutdown, reports the loss and attaches again.
                 log.warning("sidecar does not take messages", extra={"fields": {"error": error}})
-                connection.shutdown(socket.SHUT_RDWR)
+                self._hang_up()
                 return False
         return True
+
+    def _hang_up(self) -> None:
+        """Ends the present connection. The lock is held: nobody closes it meanwhile."""
+        self._gave_up = True
+        if connection := self._socket:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         failures = 0
@@ -86,6 +98,8 @@ class SidecarLink:
             try:
                 connection = self._attach()
             except (OSError, DecodeError) as error:
+                if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                    self._tell_loss()  # nobody listens
                 wait = RETRY_S[min(failures, len(RETRY_S) - 1)]
                 failures += 1
                 if failures == len(RETRY_S):
@@ -97,9 +111,15 @@ class SidecarLink:
             with self._send_lock:
                 self._socket = None
             connection.close()
-            if not self._stopped.is_set():
-                log.warning("sidecar is gone")
-                self._on_lost()
+            self._loss_untold = True
+            if not self._gave_up:
+                self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        if self._loss_untold and not self._stopped.is_set():
+            log.warning("sidecar is gone")
+            self._on_lost()
+        self._loss_untold = False
 
     def _attach(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -117,13 +137,15 @@ class SidecarLink:
             connection.sendmsg([attach.SerializeToString()], rights)
             answer = kv_pb2.FromSidecarToWorker.FromString(connection.recv(DATAGRAM_BYTES))
             if answer.attached.outcome != kv_pb2.OK:
-                raise ConnectionRefusedError(answer.attached.detail or "the sidecar hung up")
+                raise ConnectionAbortedError(answer.attached.detail or "the sidecar hung up")
         except BaseException:
             connection.close()
             raise
         log.info("attached", extra={"fields": {"epoch": f"{answer.attached.epoch:x}"}})
+        self._tell_loss()
         with self._send_lock:
             self._socket, self._epoch = connection, answer.attached.epoch
+            self._gave_up = False
         self._on_message(answer)
         return connection
 
@@ -143,7 +165,8 @@ class SidecarLink:
                 message = kv_pb2.FromSidecarToWorker.FromString(data)
             except DecodeError:
                 log.exception("the sidecar's message is senseless")
-                return  # as when it is gone: what it meant to say is lost
+                self._gave_up = True  # what it meant to say is lost, so all that it knows must end
+                return
             self._on_message(message)
 
 
