@@ -81,7 +81,6 @@ def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
         "sidecar-socket": _SOCKET,
         "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
     }
-    cpu = {"resource": "limits.cpu", "divisor": "1m"}
     return {
         "name": "worker",
         "image": "splitwise-worker",
@@ -90,7 +89,7 @@ def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
         "env": [
             *_identity(),
             _field("REVISION", f"metadata.labels['{names.REVISION_LABEL}']"),
-            {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": cpu}},
+            {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": _CPU_MILLIS}},
             {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
         ],
         "ports": [
@@ -162,6 +161,7 @@ def _router(cluster: SplitwiseCluster) -> Object:
     }
 
 
+_CPU_MILLIS: Final = {"resource": "limits.cpu", "divisor": "1m"}
 _MODEL_MOUNT: Final = {"name": "model", "mountPath": names.MODEL_DIR, "readOnly": True}
 _RUN_MOUNT: Final = {"name": "run", "mountPath": names.RUN_DIR}
 

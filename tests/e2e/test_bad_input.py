@@ -254,11 +254,14 @@ def test_a_prompt_must_fit_the_context(door: Door, which: int) -> None:
     assert str(door.context) in error["message"]
 
 
-def test_a_prompt_that_just_fits_is_answered(door: Door) -> None:
-    body = {"model": "tiny", "prompt": [7] * (door.context - 1), "max_tokens": 50}
-    answer = door.http.post(TEXT, json=body)
+def test_prompt_and_answer_must_fit_the_context_together(door: Door) -> None:
+    fitting = BASES[TEXT] | {"prompt": [7] * (door.context - 1)}
+    answer = door.http.post(TEXT, json=fitting)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 1
+    error = door.refused(TEXT, fitting | {"max_tokens": 2})
+    assert (error["param"], error["code"]) == ("max_tokens", "context_length_exceeded")
+    assert "at most 1" in error["message"]
 
 
 @pytest.mark.parametrize(
