@@ -101,6 +101,32 @@ def test_a_full_house_queues_some_and_refuses_the_rest(start: Start, model: Path
         assert asyncio.run(crowd(stack.url)) == [200, 200, 200, 429, 429, 429]
 
 
+def test_streams_go_on_while_a_long_prompt_is_read(start: Start, model: Path) -> None:
+    async def events_meanwhile(url: str) -> int:
+        seen = 0
+
+        async def follow(client: httpx.AsyncClient) -> None:
+            nonlocal seen
+            body = completion(tokens_of(model), 4000, stream=True)
+            async with client.stream("POST", "/v1/completions", json=body) as response:
+                async for _ in response.aiter_lines():
+                    seen += 1
+
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            following = asyncio.create_task(follow(client))
+            while not seen:
+                await asyncio.sleep(0.01)
+            before = seen
+            answer = await client.post("/v1/completions", json=completion("seven " * 300_000, 1))
+            assert answer.json()["error"]["code"] == "context_length_exceeded"
+            meanwhile = seen - before
+            following.cancel()
+        return meanwhile
+
+    with start([Worker("w0", "mixed")]) as stack:
+        assert asyncio.run(events_meanwhile(stack.url)) > 400
+
+
 def test_without_workers_requests_are_refused_at_once(start: Start) -> None:
     with start([]) as stack:
         answer = httpx.post(f"{stack.url}/v1/completions", json=completion("x", 1))

@@ -65,7 +65,10 @@ class Tokenizer:
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The tokens of a text, with the tokenizer's own begin-of-text token when asked for."""
-        tokens: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        # Of all ways to encode this one lets other threads run meanwhile, and takes a third of the
+        # time: it counts no offsets.
+        (encoded,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        tokens: list[int] = encoded.ids
         return tokens
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
