@@ -112,14 +112,14 @@ class Decoder:
         called as soon as the K/V of layer i stand in the pool (on a GPU: are enqueued).
         """
         ops = self._ops
-        frame = ops.frame(batch, kv.shape[3])
+        frame = ops.frame(batch, kv)
         residual = self._embedding[batch.tokens]
         x = ops.rms_norm(residual, self._layers[0].input_norm)
         for i, layer in enumerate(self._layers):
             q = ops.write_kv(layer.qkv(x), kv, i, batch, frame, layer.q_norm, layer.k_norm)  # type: ignore[arg-type]
             if on_layer is not None:
                 on_layer(i)
-            x = layer.out(ops.attend(q, kv, i, batch))
+            x = layer.out(ops.attend(q, kv, i, batch, frame))  # type: ignore[arg-type]
             x = ops.add_rms_norm(x, residual, layer.mlp_norm)
             x = layer.down(ops.silu_mul(layer.gate_up(x)))
             x = ops.add_rms_norm(x, residual, self._next_norm(i))

@@ -13,12 +13,14 @@ from splitwise_worker.model.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What all layers of one pass share."""
+    """What all layers of one pass share. Views are cut once: a layer costs one tuple look-up."""
 
     cos: Tensor  # [T, 1, head_dim]
     sin: Tensor  # [T, 1, head_dim], the first half negated
     blocks: Tensor  # [T]
     offsets: Tensor  # [T]
+    seen: list[tuple[Tensor, ...]]  # [B][2 * layer]: K, then V, [kv_heads, tokens, head_dim]
+    written: tuple[Tensor, ...]  # [layer]: where a lone sequence writes, [2, T, kv_heads, head_dim]
 
 
 class CpuOps:
@@ -26,17 +28,32 @@ class CpuOps:
 
     def __init__(self, config: ModelConfig, cos_sin: Tensor) -> None:
         self._config = config
+        self._floors = {
+            width: torch.tensor(math.sqrt(width * config.norm_eps))
+            for width in (config.width, config.head_dim)
+        }
         cos, sin = cos_sin.chunk(2, -1)
         self._cos = torch.cat((cos, cos), -1)[:, None]
         self._sin = torch.cat((-sin, sin), -1)[:, None]
 
-    def frame(self, batch: Batch, block_tokens: int) -> Frame:
+    def frame(self, batch: Batch, kv: Tensor) -> Frame:
         """Looks up once what every layer needs."""
+        layers, block_tokens = kv.shape[1], kv.shape[3]
+        halves = kv.transpose(3, 4).view(len(kv), 2 * layers, -1, block_tokens, kv.shape[5])
+        written: tuple[Tensor, ...] = ()
+        if len(batch.q_lens) == 1:
+            end = batch.kv_lens[0]
+            written = kv[batch.first_blocks[0], :, :, end - batch.q_lens[0] : end].unbind(0)
         return Frame(
             cos=self._cos[batch.positions],
             sin=self._sin[batch.positions],
             blocks=batch.slots // block_tokens,
             offsets=batch.slots % block_tokens,
+            seen=[
+                halves[block, :, :, :tokens].unbind(0)
+                for block, tokens in zip(batch.first_blocks, batch.kv_lens, strict=True)
+            ],
+            written=written,
         )
 
     def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -45,8 +62,7 @@ class CpuOps:
         sqrt(mean + eps) is hypot(length, sqrt(width * eps)) / sqrt(width).
         """
         width = x.shape[-1]
-        floor = torch.tensor(math.sqrt(width * self._config.norm_eps))
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(floor)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self._floors[width])
         return torch.div(x, length.mul_(width**-0.5)).mul_(weight)
 
     def add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
@@ -75,24 +91,21 @@ class CpuOps:
         if q_norm is not None and k_norm is not None:
             q, k = qk.split([c.num_heads, c.kv_heads], dim=1)
             qk.copy_(torch.cat((self.rms_norm(q, q_norm), self.rms_norm(k, k_norm)), dim=1))
-        qk.copy_(torch.addcmul(qk * frame.cos, qk.roll(c.head_dim // 2, -1), frame.sin))
+        turned = qk.roll(c.head_dim // 2, -1).mul_(frame.sin)
+        torch.addcmul(turned, qk, frame.cos, out=qk)
         new = qkv[:, c.num_heads :].view(len(qkv), 2, c.kv_heads, c.head_dim)
-        if len(batch.q_lens) == 1:  # one stretch of one block: a plain copy
-            seen = batch.kv_lens[0]
-            kv[batch.first_blocks[0], layer, :, seen - len(new) : seen] = new.transpose(0, 1)
+        if frame.written:  # one stretch of one block: a plain copy
+            frame.written[layer].copy_(new.transpose(0, 1))
         else:
             kv[frame.blocks, layer, :, frame.offsets] = new
         return qkv[:, : c.num_heads]
 
-    def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch) -> Tensor:
+    def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch, frame: Frame) -> Tensor:
         """Attention of each row over its own sequence: [T, heads * head_dim]."""
         rows: list[Tensor] = []
         start = 0
-        for length, seen, block in zip(
-            batch.q_lens, batch.kv_lens, batch.first_blocks, strict=True
-        ):
-            # k and v: [kv_heads, seen, head_dim]
-            k, v = kv[block, layer, :, :seen].transpose(1, 2).unbind(0)
+        for length, seen in zip(batch.q_lens, frame.seen, strict=True):
+            k, v = seen[2 * layer], seen[2 * layer + 1]
             own = q[start : start + length]
             rows.append(self._one_row(own, k, v) if length == 1 else self._rows(own, k, v))
             start += length

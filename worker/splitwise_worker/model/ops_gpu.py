@@ -35,7 +35,7 @@ class GpuOps:
         self._cos_sin = cos_sin
         self._scale = config.head_dim**-0.5
 
-    def frame(self, batch: Batch, block_tokens: int) -> None:
+    def frame(self, batch: Batch, kv: Tensor) -> None:
         """The kernels read all they need from the batch."""
 
     def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class GpuOps:
             self._config.norm_eps,
         )
 
-    def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch) -> Tensor:
+    def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch, frame: None) -> Tensor:
         """Attention of each row over its own sequence: [T, heads * head_dim]."""
         k, v = kv[:, layer, 0], kv[:, layer, 1]
         if batch.max_q == 1:
