@@ -5,59 +5,20 @@ here cannot be made, and a label that is not declared cannot be set.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-
-class Component(StrEnum):
-    """The process that a metric belongs to."""
-
-    ROUTER = "router"
-    WORKER = "worker"
-    SIDECAR = "sidecar"
-
-
-def doubling(first: float, count: int) -> tuple[float, ...]:
-    """`count` bucket bounds, each twice the one before."""
-    return tuple(first * 2**power for power in range(count))
-
-
-SECONDS: Final = doubling(0.001, 17)  # 1 ms to 65 s
-STEP_SECONDS: Final = doubling(0.0005, 14)  # 0.5 ms to 4 s
-TOKENS: Final = doubling(1, 18)  # 1 to 131,072
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric: `labels` maps each label to where its bounded values come from."""
-
-    component: Component
-    kind: type[Counter] | type[Gauge] | type[Histogram]
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-
-POOL: Final = ("role", "pool")
-
-LABEL_VALUES: Final = {
-    "role": "`prompt`, `token`, `mixed`",
-    "pool": "pool names of the SplitwiseCluster",
-    "outcome": "`Outcome` of kv.proto in lower case, or `ok`",
-    "transport": "`grpc`, or `none` where nothing was moved",
-    "direction": "`sent`, `received`",
-    "state": "see the metric's help",
-    "kind": "`prompt`, `token`",
-    "reason": "`Reason` of policy/routing.py, or `Outcome` of kv.proto in lower case",
-    "status": "HTTP status codes that the API sends",
-    "endpoint": "`chat`, `completions`",
-}
-"""Where the values of each label come from: all of them are bounded."""
+from splitwise_core.metric import (
+    LABEL_VALUES,
+    POOL,
+    SECONDS,
+    STEP_SECONDS,
+    TOKENS,
+    Component,
+    Metric,
+)
 
 _R, _W, _S = Component.ROUTER, Component.WORKER, Component.SIDECAR
 

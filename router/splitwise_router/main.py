@@ -16,7 +16,8 @@ import uvloop
 
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.metric import Component
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.admission import Admission
 from splitwise_router.app import App
 from splitwise_router.discovery import read_endpoints, watch_endpoints

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
+from splitwise_core.metric import Component
 from splitwise_core.status_server import StatusServer
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.config import SidecarConfig, parse
 from splitwise_sidecar.process import serve
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from splitwise_core.telemetry import LABEL_VALUES, METRICS, Component, Metric, Telemetry
+from splitwise_core.metric import LABEL_VALUES, Component, Metric
+from splitwise_core.telemetry import METRICS, Telemetry
 
 UNITS = ("_seconds", "_bytes", "_tokens", "_blocks", "_requests", "_sequences", "_sessions")
 COUNTED = ("_leases", "_workers")

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from splitwise_core.kv import KvGeometry
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.metric import Component
+from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.config import parse
 from splitwise_sidecar.process import Sidecar
 from tests.support.flipping_proxy import FlippingProxy

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from splitwise_core.kv import KvGeometry
+from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, worker_pb2
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits
 from splitwise_worker.engine import Engine

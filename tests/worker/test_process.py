@@ -16,10 +16,11 @@ from urllib.request import urlopen
 import grpc
 import pytest
 
+from splitwise_core.metric import Component
 from splitwise_core.rpc import worker_pb2
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
-from splitwise_core.telemetry import METRICS, Component
+from splitwise_core.telemetry import METRICS
 from splitwise_worker.model.decoder import Decoder
 from tests.support.router import free_port
 from tests.worker.support import LENGTH, LENGTH_REACHED, greedy, prompt, request

@@ -13,9 +13,10 @@ from typing import Final
 import torch
 
 from splitwise_core.kv import KvGeometry
+from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits
 from splitwise_worker.config import WorkerConfig
