@@ -1,5 +1,6 @@
 """What a metric is: the process it belongs to, its kind, unit, labels and buckets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -52,3 +53,21 @@ LABEL_VALUES: Final = {
     "endpoint": "`chat`, `completions`",
 }
 """Where the values of each label come from: all of them are bounded."""
+
+
+def page(metrics: Sequence[Metric]) -> str:
+    """A table of every metric with its type, labels and meaning."""
+    lines = ["# Metrics", ""]
+    for component in Component:
+        lines += [f"## {component.value}", "", "| metric | type | labels | meaning |"]
+        lines += ["|---|---|---|---|"]
+        for metric in metrics:
+            if metric.component is component:
+                labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+                kind = metric.kind.__name__.lower()
+                lines.append(f"| `{metric.name}` | {kind} | {labels} | {metric.help} |")
+        lines.append("")
+    lines += ["## Labels", "", "| label | values |", "|---|---|"]
+    used = sorted({label for metric in metrics for label in metric.labels})
+    lines += [f"| `{label}` | {LABEL_VALUES[label]} |" for label in used]
+    return "\n".join([*lines, ""])

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from splitwise_core.metric import (
-    LABEL_VALUES,
     POOL,
     SECONDS,
     STEP_SECONDS,
     TOKENS,
     Component,
     Metric,
+    page,
 )
 
 _R, _W, _S = Component.ROUTER, Component.WORKER, Component.SIDECAR
@@ -288,17 +288,4 @@ class Telemetry:
 
 def reference(metrics: Sequence[Metric] = METRICS) -> str:
     """docs/metrics.md: every metric with its type, labels and meaning."""
-    lines = ["# Metrics", ""]
-    for component in Component:
-        lines += [f"## {component.value}", "", "| metric | type | labels | meaning |"]
-        lines += ["|---|---|---|---|"]
-        for metric in metrics:
-            if metric.component is component:
-                labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
-                kind = metric.kind.__name__.lower()
-                lines.append(f"| `{metric.name}` | {kind} | {labels} | {metric.help} |")
-        lines.append("")
-    lines += ["## Labels", "", "| label | values |", "|---|---|"]
-    used = sorted({label for metric in metrics for label in metric.labels})
-    lines += [f"| `{label}` | {LABEL_VALUES[label]} |" for label in used]
-    return "\n".join([*lines, ""])
+    return page(metrics)
