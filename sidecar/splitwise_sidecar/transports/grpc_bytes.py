@@ -97,8 +97,8 @@ class GrpcPush:
     async def _write(self, chunk: bytes) -> None:
         try:
             await self._call.write(chunk)
-        except asyncio.InvalidStateError:
-            # The peer answered before the end: its answer says why.
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            # The peer answered before the end: its answer says why. Without one, this raises again.
             outcome = await self._acknowledged()
             raise Refused(outcome, f"the peer stopped taking bytes: {label(outcome)}") from None
 
