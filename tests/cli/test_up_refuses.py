@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import GOOD, Desk, changed
-from tests.support.router import free_port
+from tests.support.ports import free_port
 
 YAML = [
     pytest.param(b"a: [", ["is not YAML", "line"], id="not YAML"),

@@ -1,6 +1,5 @@
 """One cluster for all tests that leave it as they found it."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +8,7 @@ import pytest
 
 from tests.support.cluster import Cluster, all_blocks_are_free, running, write_cluster
 from tests.support.door import JSON, Door
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")

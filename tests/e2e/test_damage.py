@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,17 +14,12 @@ import pytest
 from splitwise_core.tiny_tasks import questions
 from tests.support.cluster import Metrics, eventually
 from tests.support.flipping_proxy import FlippingProxy
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
 BIN = Path(sys.executable).parent
 LAYERS = 2  # of the tiny model; each is one message here
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class House:

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from openai import APIError, AsyncOpenAI
 
-from tests.e2e.conftest import free_port
 from tests.e2e.test_answers import reference
 from tests.support.cluster import (
     Cluster,
@@ -19,6 +18,7 @@ from tests.support.cluster import (
     running,
     write_cluster,
 )
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import free_port
 from tests.support.cluster import SPLITWISE, Cluster, eventually, splitwise, write_cluster
 from tests.support.pods import is_gone, processes_of
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

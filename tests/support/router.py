@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +17,11 @@ import httpx
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.worker_pb2 import Load
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
+from tests.support.ports import free_port
 
 ROUTER = Path(sys.executable).with_name("splitwise-router")
 WORKER = Path(__file__).with_name("echo_worker.py")
 START_S = 30.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(eq=False)

@@ -22,7 +22,7 @@ from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
 from splitwise_core.telemetry import METRICS
 from splitwise_worker.model.decoder import Decoder
-from tests.support.router import free_port
+from tests.support.ports import free_port
 from tests.worker.support import LENGTH, LENGTH_REACHED, greedy, prompt, request
 
 BIN = Path(sys.executable).parent
