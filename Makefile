@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint generate verify bench clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -34,8 +34,14 @@ demo: setup ## Start a cluster, ask it questions, show where each answer was com
 test: setup ## Run every test
 	$(BIN)/python -m pytest
 
-test-fast: setup ## Run the tests that start no whole cluster
-	$(BIN)/python -m pytest -m "not e2e"
+test-fast: setup ## Run the tests that start no whole cluster and no API server
+	$(BIN)/python -m pytest -m "not e2e and not kubernetes"
+
+test-kubernetes: kubernetes ## Run the tests against a Kubernetes API server
+	$(BIN)/python -m pytest -m kubernetes
+
+kubernetes: setup ## Build the control plane that the Kubernetes tests use, once, where Go is
+	@$(BIN)/python -m tests.support.kube_programs
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
@@ -45,9 +51,10 @@ lint: setup ## Check style and types
 generate: setup ## Write everything that is generated from the code
 	$(BIN)/python -m splitwise_core.rpc.generate
 	$(BIN)/python docs/generate.py
+	$(BIN)/python crds/generate.py
 
 verify: generate lint ## Fail when something generated is not what the code says
-	git diff --exit-code -- docs core/splitwise_core/rpc
+	git diff --exit-code -- docs crds core/splitwise_core/rpc
 
 bench: setup ## Run the CPU benchmarks: engine against transformers, router overhead, idle cost
 	$(BIN)/python -m bench.engine

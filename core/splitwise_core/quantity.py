@@ -3,7 +3,10 @@
 import re
 from typing import Final
 
-_QUANTITY: Final = re.compile(r"([0-9]{1,24}(?:\.[0-9]{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+PATTERN: Final = r"([0-9]{1,24}(?:\.[0-9]{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+"""A number, and the unit that it may have."""
+
+_QUANTITY: Final = re.compile(PATTERN)
 _UNITS: Final = {
     "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,

@@ -1,8 +1,6 @@
 """A SplitwiseCluster file: what is taken, and how each mistake is named."""
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,32 +10,9 @@ from hypothesis import strategies as st
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster, parse_cluster
 from splitwise_core.quantity import quantity
+from tests.support.manifests import GOOD, changed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-GOOD: dict[str, Any] = {
-    "apiVersion": "splitwise.dev/v1alpha1",
-    "kind": "SplitwiseCluster",
-    "metadata": {"name": "demo"},
-    "spec": {
-        "model": {"name": "tiny", "path": "/models/tiny"},
-        "pools": [{"name": "prompt", "role": "prompt"}, {"name": "token", "role": "token"}],
-    },
-}
-
-
-def changed(path: str, value: object) -> dict[str, Any]:
-    """GOOD with the value at a dotted path replaced; `...` removes it."""
-    document = copy.deepcopy(GOOD)
-    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
-    place: Any = document
-    for part in parents:
-        place = place[part]
-    if value is ...:
-        del place[last]
-    else:
-        place[last] = value
-    return document
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)

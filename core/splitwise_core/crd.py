@@ -1,0 +1,221 @@
+"""crds/: the two CustomResourceDefinitions, made from the models of spec.py.
+
+A pydantic model says types, ranges and patterns; Kubernetes wants them as a structural schema. What
+the models check in code is said again here as CEL, so that the API server refuses by itself what
+`splitwise render` refuses, with the same advice.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from splitwise_core.quantity import PATTERN
+from splitwise_core.spec import GROUP, NAME_LENGTH, SplitwiseCluster, SplitwisePool
+
+Schema = dict[str, Any]
+
+MAP_ENTRIES: Final = 64
+"""Entries of a map at most: CEL's cost is bounded by the sizes that the schema allows."""
+
+
+def custom_resource_definitions() -> dict[str, Schema]:
+    """File name under crds/ -> the object in it."""
+    cluster = _definition(
+        "SplitwiseCluster", "splitwiseclusters", "swc", _cluster_schema(), _CLUSTER_COLUMNS
+    )
+    pool = _definition("SplitwisePool", "splitwisepools", "swp", _pool_schema(), _POOL_COLUMNS)
+    pool["spec"]["versions"][0]["subresources"]["scale"] = {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    return {f"{made['metadata']['name']}.yaml": made for made in (cluster, pool)}
+
+
+def _column(name: str, path: str, kind: str = "string") -> Schema:
+    return {"name": name, "jsonPath": path, "type": kind}
+
+
+_AGE: Final = _column("Age", ".metadata.creationTimestamp", "date")
+_CLUSTER_COLUMNS: Final = (
+    _column("Model", ".spec.model.name"),
+    _column("Pools", ".spec.pools[*].name"),
+    _AGE,
+)
+_POOL_COLUMNS: Final = (
+    _column("Cluster", ".spec.cluster"),
+    _column("Role", ".spec.role"),
+    _column("Desired", ".spec.replicas", "integer"),
+    _column("Current", ".status.replicas", "integer"),
+    _column("Ready", ".status.readyReplicas", "integer"),
+    _AGE,
+)
+
+_POOL_STATUS: Final[Schema] = {
+    "type": "object",
+    "description": "What the pool is, as the operator sees it.",
+    "properties": {
+        "replicas": {"type": "integer", "description": "Pods that exist."},
+        "readyReplicas": {"type": "integer", "description": "Pods that are ready."},
+        "selector": {"type": "string", "description": "Finds the pods: for autoscalers."},
+    },
+}
+
+
+def _definition(
+    kind: str, plural: str, short: str, schema: Schema, columns: tuple[Schema, ...]
+) -> Schema:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": ["splitwise"],
+            },
+            "versions": [
+                {
+                    "name": "v1alpha1",
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": list(columns),
+                    "subresources": {"status": {}},
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+# ---- schemas ----
+
+
+def _cluster_schema() -> Schema:
+    root = _root(SplitwiseCluster.model_json_schema())
+    spec = root["properties"]["spec"]
+    pools = spec["properties"]["pools"]
+    pool = pools["items"]
+    pools |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    _quantity(pool, "kvMemory", "1Mi", "16Ti")
+    _quantity(pool["properties"]["resources"], "cpu", "10m", "1k")
+    _quantity(pool["properties"]["resources"], "memory", "1Mi", "16Ti")
+    _rules(pool["properties"]["name"], ("self != 'router'", _ROUTER_NAME))
+    _rules(pool["properties"]["role"], _immutable("role"))
+    _rules(
+        pools,
+        *(
+            (f"self.exists(pool, pool.role in ['{role}', 'mixed'])", _NOTHING_BESIDE.format(role))
+            for role in ("prompt", "token")
+        ),
+    )
+    _rules(root, (_CLUSTER_NAME, _CLUSTER_NAME_ADVICE), (_POOL_NAMES, _POOL_NAMES_ADVICE))
+    return root
+
+
+def _pool_schema() -> Schema:
+    root = _root(SplitwisePool.model_json_schema())
+    for field in ("cluster", "pool", "role"):
+        _rules(root["properties"]["spec"]["properties"][field], _immutable(field))
+    root["properties"]["status"] = _POOL_STATUS
+    return root
+
+
+_ROUTER_NAME: Final = "'router' is the router's own name; call the pool otherwise"
+_NOTHING_BESIDE: Final = "no pool does the {0} phase; add a pool of role {0} or mixed"
+_CLUSTER_NAME: Final = (
+    "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+)
+_CLUSTER_NAME_ADVICE: Final = (
+    "metadata.name: use at most 40 lower-case letters, digits and dashes; "
+    "a letter first, no dash last"
+)
+_POOL_NAMES: Final = (
+    f"self.spec.pools.all(pool, size(self.metadata.name) + 1 + size(pool.name) <= {NAME_LENGTH})"
+)
+_POOL_NAMES_ADVICE: Final = (
+    f"metadata.name: with a pool's name it would be longer than the {NAME_LENGTH} characters that "
+    "Kubernetes allows; shorten the cluster's or the pool's name"
+)
+
+
+_LABEL_KEYS: Final = "a key is not one of a label; write it as zone or example.com/zone"
+
+
+def _immutable(field: str) -> tuple[str, str]:
+    return "self == oldSelf", f"{field} cannot change; add another pool and remove this one"
+
+
+def _rules(schema: Schema, *rules: tuple[str, str]) -> None:
+    """Adds CEL rules, each with what the user is told."""
+    made = [{"rule": rule, "message": message} for rule, message in rules]
+    schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", []), *made]
+
+
+def _quantity(parent: Schema, field: str, least: str, most: str) -> None:
+    """Makes a text field one that takes `2` as well as "2Gi", in a range."""
+    schema = parent["properties"][field]
+    del schema["type"]
+    schema |= {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "maxLength": 40,
+        "pattern": f"^{PATTERN}$",
+    }
+    value = "quantity(string(self))"
+    within = (
+        f"{value}.compareTo(quantity('{least}')) >= 0 && {value}.compareTo(quantity('{most}')) <= 0"
+    )
+    _rules(schema, (f"isQuantity(string(self)) && {within}", f"use {least} to {most}"))
+
+
+def _root(schema: Schema) -> Schema:
+    """The structural schema of a whole object; its metadata is Kubernetes' own."""
+    root = _structural(schema, schema["$defs"])
+    root["properties"] |= {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
+    root["required"] = ["spec"]
+    return root
+
+
+def _structural(schema: Schema, models: Mapping[str, Schema]) -> Schema:
+    """A JSON schema as Kubernetes takes it: no references, no null, no closed mappings."""
+    if "$ref" in schema:
+        model = models[schema["$ref"].rpartition("/")[2]]
+        filled: Schema = {"default": {}} if "default" in schema else {}
+        own = {"description": schema["description"]} if "description" in schema else {}
+        return _structural(model, models) | own | filled
+    if "anyOf" in schema:  # a value or null: what may be left out has no default
+        (value,) = (choice for choice in schema["anyOf"] if choice.get("type") != "null")
+        return _structural(value | {"description": schema["description"]}, models)
+    made = {key: value for key, value in schema.items() if key in _KEPT}
+    if "const" in schema:
+        made["enum"] = [schema["const"]]
+    if "properties" in schema:
+        fields = schema["properties"].items()
+        made["properties"] = {name: _structural(field, models) for name, field in fields}
+    if "items" in schema:
+        made["items"] = _structural(schema["items"], models)
+    if "patternProperties" in schema:
+        ((pattern, value),) = schema["patternProperties"].items()
+        made["additionalProperties"] = _structural(value, models) | {"maxLength": 63}
+        made["maxProperties"] = MAP_ENTRIES
+        _rules(made, (f"self.all(key, key.matches('{pattern}'))", _LABEL_KEYS))
+        del made["default"]  # always {}: the same as being left out
+    return made
+
+
+_KEPT: Final = frozenset(
+    {
+        *("type", "description", "default", "enum", "pattern", "required"),
+        *("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"),
+    }
+)
