@@ -46,6 +46,36 @@ def test_every_example_is_taken_and_so_are_its_pools(kube: ControlPlane, example
     assert done.returncode == 0, done.stderr
 
 
+EVERYTHING = changed(
+    "spec.pools",
+    [
+        {
+            "name": "prompt",
+            "role": "prompt",
+            "replicas": 2,
+            "gpu": {"resource": "nvidia.com/gpu", "count": 1},
+            "resources": {"cpu": 4, "memory": "16Gi"},
+            "nodeSelector": {"gpu.example.com/type": "h100"},
+        },
+        {"name": "token", "role": "token", "kvMemory": "2Gi"},
+        {"name": "mixed", "role": "mixed"},
+    ],
+)
+EVERYTHING["metadata"] |= {"labels": {"team": "a"}, "annotations": {"example.com/why": "a test"}}
+
+
+@pytest.mark.parametrize("document", [GOOD, EVERYTHING], ids=["the least", "every option"])
+def test_everything_that_is_rendered_is_taken_as_it_is(
+    kube: ControlPlane, document: dict[str, Any]
+) -> None:
+    objects = render(parse_cluster(document))
+    done = kube.kubectl(
+        "create", "--dry-run=server", "--warnings-as-errors", "-f", "-", objects=objects
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(objects)
+
+
 def test_what_is_left_out_is_filled_in_as_the_models_do(kube: ControlPlane, cluster: str) -> None:
     stored = kube.get("swc", cluster)
     own = {name: stored[name] for name in ("apiVersion", "kind", "spec")}
