@@ -1,4 +1,4 @@
-"""Names, labels and paths that rendered objects share, and the revision of a pool's pods."""
+"""Names, labels and paths that rendered objects share, and a cluster's revision."""
 
 import json
 from collections.abc import Mapping
@@ -64,7 +64,11 @@ def object_name(cluster: SplitwiseCluster, part: str) -> str:
     return f"{cluster.metadata.name}-{part}"
 
 
-def revision(pod_template: Object) -> str:
-    """Ten hex digits over what shapes the pods: a new value means new pods."""
-    canonical = json.dumps(pod_template, sort_keys=True).encode()
+def revision(cluster: SplitwiseCluster) -> str:
+    """Ten hex digits over what workers that hand over KV must have in common: the model.
+
+    What shapes the pods of one pool alone is not in it: that pool's pods are replaced one by one,
+    and old and new ones work with the other pools all the while.
+    """
+    canonical = json.dumps(cluster.spec.model.model_dump(), sort_keys=True).encode()
     return sha256(canonical).hexdigest()[:10]

@@ -105,7 +105,7 @@ def _deployment(
     replicas: int,
     pod: Object,
 ) -> Object:
-    pod_labels = {**own, names.REVISION_LABEL: names.revision(pod)}
+    pod_labels = {**own, names.REVISION_LABEL: names.revision(cluster)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.policy.routing import FleetView, Reason, Role, place
+from splitwise_core.rpc.worker_pb2 import WorkerInfo
 from splitwise_router.discovery import Endpoint
 from splitwise_router.session import Session
 
@@ -70,14 +71,29 @@ class Fleet:
 
     def not_ready(self) -> str | None:
         """Why no request could be placed even on idle workers; None when one could."""
-        roles = {s.endpoint.role for s in self.sessions if s.usable}
-        missing = [role for role in ("prompt", "token") if not roles & {role, "mixed"}]
+        roles: dict[Revision, set[str]] = {}
+        for session in self.sessions:
+            if session.usable and session.info is not None:
+                roles.setdefault(_revision(session.info), set()).add(session.endpoint.role)
+        lacking = [
+            [role for role in ("prompt", "token") if not there & {role, "mixed"}]
+            for there in roles.values()
+        ]
+        missing = min(lacking, key=len, default=["prompt", "token"])
         if not missing:
             return None
         listed = len(self._sessions)
         connected = sum(s.info is not None for s in self.sessions)
         wanted = " and no ".join(f"{role} worker" for role in missing)
         return f"no {wanted} is ready ({listed} workers listed, {connected} connected)"
+
+
+Revision = tuple[str, bytes]
+"""KV moves only between workers in which this is the same."""
+
+
+def _revision(info: WorkerInfo) -> Revision:
+    return info.revision, info.geometry_fingerprint
 
 
 def _view(sessions: list[Session]) -> FleetView:
@@ -89,8 +105,10 @@ def _view(sessions: list[Session]) -> FleetView:
     infos = [s.info for s in sessions if s.info is not None]
     claims = [s.claims for s in sessions]
     loads = [s.load for s in sessions]
+    numbers: dict[Revision, int] = {}
     return FleetView(
         role=[ROLES[s.endpoint.role] for s in sessions],
+        revision=[numbers.setdefault(_revision(i), len(numbers)) for i in infos],
         ready=[True] * len(sessions),
         pending_prompt_tokens=[
             max(load.queued_tokens, c.prompt_tokens) for load, c in zip(loads, claims)

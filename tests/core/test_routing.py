@@ -21,11 +21,13 @@ class Worker(NamedTuple):
     free_blocks: int = 100
     free_sequences: int = 8
     ready: bool = True
+    revision: int = 0
 
 
 def fleet(*workers: Worker, block_tokens: int = 16) -> FleetView:
     return FleetView(
         role=[w.role for w in workers],
+        revision=[w.revision for w in workers],
         ready=[w.ready for w in workers],
         pending_prompt_tokens=[w.prompt_queue for w in workers],
         pending_tokens=[w.tokens for w in workers],
@@ -82,6 +84,27 @@ P, T, M = Role.PROMPT, Role.TOKEN, Role.MIXED
             id="a mixed worker alone serves both phases and nothing is moved",
         ),
         pytest.param(
+            [Worker(P), Worker(T, revision=1), Worker(T, tokens=900)],
+            Placement(0, 2, Reason.SPLIT),
+            id="both workers are of one revision, however short the other's queue",
+        ),
+        pytest.param(
+            [Worker(P, 50), Worker(T), Worker(P, 20, revision=1), Worker(T, revision=1)],
+            Placement(2, 3, Reason.SPLIT),
+            id="of two revisions the one with less to do",
+        ),
+        pytest.param(
+            [Worker(P, revision=1), Worker(T)],
+            Placement(None, None, Reason.NO_TOKEN_WORKER),
+            id="half of each revision serves nobody",
+        ),
+        pytest.param(
+            [Worker(P, revision=1), Worker(P), Worker(T, free_sequences=0)],
+            Placement(None, None, Reason.NO_CAPACITY),
+            id="a full revision is worth waiting for",
+        ),
+        pytest.param([], Placement(None, None, Reason.NO_PROMPT_WORKER), id="nobody at all"),
+        pytest.param(
             [Worker(T)], Placement(None, None, Reason.NO_PROMPT_WORKER), id="no prompt worker"
         ),
         pytest.param(
@@ -111,6 +134,7 @@ workers = st.builds(
     free_blocks=st.integers(0, 20),
     free_sequences=st.integers(0, 2),
     ready=st.booleans(),
+    revision=st.integers(0, 2),
 )
 
 
@@ -130,6 +154,8 @@ def test_only_ready_workers_with_room_and_the_right_role_are_chosen(
         assert chosen.role in (T, M)
         assert chosen.free_blocks * 16 >= prompt_tokens + max_tokens
     assert (placement.token is not None) <= placement.found
+    if placement.prompt is not None and placement.token is not None:
+        assert rows[placement.prompt].revision == rows[placement.token].revision
 
 
 @given(st.lists(workers, max_size=12), st.integers(1, 300), st.integers(2, 100))
@@ -140,7 +166,7 @@ def test_whoever_can_be_served_is_served(
         room = worker.free_blocks * 16 >= tokens and worker.free_sequences > 0
         return worker.ready and worker.role in (role, M) and room
 
-    prompt = any(can(row, P, prompt_tokens) for row in rows)
-    token = any(can(row, T, prompt_tokens + max_tokens) for row in rows)
+    prompt = {row.revision for row in rows if can(row, P, prompt_tokens)}
+    token = {row.revision for row in rows if can(row, T, prompt_tokens + max_tokens)}
     placement = place(fleet(*rows), prompt_tokens, max_tokens, OVERFLOW)
-    assert placement.found == (prompt and token)
+    assert placement.found == bool(prompt & token)

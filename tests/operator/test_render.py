@@ -68,9 +68,13 @@ def arguments(container: Object) -> list[str]:
     return filled
 
 
+def template(objects: list[Object], name: str) -> Object:
+    made: Object = one(objects, "Deployment", name)["spec"]["template"]
+    return made
+
+
 def revision(objects: list[Object], name: str) -> str:
-    labels = one(objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
-    return str(labels["splitwise.dev/revision"])
+    return str(template(objects, name)["metadata"]["labels"]["splitwise.dev/revision"])
 
 
 def test_the_same_spec_gives_the_same_bytes() -> None:
@@ -204,8 +208,31 @@ def test_pods_are_replaced_when_something_shapes_them_anew(
 ) -> None:
     before, after = render(cluster()), render(cluster(**changes))
     names = ("prompt", "token", "router")
-    moved = {n for n in names if revision(before, f"demo-{n}") != revision(after, f"demo-{n}")}
+    moved = {n for n in names if template(before, f"demo-{n}") != template(after, f"demo-{n}")}
     assert moved == moves
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_new"),
+    [
+        pytest.param({"model": {"name": "tiny", "path": "/models/new"}}, True, id="the model"),
+        pytest.param(
+            {"model": {"name": "tiny", "path": "/models/tiny", "dtype": "bfloat16"}},
+            True,
+            id="its weights' type",
+        ),
+        pytest.param({"transfer": {"leaseSeconds": 20}}, False, id="leases"),
+        pytest.param(
+            {"pools": [POOLS[0] | {"kvMemory": "2Gi"}, POOLS[1]]}, False, id="memory of one pool"
+        ),
+    ],
+)
+def test_a_revision_is_what_workers_of_all_pools_must_share(
+    changes: dict[str, Any], is_new: bool
+) -> None:
+    before, after = render(cluster()), render(cluster(**changes))
+    assert revision(after, "demo-prompt") == revision(after, "demo-token")
+    assert (revision(before, "demo-prompt") != revision(after, "demo-prompt")) == is_new
 
 
 def test_a_worker_knows_its_revision() -> None:

@@ -76,7 +76,7 @@ class EchoWorker(WorkerServicer):
             worker_id=asked.worker_id,
             pool=asked.role,
             role=asked.role,
-            revision="1",
+            revision=asked.revision,
             model=asked.model_name,
             sidecar="127.0.0.1:1",
             max_model_len=asked.max_length,
@@ -247,6 +247,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--listen", required=True, help="host:port")
     parser.add_argument("--worker-id", required=True)
     parser.add_argument("--role", default="mixed", choices=["prompt", "token", "mixed"])
+    parser.add_argument("--revision", default="1")
     parser.add_argument("--model-name", default="echo")
     parser.add_argument("--max-length", type=int, default=4096)
     parser.add_argument("--block-tokens", type=int, default=16)

@@ -2,7 +2,8 @@
 
 The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.2): both machines are
 chosen together, each by joining the shortest queue in pending tokens, and a pool whose shortest
-queue is too long overflows into the mixed pool.
+queue is too long overflows into the mixed pool. Ours beyond the paper: while a new revision takes
+over from an old one, both workers are of the same, for their KV may differ.
 """
 
 from collections.abc import Sequence
@@ -36,12 +37,14 @@ class Reason(StrEnum):
 class FleetView:
     """What the router knows of its workers, as parallel columns; a worker is its index.
 
+    `revision`: equal where KV may move from one worker to the other.
     `pending_prompt_tokens`: prompt tokens queued or being computed. `pending_tokens`: KV tokens of
     sequences that decode or wait to. `free_blocks` / `free_sequences`: what the worker can still
     admit, counting what this router has sent and the worker has not reported yet.
     """
 
     role: Sequence[int]
+    revision: Sequence[int]
     ready: Sequence[bool]
     pending_prompt_tokens: Sequence[int]
     pending_tokens: Sequence[int]
@@ -68,22 +71,43 @@ NOWHERE: Final = -1
 
 
 def place(fleet: FleetView, prompt_tokens: int, max_tokens: int, overflow_tokens: int) -> Placement:
-    """The prompt and the token worker of a request, chosen together.
+    """The prompt and the token worker of a request, chosen together and of one revision.
 
     `prompt_tokens` are to be prefilled, `max_tokens` may follow. A pool overflows into the mixed
-    pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter.
+    pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter. Of
+    several revisions, the one whose workers have the least to do.
     """
+    chosen = Placement(None, None, Reason.NO_PROMPT_WORKER)
+    least = -1
+    for number, revision in enumerate(dict.fromkeys(fleet.revision)):
+        placement = _within(fleet, revision, prompt_tokens, max_tokens, overflow_tokens)
+        if placement.prompt is None:
+            if number == 0 or (least < 0 and placement.reason == Reason.NO_CAPACITY):
+                chosen = placement
+            continue
+        pending = fleet.pending_prompt_tokens[placement.prompt]
+        if placement.token is not None:
+            pending += fleet.pending_tokens[placement.token]
+        if least < 0 or pending < least:
+            chosen, least = placement, pending
+    return chosen
+
+
+def _within(
+    fleet: FleetView, revision: int, prompt_tokens: int, max_tokens: int, overflow_tokens: int
+) -> Placement:
+    """As `place`, with the workers of one revision."""
     prompt = _shortest(
-        fleet, Role.PROMPT, fleet.pending_prompt_tokens, prompt_tokens, overflow_tokens
+        fleet, revision, Role.PROMPT, fleet.pending_prompt_tokens, prompt_tokens, overflow_tokens
     )
     if prompt == NOWHERE:
-        return Placement(None, None, _why_not(fleet, Role.PROMPT, Reason.NO_PROMPT_WORKER))
+        return Placement(None, None, _why_not(fleet, revision, Role.PROMPT))
     if max_tokens <= 1:
         return Placement(prompt, None, Reason.SINGLE_TOKEN)
     total = prompt_tokens + max_tokens
-    token = _shortest(fleet, Role.TOKEN, fleet.pending_tokens, total, overflow_tokens)
+    token = _shortest(fleet, revision, Role.TOKEN, fleet.pending_tokens, total, overflow_tokens)
     if token == NOWHERE:
-        return Placement(None, None, _why_not(fleet, Role.TOKEN, Reason.NO_TOKEN_WORKER))
+        return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
     prompt_is_mixed = fleet.role[prompt] == Role.MIXED
     if prompt_is_mixed and fleet.role[token] == Role.MIXED and _fits(fleet, prompt, total):
         return Placement(prompt, prompt, Reason.ONE_WORKER)
@@ -94,12 +118,17 @@ def place(fleet: FleetView, prompt_tokens: int, max_tokens: int, overflow_tokens
 
 
 def _shortest(
-    fleet: FleetView, role: Role, pending: Sequence[int], tokens: int, overflow_tokens: int
+    fleet: FleetView,
+    revision: int,
+    role: Role,
+    pending: Sequence[int],
+    tokens: int,
+    overflow_tokens: int,
 ) -> int:
     """The worker of `role` with the shortest queue and room for `tokens`, or a mixed one."""
     own, mixed = NOWHERE, NOWHERE
     for worker in range(len(fleet.role)):
-        if not _fits(fleet, worker, tokens):
+        if fleet.revision[worker] != revision or not _fits(fleet, worker, tokens):
             continue
         if fleet.role[worker] == role and (own == NOWHERE or pending[worker] < pending[own]):
             own = worker
@@ -126,9 +155,13 @@ def _fits(fleet: FleetView, worker: int, tokens: int) -> bool:
     )
 
 
-def _why_not(fleet: FleetView, role: Role, missing: Reason) -> Reason:
+def _why_not(fleet: FleetView, revision: int, role: Role) -> Reason:
     """Tells a pool that is full from one that is not there."""
     for worker in range(len(fleet.role)):
-        if fleet.ready[worker] and fleet.role[worker] in (role, Role.MIXED):
+        if (
+            fleet.ready[worker]
+            and fleet.revision[worker] == revision
+            and fleet.role[worker] in (role, Role.MIXED)
+        ):
             return Reason.NO_CAPACITY
-    return missing
+    return Reason.NO_PROMPT_WORKER if role == Role.PROMPT else Reason.NO_TOKEN_WORKER
