@@ -77,20 +77,20 @@ def place(fleet: FleetView, prompt_tokens: int, max_tokens: int, overflow_tokens
     pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter. Of
     several revisions, the one whose workers have the least to do.
     """
-    chosen = Placement(None, None, Reason.NO_PROMPT_WORKER)
-    least = -1
-    for number, revision in enumerate(dict.fromkeys(fleet.revision)):
-        placement = _within(fleet, revision, prompt_tokens, max_tokens, overflow_tokens)
-        if placement.prompt is None:
-            if number == 0 or (least < 0 and placement.reason == Reason.NO_CAPACITY):
-                chosen = placement
-            continue
-        pending = fleet.pending_prompt_tokens[placement.prompt]
-        if placement.token is not None:
-            pending += fleet.pending_tokens[placement.token]
-        if least < 0 or pending < least:
-            chosen, least = placement, pending
-    return chosen
+    placements = [
+        _within(fleet, revision, prompt_tokens, max_tokens, overflow_tokens)
+        for revision in dict.fromkeys(fleet.revision)
+    ]
+    if found := [placement for placement in placements if placement.found]:
+        return min(found, key=lambda placement: _pending(fleet, placement))
+    full = [placement for placement in placements if placement.reason == Reason.NO_CAPACITY]
+    return (full or placements or [Placement(None, None, Reason.NO_PROMPT_WORKER)])[0]
+
+
+def _pending(fleet: FleetView, placement: Placement) -> int:
+    """Tokens that wait at the workers of a placement."""
+    tokens = 0 if placement.prompt is None else fleet.pending_prompt_tokens[placement.prompt]
+    return tokens if placement.token is None else tokens + fleet.pending_tokens[placement.token]
 
 
 def _within(
