@@ -8,7 +8,7 @@ the models check in code is said again here as CEL, so that the API server refus
 from collections.abc import Mapping
 from typing import Any, Final
 
-from splitwise_core.quantity import PATTERN
+from splitwise_core.quantity import CPU, MEMORY, PATTERN
 from splitwise_core.spec import GROUP, NAME_LENGTH, SplitwiseCluster, SplitwisePool
 
 Schema = dict[str, Any]
@@ -97,14 +97,15 @@ def _definition(
 
 
 def _cluster_schema() -> Schema:
-    root = _root(SplitwiseCluster.model_json_schema())
+    document = SplitwiseCluster.model_json_schema()
+    root = _root(document)
     spec = root["properties"]["spec"]
     pools = spec["properties"]["pools"]
     pool = pools["items"]
     pools |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-    _quantity(pool, "kvMemory", "1Mi", "16Ti")
-    _quantity(pool["properties"]["resources"], "cpu", "10m", "1k")
-    _quantity(pool["properties"]["resources"], "memory", "1Mi", "16Ti")
+    _quantity(pool, "kvMemory", *MEMORY)
+    _quantity(pool["properties"]["resources"], "cpu", *CPU)
+    _quantity(pool["properties"]["resources"], "memory", *MEMORY)
     _rules(pool["properties"]["name"], ("self != 'router'", _ROUTER_NAME))
     _rules(pool["properties"]["role"], _immutable("role"))
     _rules(
@@ -114,7 +115,10 @@ def _cluster_schema() -> Schema:
             for role in ("prompt", "token")
         ),
     )
-    _rules(root, (_CLUSTER_NAME, _CLUSTER_NAME_ADVICE), (_POOL_NAMES, _POOL_NAMES_ADVICE))
+    name = document["$defs"]["Metadata"]["properties"]["name"]
+    _rules(
+        root, _cluster_name(name["pattern"], name["maxLength"]), (_POOL_NAMES, _POOL_NAMES_ADVICE)
+    )
     return root
 
 
@@ -128,13 +132,6 @@ def _pool_schema() -> Schema:
 
 _ROUTER_NAME: Final = "'router' is the router's own name; call the pool otherwise"
 _NOTHING_BESIDE: Final = "no pool does the {0} phase; add a pool of role {0} or mixed"
-_CLUSTER_NAME: Final = (
-    "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-)
-_CLUSTER_NAME_ADVICE: Final = (
-    "metadata.name: use at most 40 lower-case letters, digits and dashes; "
-    "a letter first, no dash last"
-)
 _POOL_NAMES: Final = (
     f"self.spec.pools.all(pool, size(self.metadata.name) + 1 + size(pool.name) <= {NAME_LENGTH})"
 )
@@ -142,9 +139,16 @@ _POOL_NAMES_ADVICE: Final = (
     f"metadata.name: with a pool's name it would be longer than the {NAME_LENGTH} characters that "
     "Kubernetes allows; shorten the cluster's or the pool's name"
 )
-
-
 _LABEL_KEYS: Final = "a key is not one of a label; write it as zone or example.com/zone"
+
+
+def _cluster_name(pattern: str, length: int) -> tuple[str, str]:
+    """A schema cannot say it of metadata.name, which is Kubernetes' own."""
+    return (
+        f"size(self.metadata.name) <= {length} && self.metadata.name.matches('{pattern}')",
+        f"metadata.name: use at most {length} lower-case letters, digits and dashes; "
+        "a letter first, no dash last",
+    )
 
 
 def _immutable(field: str) -> tuple[str, str]:

@@ -6,6 +6,10 @@ from typing import Final
 PATTERN: Final = r"([0-9]{1,24}(?:\.[0-9]{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 """A number, and the unit that it may have."""
 
+MEMORY: Final = ("1Mi", "16Ti")
+CPU: Final = ("10m", "1k")
+"""The least and the most of what a field may ask for."""
+
 _QUANTITY: Final = re.compile(PATTERN)
 _UNITS: Final = {
     "m": 1e-3, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,

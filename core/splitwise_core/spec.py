@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.alias_generators import to_camel
 
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
-from splitwise_core.quantity import quantity_between
+from splitwise_core.quantity import CPU, MEMORY, quantity_between
 
 GROUP: Final = "splitwise.dev"
 API_VERSION: Final = f"{GROUP}/v1alpha1"
@@ -118,12 +118,12 @@ class Resources(_Model):
     @field_validator("cpu", mode="before")
     @classmethod
     def _cpu_is_quantity(cls, value: object) -> object:
-        return quantity_between(value, "10m", "1k")
+        return quantity_between(value, *CPU)
 
     @field_validator("memory", mode="before")
     @classmethod
     def _memory_is_quantity(cls, value: object) -> object:
-        return quantity_between(value, "1Mi", "16Ti")
+        return quantity_between(value, *MEMORY)
 
 
 class Gpu(_Model):
@@ -169,7 +169,7 @@ class Pool(_Model):
     @field_validator("kv_memory", mode="before")
     @classmethod
     def _is_quantity(cls, value: object) -> object:
-        return quantity_between(value, "1Mi", "16Ti")
+        return quantity_between(value, *MEMORY)
 
 
 class Scheduling(_Model):

@@ -4,7 +4,6 @@ A process makes one `Telemetry` and asks it for the metrics it moves; a metric t
 here cannot be made, and a label that is not declared cannot be set.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -286,6 +285,6 @@ class Telemetry:
         return child
 
 
-def reference(metrics: Sequence[Metric] = METRICS) -> str:
+def reference() -> str:
     """docs/metrics.md: every metric with its type, labels and meaning."""
-    return page(metrics)
+    return page(METRICS)
