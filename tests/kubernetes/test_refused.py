@@ -7,7 +7,7 @@ import pytest
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import parse_cluster
 from tests.support.control_plane import ControlPlane
-from tests.support.manifests import GOOD, changed
+from tests.support.manifests import GOOD, changed, put
 
 pytestmark = pytest.mark.kubernetes
 
@@ -121,11 +121,7 @@ def edge(which: int) -> dict[str, Any]:
     """A cluster in which every number is the least or the most that it may be."""
     document = changed("spec.model.dtype", "auto")
     for path, bounds in BOUNDS.items():
-        *parents, last = path.split(".")
-        place: Any = document
-        for part in parents:
-            place = place[int(part)] if part.isdigit() else place.setdefault(part, {})
-        place[last] = bounds[0] if bounds[which] is None else bounds[which]
+        put(document, path, bounds[0] if bounds[which] is None else bounds[which])
     return document
 
 

@@ -46,12 +46,8 @@ def build(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def _built(environment: Mapping[str, str]) -> Path:
-    return _cache(environment) / f"control-plane-{VERSION}-{_digest()}"
-
-
-def _cache(environment: Mapping[str, str]) -> Path:
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "splitwise"
+    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "splitwise" / f"control-plane-{VERSION}-{_digest()}"
 
 
 def _digest() -> str:

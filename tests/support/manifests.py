@@ -15,11 +15,14 @@ GOOD: Final[dict[str, Any]] = {
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """GOOD with the value at a dotted path replaced; `...` removes it.
-
-    A mapping that is not there yet is made.
-    """
+    """GOOD with the value at a dotted path replaced; `...` removes it."""
     document = copy.deepcopy(GOOD)
+    put(document, path, value)
+    return document
+
+
+def put(document: dict[str, Any], path: str, value: object) -> None:
+    """Replaces the value at a dotted path; a mapping that is not there yet is made."""
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
     place: Any = document
     for part in parents:
@@ -28,4 +31,3 @@ def changed(path: str, value: object) -> dict[str, Any]:
         del place[last]
     else:
         place[last] = value
-    return document
