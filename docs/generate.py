@@ -6,12 +6,14 @@ from typing import Final
 
 from splitwise_cli import reference as commands
 from splitwise_core import errors, spec_reference, telemetry
+from splitwise_operator import conditions
 
 DOCS: Final = Path(__file__).parent
 
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "api.md": spec_reference.reference,
     "cli.md": commands.reference,
+    "conditions.md": conditions.reference,
     "errors.md": errors.reference,
     "metrics.md": telemetry.reference,
 }

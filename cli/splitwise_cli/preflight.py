@@ -8,7 +8,8 @@ from typing import Final
 
 from splitwise_cli.runner.gpus import RESOURCE, gpus
 from splitwise_core.errors import UserError
-from splitwise_core.spec import Pool, SplitwiseCluster
+from splitwise_core.spec import SplitwiseCluster
+from splitwise_core.spec_pool import Pool
 
 ROUTER_HOST: Final = "127.0.0.1"
 
@@ -75,7 +76,7 @@ def check_gpus(pools: Sequence[Pool]) -> None:
     for number, pool in enumerate(pools):
         if pool.gpu is None:
             continue
-        wanted += pool.replicas * pool.gpu.count
+        wanted += pool.seed * pool.gpu.count
         if pool.gpu.resource != RESOURCE or wanted > found:
             raise UserError(
                 "environment",

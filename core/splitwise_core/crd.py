@@ -8,13 +8,17 @@ the models check in code is said again here as CEL, so that the API server refus
 from collections.abc import Mapping
 from typing import Any, Final
 
+from splitwise_core.crd_status import CLUSTER_STATUS, POOL_STATUS
+from splitwise_core.fields import GROUP, NAME_LENGTH
 from splitwise_core.quantity import CPU, MEMORY, PATTERN
-from splitwise_core.spec import GROUP, NAME_LENGTH, SplitwiseCluster, SplitwisePool
+from splitwise_core.spec import SplitwiseCluster, SplitwisePool
 
 Schema = dict[str, Any]
 
 MAP_ENTRIES: Final = 64
 """Entries of a map at most: CEL's cost is bounded by the sizes that the schema allows."""
+
+ANNOTATION_LENGTH: Final = 4096
 
 
 def custom_resource_definitions() -> dict[str, Schema]:
@@ -31,15 +35,23 @@ def custom_resource_definitions() -> dict[str, Schema]:
     return {f"{made['metadata']['name']}.yaml": made for made in (cluster, pool)}
 
 
-def _column(name: str, path: str, kind: str = "string") -> Schema:
-    return {"name": name, "jsonPath": path, "type": kind}
+def _column(name: str, path: str, kind: str = "string", priority: int = 0) -> Schema:
+    """A column of `kubectl get`; with `-o wide` alone when its priority is 1."""
+    made = {"name": name, "jsonPath": path, "type": kind}
+    return made | {"priority": priority} if priority else made
 
 
 _AGE: Final = _column("Age", ".metadata.creationTimestamp", "date")
 _CLUSTER_COLUMNS: Final = (
     _column("Model", ".spec.model.name"),
-    _column("Pools", ".spec.pools[*].name"),
+    _column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+    _column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+    _column("Prompt", ".status.workers.prompt"),
+    _column("Token", ".status.workers.token"),
+    _column("Mixed", ".status.workers.mixed"),
     _AGE,
+    _column("Endpoint", ".status.endpoint", priority=1),
+    _column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
 )
 _POOL_COLUMNS: Final = (
     _column("Cluster", ".spec.cluster"),
@@ -49,16 +61,6 @@ _POOL_COLUMNS: Final = (
     _column("Ready", ".status.readyReplicas", "integer"),
     _AGE,
 )
-
-_POOL_STATUS: Final[Schema] = {
-    "type": "object",
-    "description": "What the pool is, as the operator sees it.",
-    "properties": {
-        "replicas": {"type": "integer", "description": "Pods that exist."},
-        "readyReplicas": {"type": "integer", "description": "Pods that are ready."},
-        "selector": {"type": "string", "description": "Finds the pods: for autoscalers."},
-    },
-}
 
 
 def _definition(
@@ -108,6 +110,13 @@ def _cluster_schema() -> Schema:
     _quantity(pool["properties"]["resources"], "memory", *MEMORY)
     _rules(pool["properties"]["name"], ("self != 'router'", _ROUTER_NAME))
     _rules(pool["properties"]["role"], _immutable("role"))
+    _rules(pool, *_POOL_RULES)
+    _rules(pool["properties"]["autoscaling"], _BOUNDS)
+    _rules(pool["properties"]["tolerations"]["items"], *_TOLERATION_RULES)
+    _rules(spec["properties"]["transfer"], *_TRANSFER_RULES)
+    for owner in (pool, spec["properties"]["router"]):
+        template = owner["properties"]["podTemplate"]["properties"]["metadata"]
+        _rules(template["properties"]["labels"], _OUR_LABELS)
     _rules(
         pools,
         *(
@@ -115,6 +124,7 @@ def _cluster_schema() -> Schema:
             for role in ("prompt", "token")
         ),
     )
+    root["properties"]["status"] = CLUSTER_STATUS
     name = document["$defs"]["Metadata"]["properties"]["name"]
     _rules(
         root, _cluster_name(name["pattern"], name["maxLength"]), (_POOL_NAMES, _POOL_NAMES_ADVICE)
@@ -126,10 +136,46 @@ def _pool_schema() -> Schema:
     root = _root(SplitwisePool.model_json_schema())
     for field in ("cluster", "pool", "role"):
         _rules(root["properties"]["spec"]["properties"][field], _immutable(field))
-    root["properties"]["status"] = _POOL_STATUS
+    root["properties"]["status"] = POOL_STATUS
     return root
 
 
+_POOL_RULES: Final = (
+    (
+        "!(has(self.replicas) && has(self.autoscaling))",
+        "replicas: autoscaling says how many too; leave out one of them",
+    ),
+)
+_BOUNDS: Final = (
+    "self.minReplicas <= self.maxReplicas",
+    "minReplicas: it is above maxReplicas; lower it",
+)
+_TOLERATION_RULES: Final = (
+    (
+        "has(self.key) || self.operator == 'Exists'",
+        "operator: without a key it is Exists; write operator: Exists",
+    ),
+    (
+        "self.operator == 'Equal' || !has(self.value) || self.value == ''",
+        "value: Exists compares no value; leave it out, or use Equal",
+    ),
+)
+_RDMA_IS_REQUIRED: Final = "(has(self.requireRdma) && self.requireRdma)"
+"""The default of the whole mapping is checked as it stands, before its fields get theirs."""
+_TRANSFER_RULES: Final = (
+    (
+        f"!{_RDMA_IS_REQUIRED} || has(self.rdma)",
+        "rdma: requireRdma needs devices; say which resource the nodes offer",
+    ),
+    (
+        f"!{_RDMA_IS_REQUIRED} || self.transport != 'GRPC'",
+        "transport: GRPC is no RDMA; use Auto, or leave out requireRdma",
+    ),
+)
+_OUR_LABELS: Final = (
+    f"self.all(key, !key.startsWith('{GROUP}/'))",
+    f"labels that begin with {GROUP}/ are set by Splitwise itself; leave them out",
+)
 _ROUTER_NAME: Final = "'router' is the router's own name; call the pool otherwise"
 _NOTHING_BESIDE: Final = "no pool does the {0} phase; add a pool of role {0} or mixed"
 _POOL_NAMES: Final = (
@@ -208,9 +254,13 @@ def _structural(schema: Schema, models: Mapping[str, Schema]) -> Schema:
         made["properties"] = {name: _structural(field, models) for name, field in fields}
     if "items" in schema:
         made["items"] = _structural(schema["items"], models)
+    if schema.get("additionalProperties") is True:
+        del made["default"]
+        made["x-kubernetes-preserve-unknown-fields"] = True
     if "patternProperties" in schema:
         ((pattern, value),) = schema["patternProperties"].items()
-        made["additionalProperties"] = _structural(value, models) | {"maxLength": 63}
+        length = 63 if "pattern" in value else ANNOTATION_LENGTH
+        made["additionalProperties"] = _structural(value, models) | {"maxLength": length}
         made["maxProperties"] = MAP_ENTRIES
         _rules(made, (f"self.all(key, key.matches('{pattern}'))", _LABEL_KEYS))
         del made["default"]  # always {}: the same as being left out

@@ -125,9 +125,10 @@ def _explain(error: ErrorDetails) -> tuple[str, str, str]:
 
 
 def _own_rule(path: str, message: str) -> tuple[str, str, str]:
-    """As `_explain`, for a rule of ours; one over the whole cluster begins with its path."""
-    if not path:
-        path, _, message = message.partition(": ")
+    """As `_explain`, for a rule of ours; one over a whole mapping begins with the field's path."""
+    field, colon, rest = message.partition(": ")
+    if colon and (not path or field.isidentifier()):
+        path, message = f"{path}.{field}".lstrip("."), rest
     wrong, _, fix = message.partition("; ")
     return path, wrong, f"{path}: {fix or wrong}"
 

@@ -14,6 +14,7 @@ class Component(StrEnum):
     ROUTER = "router"
     WORKER = "worker"
     SIDECAR = "sidecar"
+    OPERATOR = "operator"
 
 
 def doubling(first: float, count: int) -> tuple[float, ...]:
@@ -48,6 +49,8 @@ LABEL_VALUES: Final = {
     "direction": "`sent`, `received`",
     "state": "see the metric's help",
     "kind": "`prompt`, `token`",
+    "result": "`done`, `incomplete` (some object was refused), `failed`",
+    "verb": "`apply`, `scale`, `delete`, `status`",
     "reason": "`Reason` of policy/routing.py, or `Outcome` of kv.proto in lower case",
     "status": "HTTP status codes that the API sends",
     "endpoint": "`chat`, `completions`",

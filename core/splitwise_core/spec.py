@@ -2,46 +2,25 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
+from splitwise_core.fields import (
+    GROUP,
+    NAME_LENGTH,
+    LabelKey,
+    LabelValue,
+    Name,
+    ObjectName,
+    SpecModel,
+    not_ours,
+)
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
-from splitwise_core.quantity import CPU, MEMORY, quantity_between
+from splitwise_core.spec_pool import Pod, Pool
 
-GROUP: Final = "splitwise.dev"
 API_VERSION: Final = f"{GROUP}/v1alpha1"
 
-NAME_LENGTH: Final = 63
-"""What Kubernetes allows a Service's name, and so `<cluster>-<pool>`."""
 
-
-class _Model(BaseModel):
-    # A rule that no type can state raises ValueError("what is wrong; the fix").
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=to_camel)
-
-
-Name = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
-        max_length=40,
-        description="Lower-case letters, digits and dashes; a letter first, no dash last.",
-    ),
-]
-ObjectName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=NAME_LENGTH)
-]
-LabelKey = Annotated[
-    str,
-    Field(
-        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?"
-        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-    ),
-]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
-
-
-class ObjectMeta(_Model):
+class ObjectMeta(SpecModel):
     """The part of Kubernetes' ObjectMeta that we read."""
 
     name: ObjectName
@@ -65,13 +44,10 @@ class Metadata(ObjectMeta):
     @field_validator("labels")
     @classmethod
     def _ours_are_not_given(cls, value: dict[str, str]) -> dict[str, str]:
-        for key in value:
-            if key.startswith(f"{GROUP}/"):
-                raise ValueError(f"{key!r} is set by Splitwise itself; leave it out")
-        return value
+        return not_ours(value)
 
 
-class Model(_Model):
+class Model(SpecModel):
     """The checkpoint that every worker loads."""
 
     name: Annotated[
@@ -89,10 +65,15 @@ class Model(_Model):
             min_length=1,
             max_length=1024,
             pattern=r"^[^~\x00-\x1f][^\x00-\x1f]*$",
-            description="Directory in Hugging Face format on every node. `splitwise up` and "
-            "`splitwise render` resolve a relative path against the file; ~ is not expanded.",
+            description="Directory in Hugging Face format: on every node, or in `claim`. "
+            "`splitwise up` and `splitwise render` resolve a relative path against the file; ~ is "
+            "not expanded. In Kubernetes it begins with /.",
         ),
     ]
+    claim: Annotated[
+        ObjectName | None,
+        Field(description="PersistentVolumeClaim that holds the model; `path` begins at its root."),
+    ] = None
     max_length: Annotated[
         int | None,
         Field(ge=16, description="Context in tokens; the model's own limit when left out."),
@@ -103,76 +84,7 @@ class Model(_Model):
     ] = "auto"
 
 
-class Resources(_Model):
-    """What one worker container may use: both its request and its limit."""
-
-    cpu: Annotated[
-        str | None,
-        Field(description="Cores, 10m to 1k. On one machine, without it, workers share all."),
-    ] = None
-    memory: Annotated[
-        str | None,
-        Field(description="1Mi to 16Ti; weights, kvMemory and the process itself must fit."),
-    ] = None
-
-    @field_validator("cpu", mode="before")
-    @classmethod
-    def _cpu_is_quantity(cls, value: object) -> object:
-        return quantity_between(value, *CPU)
-
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _memory_is_quantity(cls, value: object) -> object:
-        return quantity_between(value, *MEMORY)
-
-
-class Gpu(_Model):
-    """GPUs of one worker, by the resource name of the device plugin."""
-
-    resource: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$",
-            description="As the device plugin names it, such as nvidia.com/gpu.",
-        ),
-    ] = "nvidia.com/gpu"
-    count: Annotated[int, Field(ge=1, le=1, description="A worker drives one GPU.")] = 1
-
-
-class Pool(_Model):
-    """Workers of one role on one kind of node."""
-
-    name: Name
-    role: Annotated[
-        Literal["prompt", "token", "mixed"],
-        Field(description="prompt computes prompts, token generates; mixed does both."),
-    ]
-    replicas: Annotated[int, Field(ge=1, le=1000, description="Workers.")] = 1
-    kv_memory: Annotated[
-        str,
-        Field(
-            description="Memory for the KV-cache of one worker, 1Mi to 16Ti, on the host and on "
-            "the GPU."
-        ),
-    ] = "1Gi"
-    max_sequences: Annotated[
-        int, Field(ge=1, le=1024, description="Sequences that one worker holds at a time.")
-    ] = 64
-    resources: Annotated[Resources, Field(description="CPU and memory of one worker.")] = (
-        Resources()
-    )
-    gpu: Annotated[Gpu | None, Field(description="Workers compute on a CPU without it.")] = None
-    node_selector: Annotated[
-        dict[LabelKey, LabelValue], Field(description="Labels of the nodes that take the pods.")
-    ] = {}
-
-    @field_validator("kv_memory", mode="before")
-    @classmethod
-    def _is_quantity(cls, value: object) -> object:
-        return quantity_between(value, *MEMORY)
-
-
-class Scheduling(_Model):
+class Scheduling(SpecModel):
     """Limits of the two schedulers."""
 
     prompt_batch_tokens: Annotated[
@@ -188,7 +100,20 @@ class Scheduling(_Model):
     ] = 8192
 
 
-class Transfer(_Model):
+class Rdma(SpecModel):
+    """RDMA devices of one worker, by the resource name of the device plugin."""
+
+    resource: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$",
+            description="As the device plugin names it, such as rdma/ib or rdma/hca.",
+        ),
+    ]
+    count: Annotated[int, Field(ge=1, le=16, description="Devices of one worker.")] = 1
+
+
+class Transfer(SpecModel):
     """How KV moves between workers."""
 
     transport: Annotated[
@@ -198,9 +123,30 @@ class Transfer(_Model):
         int,
         Field(ge=2, le=300, description="A reservation ends this long after its last renewal."),
     ] = 10
+    rdma: Annotated[
+        Rdma | None, Field(description="Gives the KV sidecars, and them alone, RDMA devices.")
+    ] = None
+    require_rdma: Annotated[
+        bool, Field(description="Workers are not ready rather than move KV by anything else.")
+    ] = False
+    topology_key: Annotated[
+        LabelKey | None,
+        Field(
+            description="Node label, such as topology.kubernetes.io/zone: workers of the cluster "
+            "are placed where it is the same, if they can be."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _required_rdma_is_there(self) -> "Transfer":
+        if self.require_rdma and self.rdma is None:
+            raise ValueError("rdma: requireRdma needs devices; say which resource the nodes offer")
+        if self.require_rdma and self.transport == "GRPC":
+            raise ValueError("transport: GRPC is no RDMA; use Auto, or leave out requireRdma")
+        return self
 
 
-class Router(_Model):
+class Router(SpecModel):
     """The OpenAI HTTP API in front of the workers."""
 
     replicas: Annotated[int, Field(ge=1, le=100, description="Routers.")] = 1
@@ -219,9 +165,24 @@ class Router(_Model):
     retries: Annotated[
         int, Field(ge=0, le=10, description="New attempts of a request whose worker was lost.")
     ] = 2
+    pod_template: Annotated[
+        Pod, Field(description="Goes over the routers' pods; their container is `router`.")
+    ] = Pod()
 
 
-class ClusterSpec(_Model):
+class NetworkPolicy(SpecModel):
+    """Who may open connections to the cluster's pods."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Workers take requests from this cluster's routers and KV from its "
+            "workers; metrics and the API are open."
+        ),
+    ] = True
+
+
+class ClusterSpec(SpecModel):
     """What the cluster should be."""
 
     model: Annotated[Model, Field(description="What is served.")]
@@ -239,6 +200,9 @@ class ClusterSpec(_Model):
     )
     transfer: Annotated[Transfer, Field(description="How KV moves.")] = Transfer()
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
+    network_policy: Annotated[
+        NetworkPolicy, Field(description="Who may connect to what; Kubernetes only.")
+    ] = NetworkPolicy()
 
     @field_validator("pools")
     @classmethod
@@ -258,7 +222,7 @@ class ClusterSpec(_Model):
         return value
 
 
-class SplitwiseCluster(_Model):
+class SplitwiseCluster(SpecModel):
     """One model served by prompt, token and mixed pools behind one router."""
 
     api_version: Annotated[
@@ -280,7 +244,7 @@ class SplitwiseCluster(_Model):
         return self
 
 
-class PoolSpec(_Model):
+class PoolSpec(SpecModel):
     """One pool of a cluster, as the object whose replicas are scaled."""
 
     cluster: Annotated[Name, Field(description="The SplitwiseCluster that the pool belongs to.")]
@@ -291,7 +255,7 @@ class PoolSpec(_Model):
     replicas: Annotated[int, Field(ge=1, le=1000, description="Workers.")]
 
 
-class SplitwisePool(_Model):
+class SplitwisePool(SpecModel):
     """The replicas of one pool: created by the operator, named `<cluster>-<pool>`."""
 
     api_version: Literal["splitwise.dev/v1alpha1"]

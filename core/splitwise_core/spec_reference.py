@@ -49,7 +49,7 @@ def _row(field: FieldInfo) -> str:
 
 
 def _default(value: Any) -> str:
-    if isinstance(value, BaseModel | dict):
+    if isinstance(value, BaseModel | dict | list):
         return "as below" if isinstance(value, BaseModel) else "none"
     return "none" if value is None else f"`{value}`"
 
@@ -61,7 +61,7 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) is list:
         return "list of mappings"
     if get_origin(annotation) is dict:
-        return "mapping of text to text"
+        return "mapping" if Any in get_args(annotation) else "mapping of text to text"
     if found := [part for part in get_args(annotation) if part is not type(None)]:
         return _type(found[0])
     return "mapping" if models_in(annotation) else _NAMES[annotation]

@@ -19,7 +19,12 @@ from splitwise_core.metric import (
     page,
 )
 
-_R, _W, _S = Component.ROUTER, Component.WORKER, Component.SIDECAR
+_R, _W, _S, _O = (
+    Component.ROUTER,
+    Component.WORKER,
+    Component.SIDECAR,
+    Component.OPERATOR,
+)
 
 
 # ---- router ----
@@ -105,6 +110,15 @@ PROMPT_TOKENS: Final = Metric(
 )
 OUTPUT_TOKENS: Final = Metric(
     _R, Counter, "splitwise_router_output_tokens_total", "Tokens streamed to clients."
+)
+DISCOVERY_FAILURES: Final = Metric(
+    _R,
+    Counter,
+    "splitwise_router_discovery_failures_total",
+    "Failures to list or watch the EndpointSlices that name the workers: `peer_lost` when the API "
+    "server cannot be reached, `denied` when it refuses, `expired` when changes were missed. The "
+    "workers known before go on serving.",
+    ("reason",),
 )
 WORKER_SESSIONS: Final = Metric(
     _R, Gauge, "splitwise_router_worker_sessions", "Workers with an open session.", POOL
@@ -222,11 +236,46 @@ LATE_WRITES: Final = Metric(
     "Chunks that arrived for a lease that had ended; they were dropped.",
     POOL,
 )
+PROBE: Final = Metric(
+    _S,
+    Histogram,
+    "splitwise_kv_probe_seconds",
+    "Duration of a probe, by outcome: random bytes pushed through this sidecar's own door and "
+    "verified. Until one is `ok` the worker gets no work. Not counted among the transfers.",
+    (*POOL, "transport", "outcome"),
+    STEP_SECONDS,
+)
 LEASES: Final = Metric(
     _S, Gauge, "splitwise_kv_leases", "Open leases, by state of the lease.", (*POOL, "state")
 )
 ATTACHED: Final = Metric(
     _S, Gauge, "splitwise_kv_attached_workers", "1 while the worker's pool is attached.", POOL
+)
+
+# ---- operator ----
+CLUSTERS: Final = Metric(
+    _O, Gauge, "splitwise_operator_clusters", "SplitwiseClusters that this operator looks after."
+)
+RECONCILE: Final = Metric(
+    _O,
+    Histogram,
+    "splitwise_operator_reconcile_seconds",
+    "One look at one cluster with all its writes. `incomplete` and `failed` are tried again.",
+    ("result",),
+    SECONDS,
+)
+WRITES: Final = Metric(
+    _O,
+    Counter,
+    "splitwise_operator_writes_total",
+    "Writes to the API server. It stands still while nothing changes.",
+    ("verb",),
+)
+WATCH_FAILURES: Final = Metric(
+    _O,
+    Counter,
+    "splitwise_operator_watch_failures_total",
+    "Watches of the API server that broke or could not be opened.",
 )
 
 METRICS: Final[tuple[Metric, ...]] = tuple(

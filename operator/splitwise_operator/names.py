@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any, Final
 
-from splitwise_core.spec import GROUP, SplitwiseCluster
+from splitwise_core.fields import GROUP
+from splitwise_core.spec import SplitwiseCluster
+from splitwise_operator.images import Images
 
 Object = dict[str, Any]
 """A Kubernetes object as it is applied."""
@@ -21,6 +24,12 @@ ROLE_LABEL: Final = f"{GROUP}/role"
 POOL_LABEL: Final = f"{GROUP}/pool"
 CLUSTER_LABEL: Final = f"{GROUP}/cluster"
 REVISION_LABEL: Final = f"{GROUP}/revision"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "splitwise"
+"""Value of that label on all objects of all clusters."""
+
+ASKED_REPLICAS: Final = f"{GROUP}/asked-replicas"
+"""Annotation of a SplitwisePool: the replicas that the SplitwiseCluster asked for last."""
 
 ROUTER: Final = "router"
 
@@ -35,24 +44,32 @@ def selector(cluster: SplitwiseCluster, pool: str) -> dict[str, str]:
     return {CLUSTER_LABEL: cluster.metadata.name, POOL_LABEL: pool}
 
 
-def labels(cluster: SplitwiseCluster, pool: str, role: str) -> dict[str, str]:
-    """All labels of a pool's objects."""
+def common_labels(cluster: SplitwiseCluster) -> dict[str, str]:
+    """The labels of every object of the cluster."""
     return {
         "app.kubernetes.io/name": "splitwise",
         "app.kubernetes.io/instance": cluster.metadata.name,
+        MANAGED_BY_LABEL: MANAGER,
+        CLUSTER_LABEL: cluster.metadata.name,
+    }
+
+
+def labels(cluster: SplitwiseCluster, pool: str, role: str) -> dict[str, str]:
+    """All labels of a pool's objects."""
+    return {
+        **common_labels(cluster),
         "app.kubernetes.io/component": "router" if role == ROUTER else "worker",
-        "app.kubernetes.io/managed-by": "splitwise",
-        **selector(cluster, pool),
+        POOL_LABEL: pool,
         ROLE_LABEL: role,
     }
 
 
-def metadata(cluster: SplitwiseCluster, name: str, own: Mapping[str, str]) -> Object:
+def metadata(cluster: SplitwiseCluster, name: str, own: Mapping[str, str] | None = None) -> Object:
     """Metadata of an object of the cluster; a user's labels and annotations go along."""
     made: Object = {
         "name": name,
         "namespace": cluster.metadata.namespace,
-        "labels": {**cluster.metadata.labels, **own},
+        "labels": {**cluster.metadata.labels, **(own or common_labels(cluster))},
     }
     if cluster.metadata.annotations:
         made["annotations"] = dict(cluster.metadata.annotations)
@@ -64,11 +81,16 @@ def object_name(cluster: SplitwiseCluster, part: str) -> str:
     return f"{cluster.metadata.name}-{part}"
 
 
-def revision(cluster: SplitwiseCluster) -> str:
-    """Ten hex digits over what workers that hand over KV must have in common: the model.
+def worker_set(cluster: SplitwiseCluster, pool: str, of_revision: str) -> str:
+    """The name of the Deployment that holds a pool's workers of one revision."""
+    return f"{object_name(cluster, pool)}-{of_revision}"
+
+
+def revision(cluster: SplitwiseCluster, images: Images) -> str:
+    """Ten hex digits over what workers that hand over KV must share: the model and the code.
 
     What shapes the pods of one pool alone is not in it: that pool's pods are replaced one by one,
     and old and new ones work with the other pools all the while.
     """
-    canonical = json.dumps(cluster.spec.model.model_dump(), sort_keys=True).encode()
-    return sha256(canonical).hexdigest()[:10]
+    shared = {"model": cluster.spec.model.model_dump(), "images": asdict(images)}
+    return sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:10]

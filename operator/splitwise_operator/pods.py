@@ -3,8 +3,10 @@
 from typing import Any, Final
 
 from splitwise_core.quantity import quantity
-from splitwise_core.spec import Pool, SplitwiseCluster
+from splitwise_core.spec import SplitwiseCluster
+from splitwise_core.spec_pool import Pool
 from splitwise_operator import names
+from splitwise_operator.images import Images
 from splitwise_operator.names import Object
 
 GRACE_SECONDS: Final = 30
@@ -26,15 +28,15 @@ _POD_SECURITY: Final = {
 }
 
 
-def worker_pod(cluster: SplitwiseCluster, pool: Pool) -> Object:
+def worker_pod(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
     """The pod spec of a worker: its sidecar starts first and stops last."""
     spec = {
         "automountServiceAccountToken": False,
         "serviceAccountName": cluster.metadata.name,
         "securityContext": _POD_SECURITY,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "initContainers": [_sidecar(cluster, pool)],
-        "containers": [_worker(cluster, pool)],
+        "initContainers": [_sidecar(cluster, pool, images)],
+        "containers": [_worker(cluster, pool, images)],
         "volumes": [
             _model_volume(cluster),
             {"name": "run", "emptyDir": {"medium": "Memory"}},
@@ -42,18 +44,25 @@ def worker_pod(cluster: SplitwiseCluster, pool: Pool) -> Object:
     }
     if pool.node_selector:
         spec["nodeSelector"] = dict(pool.node_selector)
+    if pool.tolerations:
+        spec["tolerations"] = [
+            toleration.model_dump(by_alias=True, exclude_none=True)
+            for toleration in pool.tolerations
+        ]
+    if key := cluster.spec.transfer.topology_key:
+        spec["affinity"] = _near_each_other(cluster, key)
     return spec
 
 
-def router_pod(cluster: SplitwiseCluster) -> Object:
-    """The pod spec of a router."""
+def router_pod(cluster: SplitwiseCluster, images: Images) -> Object:
+    """The pod spec of a router. Its token is for the watch on where workers are."""
     config = {"name": names.object_name(cluster, "endpoints")}
     return {
-        "automountServiceAccountToken": False,
-        "serviceAccountName": cluster.metadata.name,
+        "automountServiceAccountToken": True,
+        "serviceAccountName": names.object_name(cluster, names.ROUTER),
         "securityContext": _POD_SECURITY,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "containers": [_router(cluster)],
+        "containers": [_router(cluster, images)],
         "volumes": [
             _model_volume(cluster),
             {"name": "endpoints", "configMap": config},
@@ -61,7 +70,17 @@ def router_pod(cluster: SplitwiseCluster) -> Object:
     }
 
 
-def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
+def _near_each_other(cluster: SplitwiseCluster, key: str) -> Object:
+    """A wish, no condition: KV moves faster within a zone or rack, and a full one is no outage."""
+    term = {
+        "topologyKey": key,
+        "labelSelector": {"matchLabels": {names.CLUSTER_LABEL: cluster.metadata.name}},
+    }
+    wish = {"weight": 100, "podAffinityTerm": term}
+    return {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+
+
+def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
     spec = cluster.spec
     arguments = {
         "worker-id": "$(POD_NAME)",
@@ -83,7 +102,8 @@ def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
     }
     return {
         "name": "worker",
-        "image": "splitwise-worker",
+        "image": images.worker,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "command": ["splitwise-worker"],
         "args": _flags(arguments),
         "env": [
@@ -91,47 +111,57 @@ def _worker(cluster: SplitwiseCluster, pool: Pool) -> Object:
             _field("REVISION", f"metadata.labels['{names.REVISION_LABEL}']"),
             {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": _CPU_MILLIS}},
             {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
+            *(_WRITABLE if pool.gpu else ()),
         ],
         "ports": [
             {"name": "grpc", "containerPort": names.WORKER_PORT},
             {"name": "status", "containerPort": names.WORKER_STATUS_PORT},
         ],
         "resources": _resources(pool),
-        "volumeMounts": [_MODEL_MOUNT, _RUN_MOUNT],
+        "volumeMounts": [_model_mount(cluster), _RUN_MOUNT],
         "securityContext": _CONTAINER_SECURITY,
         **_probes("/healthz", "/readyz", "status", starts_within_s=600),
     }
 
 
-def _sidecar(cluster: SplitwiseCluster, pool: Pool) -> Object:
-    transport = cluster.spec.transfer.transport
+def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
+    transfer = cluster.spec.transfer
     arguments = {
         "socket": _SOCKET,
         "listen": f"$(POD_IP):{names.SIDECAR_PORT}",
         "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
         "role": pool.role,
         "pool": pool.name,
-        "transports": None if transport == "Auto" else transport.lower(),
+        "transports": None if transfer.transport == "Auto" else transfer.transport.lower(),
     }
+    flags = _flags(arguments) + (["--require-rdma"] if transfer.require_rdma else [])
+    security: Object = dict(_CONTAINER_SECURITY)
+    devices: Object = {}
+    if transfer.rdma is not None:
+        security["capabilities"] = {"drop": ["ALL"], "add": ["IPC_LOCK"]}  # to pin memory
+        amount = {transfer.rdma.resource: str(transfer.rdma.count)}
+        devices = {"resources": {"requests": amount, "limits": amount}}
     probes = _probes("/healthz", "/healthz", "kv-status", starts_within_s=30)
     return {
         "name": "kv",
-        "image": "splitwise-sidecar",
+        "image": images.sidecar,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "restartPolicy": "Always",  # a native sidecar: starts before the worker, stops after it
         "command": ["splitwise-sidecar"],
-        "args": _flags(arguments),
+        "args": flags,
         "env": _identity(),
         "ports": [
             {"name": "kv", "containerPort": names.SIDECAR_PORT},
             {"name": "kv-status", "containerPort": names.SIDECAR_STATUS_PORT},
         ],
         "volumeMounts": [_RUN_MOUNT],
-        "securityContext": _CONTAINER_SECURITY,
+        "securityContext": security,
+        **devices,
         **probes,
     }
 
 
-def _router(cluster: SplitwiseCluster) -> Object:
+def _router(cluster: SplitwiseCluster, images: Images) -> Object:
     router = cluster.spec.router
     arguments = {
         "listen": f"$(POD_IP):{router.port}",
@@ -147,13 +177,14 @@ def _router(cluster: SplitwiseCluster) -> Object:
     }
     return {
         "name": names.ROUTER,
-        "image": "splitwise-router",
+        "image": images.router,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "command": ["splitwise-router"],
         "args": _flags(arguments),
         "env": _identity(),
         "ports": [{"name": "http", "containerPort": router.port}],
         "volumeMounts": [
-            _MODEL_MOUNT,
+            _model_mount(cluster),
             {"name": "endpoints", "mountPath": names.ENDPOINTS_DIR, "readOnly": True},
         ],
         "securityContext": _CONTAINER_SECURITY,
@@ -162,13 +193,26 @@ def _router(cluster: SplitwiseCluster) -> Object:
 
 
 _CPU_MILLIS: Final = {"resource": "limits.cpu", "divisor": "1m"}
-_MODEL_MOUNT: Final = {"name": "model", "mountPath": names.MODEL_DIR, "readOnly": True}
+_WRITABLE: Final = (  # the root is read-only; Triton keeps compiled kernels in files
+    {"name": "TRITON_CACHE_DIR", "value": f"{names.RUN_DIR}/triton"},
+    {"name": "TMPDIR", "value": names.RUN_DIR},
+)
 _RUN_MOUNT: Final = {"name": "run", "mountPath": names.RUN_DIR}
 
 
 def _model_volume(cluster: SplitwiseCluster) -> Object:
-    path = {"path": cluster.spec.model.path, "type": "Directory"}
-    return {"name": "model", "hostPath": path}
+    model = cluster.spec.model
+    if model.claim is not None:
+        claim = {"claimName": model.claim, "readOnly": True}
+        return {"name": "model", "persistentVolumeClaim": claim}
+    return {"name": "model", "hostPath": {"path": model.path, "type": "Directory"}}
+
+
+def _model_mount(cluster: SplitwiseCluster) -> Object:
+    model = cluster.spec.model
+    made = {"name": "model", "mountPath": names.MODEL_DIR, "readOnly": True}
+    inside = model.path.strip("/")
+    return made | {"subPath": inside} if model.claim is not None and inside else made
 
 
 def _flags(arguments: dict[str, Any]) -> list[str]:

@@ -1,81 +1,143 @@
 """From a SplitwiseCluster to every object of it. Pure: no kopf, no client, no clock."""
 
-from splitwise_core.spec import API_VERSION, Pool, SplitwiseCluster
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from splitwise_core.spec import API_VERSION, SplitwiseCluster
+from splitwise_core.spec_pool import Pool
 from splitwise_operator import names, pods
+from splitwise_operator.access import accounts, disruption_budget, network_policies
+from splitwise_operator.images import Images
+from splitwise_operator.merge import with_template
 from splitwise_operator.names import Object
 
-
-def render(cluster: SplitwiseCluster) -> list[Object]:
-    """Every object the cluster should have, in apply order. Same spec, same bytes."""
-    shared = [_service_account(cluster), _endpoints(cluster)]
-    pools = [obj for pool in cluster.spec.pools for obj in _pool(cluster, pool)]
-    return [*shared, *pools, _router_service(cluster), _router(cluster)]
+LOCAL: Final = Images()
 
 
-def _service_account(cluster: SplitwiseCluster) -> Object:
-    own = {names.CLUSTER_LABEL: cluster.metadata.name}
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": names.metadata(cluster, cluster.metadata.name, own),
-        "automountServiceAccountToken": False,
-    }
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Workers of a pool: `desired` in the SplitwisePool, `workers` of the current revision.
+
+    They differ while a new revision takes over. `asked` is what the cluster's spec asks for; None
+    when it leaves the number to others.
+    """
+
+    desired: int
+    workers: int
+    asked: int | None
+
+
+def render(
+    cluster: SplitwiseCluster,
+    images: Images = LOCAL,
+    counts: Mapping[str, Counts] | None = None,
+) -> list[Object]:
+    """Every object the cluster should have, in apply order. Same arguments, same bytes.
+
+    `counts` are by pool; a pool that is not among them has as many workers as it begins with.
+    """
+    known = counts or {}
+    return [
+        *accounts(cluster),
+        *network_policies(cluster),
+        _endpoints(cluster),
+        *(
+            made
+            for pool in cluster.spec.pools
+            for made in _pool(cluster, pool, images, known.get(pool.name) or _seeded(pool))
+        ),
+        *_router(cluster, images),
+    ]
+
+
+def _seeded(pool: Pool) -> Counts:
+    return Counts(pool.seed, pool.seed, pool.replicas)
 
 
 def _endpoints(cluster: SplitwiseCluster) -> Object:
-    """The workers' addresses, for routers; filled by whoever sees the pods come and go."""
-    name = names.object_name(cluster, "endpoints")
-    meta = names.metadata(cluster, name, {names.CLUSTER_LABEL: cluster.metadata.name})
+    """Tells routers how to find workers; a runner without Kubernetes puts a list in its place."""
+    meta = names.metadata(cluster, names.object_name(cluster, "endpoints"))
     marks = {**meta.get("annotations", {}), names.ENDPOINTS_ANNOTATION: "workers"}
+    where = {
+        "namespace": cluster.metadata.namespace,
+        "selector": f"{names.CLUSTER_LABEL}={cluster.metadata.name}",
+    }
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta | {"annotations": marks},
-        "data": {names.ENDPOINTS_FILE: '{"workers": []}'},
+        "data": {names.ENDPOINTS_FILE: json.dumps({"endpointSlices": where})},
     }
 
 
-def _pool(cluster: SplitwiseCluster, pool: Pool) -> list[Object]:
+def _pool(cluster: SplitwiseCluster, pool: Pool, images: Images, counts: Counts) -> list[Object]:
     name = names.object_name(cluster, pool.name)
     own = names.labels(cluster, pool.name, pool.role)
-    meta = names.metadata(cluster, name, own)
+    revision = names.revision(cluster, images)
     ports = [
         {"name": "grpc", "port": names.WORKER_PORT, "targetPort": "grpc"},
         {"name": "kv", "port": names.SIDECAR_PORT, "targetPort": "kv"},
     ]
-    return [
+    template = with_template(
         {
-            "apiVersion": API_VERSION,
-            "kind": "SplitwisePool",
-            "metadata": meta,
-            "spec": {
-                "cluster": cluster.metadata.name,
-                "pool": pool.name,
-                "role": pool.role,
-                "replicas": pool.replicas,
-            },
+            "metadata": {"labels": own | {names.REVISION_LABEL: revision}},
+            "spec": pods.worker_pod(cluster, pool, images),
         },
+        pool.pod_template,
+    )
+    return [
+        _scaled(cluster, pool, counts),
         _service(cluster, name, pool.name, own, ports, headless=True),
-        _deployment(cluster, name, pool.name, own, pool.replicas, pods.worker_pod(cluster, pool)),
+        disruption_budget(cluster, pool.name, pool.role),
+        _deployment(
+            cluster,
+            names.worker_set(cluster, pool.name, revision),
+            own | {names.REVISION_LABEL: revision},
+            counts.workers,
+            template,
+            names.selector(cluster, pool.name) | {names.REVISION_LABEL: revision},
+        ),
     ]
 
 
-def _router_service(cluster: SplitwiseCluster) -> Object:
+def _scaled(cluster: SplitwiseCluster, pool: Pool, counts: Counts) -> Object:
+    meta = names.metadata(
+        cluster,
+        names.object_name(cluster, pool.name),
+        names.labels(cluster, pool.name, pool.role),
+    )
+    asked = "" if counts.asked is None else str(counts.asked)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SplitwisePool",
+        "metadata": meta
+        | {"annotations": {**meta.get("annotations", {}), names.ASKED_REPLICAS: asked}},
+        "spec": {
+            "cluster": cluster.metadata.name,
+            "pool": pool.name,
+            "role": pool.role,
+            "replicas": counts.desired,
+        },
+    }
+
+
+def _router(cluster: SplitwiseCluster, images: Images) -> list[Object]:
     name = names.object_name(cluster, names.ROUTER)
     own = names.labels(cluster, names.ROUTER, names.ROUTER)
     ports = [{"name": "http", "port": cluster.spec.router.port, "targetPort": "http"}]
-    return _service(cluster, name, names.ROUTER, own, ports, headless=False)
-
-
-def _router(cluster: SplitwiseCluster) -> Object:
-    return _deployment(
-        cluster,
-        names.object_name(cluster, names.ROUTER),
-        names.ROUTER,
-        names.labels(cluster, names.ROUTER, names.ROUTER),
-        cluster.spec.router.replicas,
-        pods.router_pod(cluster),
+    revision = {names.REVISION_LABEL: names.revision(cluster, images)}
+    template = with_template(
+        {"metadata": {"labels": own | revision}, "spec": pods.router_pod(cluster, images)},
+        cluster.spec.router.pod_template,
     )
+    selector = names.selector(cluster, names.ROUTER)
+    return [
+        _service(cluster, name, names.ROUTER, own, ports, headless=False),
+        disruption_budget(cluster, names.ROUTER, names.ROUTER),
+        _deployment(cluster, name, own, cluster.spec.router.replicas, template, selector),
+    ]
 
 
 def _service(
@@ -100,20 +162,19 @@ def _service(
 def _deployment(
     cluster: SplitwiseCluster,
     name: str,
-    pool: str,
     own: dict[str, str],
     replicas: int,
-    pod: Object,
+    template: Object,
+    selector: dict[str, str],
 ) -> Object:
-    pod_labels = {**own, names.REVISION_LABEL: names.revision(cluster)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": names.metadata(cluster, name, own),
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": names.selector(cluster, pool)},
+            "selector": {"matchLabels": selector},
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": pod_labels}, "spec": pod},
+            "template": template,
         },
     }

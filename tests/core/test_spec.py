@@ -23,7 +23,7 @@ def test_every_example_is_valid(example: Path) -> None:
 def test_what_is_left_out_has_a_default() -> None:
     spec = parse_cluster(GOOD).spec
     assert spec.router.port == 8000
-    assert spec.pools[0].replicas == 1
+    assert spec.pools[0].seed == 1
     assert spec.scheduling.prompt_batch_tokens == 2048
 
 

@@ -6,7 +6,7 @@ from splitwise_core.metric import LABEL_VALUES, Component, Metric
 from splitwise_core.telemetry import METRICS, Telemetry
 
 UNITS = ("_seconds", "_bytes", "_tokens", "_blocks", "_requests", "_sequences", "_sessions")
-COUNTED = ("_leases", "_workers")
+COUNTED = ("_leases", "_workers", "_clusters")
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -30,7 +30,8 @@ TOO_SMALL = [(path, low - 1) for path, (low, _) in BOUNDS.items()]
 TOO_LARGE = [(path, high + 1) for path, (_, high) in BOUNDS.items() if high is not None]
 TEXT = [(path, str(low)) for path, (low, _) in BOUNDS.items()]
 MAPPINGS = ["spec", "spec.model", "spec.pools.0", "spec.pools.0.resources", "spec.pools.0.gpu"]
-MAPPINGS += ["spec.scheduling", "spec.transfer", "spec.router"]
+MAPPINGS += ["spec.scheduling", "spec.transfer", "spec.router", "spec.networkPolicy"]
+MAPPINGS += ["spec.pools.0.podTemplate", "spec.pools.0.podTemplate.metadata"]
 UNKNOWN = [(f"{path}.colour", "blue") for path in MAPPINGS]
 QUANTITIES = {
     "spec.pools.0.kvMemory": ("1023Ki", "17Ti", "use 1Mi to 16Ti"),
@@ -79,6 +80,43 @@ OTHERS: list[tuple[str, object, str]] = [
     ("spec.pools.0.nodeSelector", {"zone/": "a"}, "nodeSelector"),
     ("spec.transfer.transport", "UDP", '"Auto"'),
     ("spec.router", [], "spec.router"),
+    ("spec.model.claim", "Weights!", "spec.model.claim"),
+    ("spec.pools.0.autoscaling", {"by": "External"}, "maxReplicas: Required value"),
+    ("spec.pools.0.autoscaling", {"maxReplicas": 3}, "by: Required value"),
+    ("spec.pools.0.autoscaling", {"by": "Me", "maxReplicas": 3}, '"External"'),
+    (
+        "spec.pools.0.autoscaling",
+        {"by": "External", "minReplicas": 4, "maxReplicas": 3},
+        "minReplicas: it is above maxReplicas",
+    ),
+    ("spec.pools.0.tolerations", [{"value": "a"}], "write operator: Exists"),
+    (
+        "spec.pools.0.tolerations",
+        [{"key": "a", "operator": "Exists", "value": "b"}],
+        "Exists compares no value",
+    ),
+    ("spec.pools.0.tolerations", [{"key": "a", "effect": "Never"}], '"NoSchedule"'),
+    ("spec.pools.0.tolerations", {"key": "a"}, "spec.pools[0].tolerations"),
+    (
+        "spec.pools.0.podTemplate.metadata.labels",
+        {"splitwise.dev/role": "x"},
+        "set by Splitwise itself",
+    ),
+    ("spec.pools.0.podTemplate.metadata.labels", {"a b": "c"}, "not one of a label"),
+    ("spec.pools.0.podTemplate.spec", [], "podTemplate.spec"),
+    ("spec.router.podTemplate.metadata.annotations", {"a": 1}, "annotations.a"),
+    ("spec.transfer.requireRdma", True, "say which resource the nodes offer"),
+    ("spec.transfer.requireRdma", "yes", "requireRdma"),
+    ("spec.transfer.rdma", {"count": 1}, "spec.transfer.rdma.resource: Required value"),
+    ("spec.transfer.rdma", {"resource": "hca"}, "spec.transfer.rdma.resource"),
+    ("spec.transfer.rdma", {"resource": "rdma/hca", "count": 17}, "spec.transfer.rdma.count"),
+    (
+        "spec.transfer",
+        {"rdma": {"resource": "rdma/hca"}, "requireRdma": True, "transport": "GRPC"},
+        "GRPC is no RDMA",
+    ),
+    ("spec.transfer.topologyKey", "a key", "spec.transfer.topologyKey"),
+    ("spec.networkPolicy.enabled", "no", "spec.networkPolicy.enabled"),
 ]
 
 
@@ -106,6 +144,17 @@ def test_a_mistake_is_refused_with_its_place_and_the_fix(
     done = kube.kubectl("create", "--dry-run=server", "-f", "-", objects=[document])
     assert done.returncode != 0
     assert said in done.stderr
+    with pytest.raises(UserError):
+        parse_cluster(document)
+
+
+def test_replicas_have_one_owner(kube: ControlPlane) -> None:
+    document = changed("spec.pools.0.autoscaling", {"by": "External", "maxReplicas": 3})
+    done = kube.kubectl("create", "--dry-run=server", "-f", "-", objects=[document])
+    assert done.returncode == 0, done.stderr
+    document["spec"]["pools"][0]["replicas"] = 2
+    done = kube.kubectl("create", "--dry-run=server", "-f", "-", objects=[document])
+    assert "leave out one of them" in done.stderr
     with pytest.raises(UserError):
         parse_cluster(document)
 

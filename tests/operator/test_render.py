@@ -43,9 +43,20 @@ def one(objects: list[Object], kind: str, name: str) -> Object:
     return found
 
 
+def deployment(objects: list[Object], name: str) -> Object:
+    """The Deployment of a pool, by `<cluster>-<pool>`; there must be exactly one."""
+    (found,) = [o for o in objects if o["kind"] == "Deployment" and called(o) == name]
+    return found
+
+
+def called(item: Object) -> str:
+    labels = item["metadata"]["labels"]
+    return f"{labels['splitwise.dev/cluster']}-{labels['splitwise.dev/pool']}"
+
+
 def pod(objects: list[Object], name: str) -> Object:
-    """The pod spec in the Deployment called `name`."""
-    spec: Object = one(objects, "Deployment", name)["spec"]["template"]["spec"]
+    """The pod spec of a pool, by `<cluster>-<pool>`."""
+    spec: Object = deployment(objects, name)["spec"]["template"]["spec"]
     return spec
 
 
@@ -69,7 +80,7 @@ def arguments(container: Object) -> list[str]:
 
 
 def template(objects: list[Object], name: str) -> Object:
-    made: Object = one(objects, "Deployment", name)["spec"]["template"]
+    made: Object = deployment(objects, name)["spec"]["template"]
     return made
 
 
@@ -87,20 +98,24 @@ def test_what_is_left_out_is_the_same_as_its_default() -> None:
     assert render(cluster()) == render(spoken)
 
 
-def test_objects_come_in_apply_order() -> None:
-    names = [(o["kind"], o["metadata"]["name"]) for o in render(cluster())]
-    assert names == [
-        ("ServiceAccount", "demo"),
-        ("ConfigMap", "demo-endpoints"),
-        ("SplitwisePool", "demo-prompt"),
-        ("Service", "demo-prompt"),
-        ("Deployment", "demo-prompt"),
-        ("SplitwisePool", "demo-token"),
-        ("Service", "demo-token"),
-        ("Deployment", "demo-token"),
-        ("Service", "demo-router"),
-        ("Deployment", "demo-router"),
-    ]
+def test_what_pods_need_comes_before_them() -> None:
+    objects = render(cluster())
+    first = next(n for n, o in enumerate(objects) if o["kind"] == "Deployment")
+    needed = {"ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap"}
+    assert {o["kind"] for o in objects[:first]} >= needed
+    assert not needed & {o["kind"] for o in objects[first:]}
+
+
+def test_workers_of_each_revision_are_a_deployment_of_their_own() -> None:
+    before = render(cluster())
+    after = render(cluster(model={"name": "tiny", "path": "/models/new"}))
+    names = {deployment(objects, "demo-prompt")["metadata"]["name"] for objects in (before, after)}
+    assert names == {f"demo-prompt-{revision(o, 'demo-prompt')}" for o in (before, after)}
+    assert len(names) == 2
+    routers = {
+        deployment(objects, "demo-router")["metadata"]["name"] for objects in (before, after)
+    }
+    assert routers == {"demo-router"}
 
 
 @pytest.mark.parametrize(("name", "replicas"), [("prompt", 2), ("token", 3)])
@@ -112,17 +127,19 @@ def test_a_pool_is_an_object_to_scale_a_headless_service_and_a_deployment(
     assert (scaled.spec.cluster, scaled.spec.pool, scaled.spec.replicas) == ("demo", name, replicas)
     service = one(objects, "Service", f"demo-{name}")["spec"]
     assert service["clusterIP"] == "None"
-    deployment = one(objects, "Deployment", f"demo-{name}")["spec"]
-    assert deployment["replicas"] == replicas
+    workers = deployment(objects, f"demo-{name}")["spec"]
+    assert workers["replicas"] == replicas
     selected = {"splitwise.dev/cluster": "demo", "splitwise.dev/pool": name}
-    assert service["selector"] == deployment["selector"]["matchLabels"] == selected
-    assert selected.items() <= deployment["template"]["metadata"]["labels"].items()
+    assert service["selector"] == selected
+    of_revision = selected | {"splitwise.dev/revision": revision(objects, f"demo-{name}")}
+    assert workers["selector"]["matchLabels"] == of_revision
+    assert of_revision.items() <= workers["template"]["metadata"]["labels"].items()
 
 
 def test_ports_of_services_are_those_of_their_pods() -> None:
     objects = render(cluster(router={"port": 9000}))
     for service in (o for o in objects if o["kind"] == "Service"):
-        spec = pod(objects, service["metadata"]["name"])
+        spec = pod(objects, called(service))
         opened = {p["name"]: p["containerPort"] for c in containers(spec) for p in c["ports"]}
         for port in service["spec"]["ports"]:
             assert opened[port["targetPort"]] == port["port"]
@@ -155,7 +172,8 @@ def test_what_is_mounted_is_a_volume_of_the_pod() -> None:
 
 def test_no_process_may_more_than_it_must() -> None:
     for spec in all_pods(render(cluster())):
-        assert spec["automountServiceAccountToken"] is False
+        is_router = spec["containers"][0]["name"] == "router"
+        assert spec["automountServiceAccountToken"] is is_router
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
@@ -166,8 +184,97 @@ def test_no_process_may_more_than_it_must() -> None:
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert "privileged" not in context
-    account = one(render(cluster()), "ServiceAccount", "demo")
-    assert account["automountServiceAccountToken"] is False
+    for name in ("demo", "demo-router"):
+        account = one(render(cluster()), "ServiceAccount", name)
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_routers_may_see_where_workers_are_and_workers_nothing() -> None:
+    objects = render(cluster())
+    (rule,) = one(objects, "Role", "demo-router")["rules"]
+    assert (rule["resources"], rule["verbs"]) == (["endpointslices"], ["list", "watch"])
+    (subject,) = one(objects, "RoleBinding", "demo-router")["subjects"]
+    assert subject["name"] == pod(objects, "demo-router")["serviceAccountName"]
+    assert pod(objects, "demo-prompt")["serviceAccountName"] == "demo"
+
+
+def test_a_worker_takes_requests_from_routers_and_kv_from_workers() -> None:
+    objects = render(cluster())
+    requests, kv, metrics = one(objects, "NetworkPolicy", "demo-workers")["spec"]["ingress"]
+    assert [port["port"] for port in requests["ports"]] == [50051]
+    assert requests["from"][0]["podSelector"]["matchExpressions"][0]["values"] == ["router"]
+    assert [port["port"] for port in kv["ports"]] == [50052]
+    assert "router" not in kv["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    assert "from" not in metrics
+    off = render(cluster(networkPolicy={"enabled": False}))
+    assert not [o for o in off if o["kind"] == "NetworkPolicy"]
+
+
+@pytest.mark.parametrize("name", ["prompt", "token", "router"])
+def test_node_drains_take_one_pod_of_a_pool_at_a_time(name: str) -> None:
+    budget = one(render(cluster()), "PodDisruptionBudget", f"demo-{name}")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"]["splitwise.dev/pool"] == name
+
+
+def test_only_the_sidecar_gets_rdma() -> None:
+    rdma = {"rdma": {"resource": "rdma/hca", "count": 2}, "requireRdma": True}
+    spec = pod(render(cluster(transfer=rdma)), "demo-prompt")
+    sidecar, worker = containers(spec)
+    assert sidecar["resources"]["limits"] == {"rdma/hca": "2"}
+    assert sidecar["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+    assert "rdma/hca" not in worker["resources"].get("limits", {})
+    assert worker["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "--require-rdma" in sidecar["args"]
+
+
+def test_workers_are_wished_near_each_other_and_tolerate_what_they_are_told() -> None:
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    objects = render(
+        cluster(
+            pools=[POOLS[0] | {"tolerations": [taint]}, POOLS[1]],
+            transfer={"topologyKey": "topology.kubernetes.io/zone"},
+        )
+    )
+    spec = pod(objects, "demo-prompt")
+    assert spec["tolerations"] == [taint]
+    assert "tolerations" not in pod(objects, "demo-token")
+    (wish,) = spec["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert wish["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+
+
+def test_a_template_of_the_user_goes_over_our_pods_by_name() -> None:
+    template = {
+        "metadata": {"annotations": {"mesh": "off"}, "labels": {"team": "a"}},
+        "spec": {
+            "priorityClassName": "high",
+            "containers": [
+                {"name": "worker", "image": "mine", "env": [{"name": "A", "value": "b"}]},
+                {"name": "log", "image": "logger"},
+            ],
+        },
+    }
+    plain = pod(render(cluster()), "demo-prompt")
+    objects = render(cluster(pools=[POOLS[0] | {"podTemplate": template}, POOLS[1]]))
+    made = deployment(objects, "demo-prompt")["spec"]["template"]
+    assert made["metadata"]["annotations"] == {"mesh": "off"}
+    assert made["metadata"]["labels"]["team"] == "a"
+    worker, log = made["spec"]["containers"]
+    assert (worker["image"], log["image"]) == ("mine", "logger")
+    assert worker["args"] == plain["containers"][0]["args"]
+    assert {"name": "A", "value": "b"} in worker["env"]
+    assert worker["env"][: len(plain["containers"][0]["env"])] == plain["containers"][0]["env"]
+    assert made["spec"]["priorityClassName"] == "high"
+    assert made["spec"]["initContainers"] == plain["initContainers"]
+
+
+def test_a_model_may_be_in_a_claim() -> None:
+    model = {"name": "tiny", "path": "/a/tiny", "claim": "weights"}
+    for spec in all_pods(render(cluster(model=model))):
+        (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "model"]
+        assert volume["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+        mounts = [m for c in containers(spec) for m in c["volumeMounts"] if m["name"] == "model"]
+        assert {mount["subPath"] for mount in mounts} == {"a/tiny"}
 
 
 def test_the_model_is_read_only() -> None:
@@ -376,7 +483,7 @@ def test_every_valid_spec_gives_objects_that_are_whole(spec: Object, name: str) 
     assert list(yaml.safe_load_all(yaml.safe_dump_all(objects))) == objects
     named = [(o["kind"], o["metadata"]["name"]) for o in objects]
     assert len(set(named)) == len(named)
-    assert all(len(name) <= 63 for _, name in named)
+    assert all(len(name) <= 63 for kind, name in named if kind != "Deployment")
     for container in (c for spec in all_pods(objects) for c in containers(spec)):
         PARSERS[container["name"]](arguments(container))
     check_totals(made, objects)
@@ -385,8 +492,8 @@ def test_every_valid_spec_gives_objects_that_are_whole(spec: Object, name: str) 
 def check_totals(made: SplitwiseCluster, objects: list[Object]) -> None:
     """Replicas and KV memory of the objects are those of the spec."""
     for pool in made.spec.pools:
-        deployment = one(objects, "Deployment", f"{made.metadata.name}-{pool.name}")
-        assert deployment["spec"]["replicas"] == pool.replicas
-        worker = deployment["spec"]["template"]["spec"]["containers"][0]
+        workers = deployment(objects, f"{made.metadata.name}-{pool.name}")
+        assert workers["spec"]["replicas"] == pool.seed
+        worker = workers["spec"]["template"]["spec"]["containers"][0]
         parsed = worker_config.parse(arguments(worker))
         assert parsed.kv_memory == quantity(pool.kv_memory)

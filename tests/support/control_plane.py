@@ -1,9 +1,8 @@
-"""A Kubernetes API server of the tests' own: etcd and kube-apiserver, as real processes."""
+"""A Kubernetes control plane of the tests' own: etcd, kube-apiserver and others, as processes."""
 
 import json
 import os
 import secrets
-import signal
 import ssl
 import subprocess
 import time
@@ -15,22 +14,30 @@ from typing import Any, Final
 
 import httpx
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support import kube_commands
+from tests.support.background import Background, running
 from tests.support.ports import free_port
 
 START_S: Final = 60.0
-STOP_S: Final = 30.0
-HOST: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
     """A running API server, and the kubectl that is its administrator."""
 
-    kubeconfig: Path
-    kubectl_program: Path
+    place: kube_commands.Place
+    api_server: Background
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.place.kubeconfig("admin")
+
+    @property
+    def audit_log(self) -> Path:
+        """A line of JSON for each request that was answered; see `requests_of`."""
+        return self.place.audit_log
 
     def kubectl(
         self, *arguments: str, objects: list[dict[str, Any]] | None = None
@@ -38,10 +45,10 @@ class ControlPlane:
         """Runs kubectl; `objects` are its standard input."""
         environment = os.environ | {
             "KUBECONFIG": str(self.kubeconfig),
-            "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl"),
+            "KUBECACHEDIR": str(self.place.directory / "kubectl"),
         }
         return subprocess.run(
-            [str(self.kubectl_program), *arguments],
+            [self.place.program("kubectl"), *arguments],
             input=None if objects is None else yaml.safe_dump_all(objects),
             env=environment,
             capture_output=True,
@@ -57,112 +64,70 @@ class ControlPlane:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def kubeconfig_for(self, namespace: str, service_account: str, directory: Path) -> Path:
+        """A kubeconfig of a ServiceAccount, with a token that is good for an hour."""
+        made = self.kubectl("create", "token", service_account, f"--namespace={namespace}")
+        assert made.returncode == 0, made.stderr
+        file = directory / f"{namespace}.{service_account}.kubeconfig"
+        token = made.stdout.strip()
+        kube_commands.write_kubeconfig(self.place, file, service_account, token, namespace)
+        return file
+
+    def requests_of(self, user: str) -> list[dict[str, Any]]:
+        """The audit log's events of a user, such as `system:serviceaccount:NAMESPACE:NAME`."""
+        lines = self.audit_log.read_text().splitlines()
+        # A request that is being answered may have written half of the last line.
+        events = [json.loads(line) for line in lines if line.endswith("}")]
+        return [event for event in events if event["user"].get("username") == user]
+
+    def stop_api_server(self) -> None:
+        """Ends the API server at once; what it has stored stays."""
+        self.api_server.kill()  # asked to end, it would wait for watches, half a minute
+
+    def start_api_server(self) -> None:
+        """Starts it again on the same port. Returns when it answers; raises RuntimeError."""
+        self.api_server.start()
+        _wait_until_ready(self.place, self.api_server)
+
 
 @contextmanager
-def control_plane(programs: Path, directory: Path) -> Iterator[ControlPlane]:
-    """Runs one in `directory`; everything it holds is gone with it."""
-    token = secrets.token_hex(16)
-    etcd, api = f"http://{HOST}:{free_port()}", free_port()
-    (directory / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
-    (directory / "signing.pem").write_bytes(_signing_key())
+def control_plane(
+    programs: Path, directory: Path, with_controllers: bool = False
+) -> Iterator[ControlPlane]:
+    """Runs one in `directory`; everything it holds is gone with it.
+
+    With controllers pods are made, scheduled and waited for; without them objects only stay.
+    """
+    place = kube_commands.Place(programs, directory, free_port(), free_port(), free_port())
+    kube_commands.prepare(place, {user: secrets.token_hex(16) for user in kube_commands.USERS})
     with ExitStack() as stack:
-        stack.enter_context(_running(directory, _etcd(programs, directory, etcd)))
-        server = stack.enter_context(_running(directory, _api(programs, directory, etcd, api)))
-        certificate = directory / "certificates" / "apiserver.crt"
-        url = f"https://{HOST}:{api}"
-        _wait_until_ready(url, token, certificate, server, directory)
-        kubeconfig = directory / "kubeconfig"
-        kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url, token, certificate)))
-        yield ControlPlane(kubeconfig, programs / "kubectl")
+
+        def start(command: list[str]) -> Background:
+            log = directory / f"{Path(command[0]).name}.log"
+            return stack.enter_context(running(Background(command, log)))
+
+        start(kube_commands.etcd(place))
+        api_server = start(kube_commands.api_server(place))
+        _wait_until_ready(place, api_server)
+        if with_controllers:
+            start(kube_commands.controller_manager(place))
+            start(kube_commands.scheduler(place))
+        yield ControlPlane(place, api_server)
 
 
-def _etcd(programs: Path, directory: Path, url: str) -> list[str]:
-    peer = f"http://{HOST}:{free_port()}"
-    return [
-        str(programs / "etcd"),
-        f"--data-dir={directory / 'etcd'}",
-        f"--listen-client-urls={url}",
-        f"--advertise-client-urls={url}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",
-    ]
-
-
-def _api(programs: Path, directory: Path, etcd: str, port: int) -> list[str]:
-    key = directory / "signing.pem"
-    return [
-        str(programs / "kube-apiserver"),
-        f"--etcd-servers={etcd}",
-        f"--bind-address={HOST}",
-        f"--secure-port={port}",
-        f"--cert-dir={directory / 'certificates'}",
-        f"--token-auth-file={directory / 'tokens.csv'}",
-        "--authorization-mode=RBAC",
-        "--service-cluster-ip-range=10.96.0.0/16",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={key}",
-        f"--service-account-signing-key-file={key}",
-        "--endpoint-reconciler-type=none",
-    ]
-
-
-def _signing_key() -> bytes:
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
-
-
-@contextmanager
-def _running(directory: Path, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    log = directory / f"{Path(command[0]).name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(
-    url: str, token: str, certificate: Path, server: subprocess.Popen[bytes], directory: Path
-) -> None:
+def _wait_until_ready(place: kube_commands.Place, server: Background) -> None:
     """Returns once it answers requests. Raises RuntimeError with the end of its log."""
-    headers = {"Authorization": f"Bearer {token}"}
+    users = yaml.safe_load(place.kubeconfig("admin").read_text())["users"]
+    headers = {"Authorization": f"Bearer {users[0]['user']['token']}"}
     until = time.monotonic() + START_S
-    while time.monotonic() < until and server.poll() is None:
-        if certificate.exists():
+    while time.monotonic() < until and server.is_running:
+        if place.certificate.exists():
             try:
-                trust = ssl.create_default_context(cafile=str(certificate))
-                answer = httpx.get(f"{url}/readyz", headers=headers, verify=trust)
+                trust = ssl.create_default_context(cafile=str(place.certificate))
+                answer = httpx.get(f"{place.url}/readyz", headers=headers, verify=trust)
                 if answer.status_code == 200:
                     return
             except httpx.TransportError:
                 pass
         time.sleep(0.1)
-    log = (directory / "kube-apiserver.log").read_text(errors="replace")
-    raise RuntimeError(f"the API server is not ready:\n{log[-4000:]}")
-
-
-def _kubeconfig(url: str, token: str, certificate: Path) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "tests",
-        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "admin"}}],
-        "clusters": [
-            {
-                "name": "tests",
-                "cluster": {"server": url, "certificate-authority": str(certificate)},
-            }
-        ],
-        "users": [{"name": "admin", "user": {"token": token}}],
-    }
+    raise RuntimeError(f"the API server is not ready:\n{server.tail()}")

@@ -129,7 +129,7 @@ def _passed(check: str, found: str, run: Callable[[T], None], subject: T) -> Fin
 
 def _kv_memory(cluster: SplitwiseCluster) -> Finding:
     """The memory that all pools reserve at their start."""
-    wanted = sum(int(quantity(p.kv_memory)) * p.replicas for p in cluster.spec.pools)
+    wanted = sum(int(quantity(p.kv_memory)) * p.seed for p in cluster.spec.pools)
     free = psutil.virtual_memory().available
     found = f"at most {wanted / 2**30:.1f} of {free / 2**30:.1f} GiB"
     return Finding("KV memory", wanted < free, found, "lower kvMemory or replicas of the pools")

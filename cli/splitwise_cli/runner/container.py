@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Final
 from splitwise_cli.runner.environment import Invocation
 from splitwise_cli.runner.probes import passes
 from splitwise_cli.runner.process import signal_all, spawn
+from splitwise_cli.runner.termination import Ended, termination_message
 
 log = logging.getLogger("splitwise.runner")
 
@@ -28,9 +29,23 @@ EXTENSION_S: Final = 2.0
 """What a process gets between SIGTERM and SIGKILL when its preStop has used up the grace."""
 
 
+def unless_mistaken(exit_code: int) -> bool:
+    """Whether to run again, on a machine whose user waits for the word of what is wrong."""
+    return exit_code != NOT_TO_BE_RETRIED
+
+
+def until_done(exit_code: int) -> bool:
+    """Whether to run a step again that has to succeed once."""
+    return exit_code != 0
+
+
 @dataclass(slots=True)
 class Container:
-    """Runs until `stop`. `changed` is called whenever something that status shows has changed."""
+    """Runs until `stop`. `changed` is called whenever something that status shows has changed.
+
+    `again` tells from the exit code whether another run follows; before each run `gate` is
+    awaited, and what the run leaves in `message_file` is kept.
+    """
 
     spec: Mapping[str, Any]
     invocation: Invocation
@@ -38,20 +53,32 @@ class Container:
     log_file: Path
     grace_s: float
     changed: Callable[[], None]
+    again: Callable[[int], bool] = unless_mistaken
+    gate: Callable[[], Awaitable[None]] | None = None
+    message_file: Path | None = None
     pid: int | None = None
     ready: bool = False
     restarts: int = 0
     exit_code: int | None = None  # of the last run
+    last: Ended | None = None
+    began_s: float | None = None  # seconds since the epoch, while a process runs
+    is_backing_off: bool = False
     started: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)  # no run follows
     _process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
-    _told: tuple[bool, int | None, int] = (False, None, 0)
+    _told: tuple[object, ...] = ()
     _task: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
         """The container's name in its pod."""
         return str(self.spec["name"])
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it is an init container that goes on running beside the main containers."""
+        return self.spec.get("restartPolicy") == "Always"
 
     def start(self) -> None:
         """Starts the process and keeps it running."""
@@ -66,6 +93,7 @@ class Container:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self.finished.set()
 
     def trim_log(self) -> None:
         """Keeps the last half of a log that has grown too large."""
@@ -79,36 +107,63 @@ class Container:
     async def _keep_running(self) -> None:
         failures = 0
         while not self._stopping:
+            if self.gate is not None:
+                await self.gate()
             began = time.monotonic()
-            await self._run_once()
-            if self._stopping or self.exit_code == NOT_TO_BE_RETRIED:
+            exit_code = await self._run_once()
+            if self._stopping or not self.again(exit_code):
+                self.finished.set()
+                self._show(ready=False)
                 return
             failures = 0 if time.monotonic() - began > SETTLED_S else failures + 1
             wait_s = BACKOFF_S[min(max(failures - 1, 0), len(BACKOFF_S) - 1)]
-            log.warning("%s ended with %s", self.log_file.stem, self.exit_code)
-            await asyncio.sleep(wait_s)
-            self.restarts += 1
-            self._show(ready=False)
+            log.warning("%s ended with %s", self.log_file.stem, exit_code)
+            await self._back_off(wait_s)
 
-    async def _run_once(self) -> None:
-        with self.log_file.open("ab") as output:
-            try:
-                self._process = await spawn(self.invocation.argv, self.invocation.env, output)
-            except OSError as error:
+    async def _back_off(self, wait_s: float) -> None:
+        self.is_backing_off = True
+        self._show(ready=False)
+        try:
+            await asyncio.sleep(wait_s)
+        finally:
+            self.is_backing_off = False
+        self.restarts += 1
+        self._show(ready=False)
+
+    async def _run_once(self) -> int:
+        """The exit code of one run from start to end; how it ended is `last` afterwards."""
+        began_s, log_from = time.time(), self._log_bytes()
+        exit_code = 127
+        try:
+            exit_code = await self._run_process()
+        except OSError as error:
+            with self.log_file.open("ab") as output:
                 output.write(f"cannot start {self.invocation.argv[0]}: {error}\n".encode())
-                self.exit_code = 127
-                return
-        self.pid = self._process.pid
+        policy = self.spec.get("terminationMessagePolicy", "File")
+        message = termination_message(self.message_file, policy, self.log_file, log_from, exit_code)
+        self.exit_code = exit_code
+        self.last = Ended(exit_code, began_s, time.time(), message)
+        self._show(ready=False)
+        return exit_code
+
+    async def _run_process(self) -> int:
+        if self.message_file is not None:
+            self.message_file.write_bytes(b"")
+        with self.log_file.open("ab") as output:
+            self._process = await spawn(self.invocation.argv, self.invocation.env, output)
+        self.pid, self.began_s = self._process.pid, time.time()
         self._show(ready=False)
         probing = asyncio.create_task(self._probe())
         try:
-            self.exit_code = await self._process.wait()
+            return await self._process.wait()
         finally:
             probing.cancel()
             signal_all(self._process.pid, signal.SIGKILL)  # what it has started ends with it
-            self.pid = None
+            self.pid = self.began_s = None
             self.started.clear()
-            self._show(ready=False)
+
+    def _log_bytes(self) -> int:
+        return self.log_file.stat().st_size if self.log_file.exists() else 0
 
     async def _terminate(self, grace_s: float) -> None:
         """Ends the process that runs now, if one does."""
@@ -129,6 +184,7 @@ class Container:
     async def _probe(self) -> None:
         """Startup first; then readiness and liveness, each at its own pace."""
         if startup := self.spec.get("startupProbe"):
+            await asyncio.sleep(startup.get("initialDelaySeconds", 0))
             within_s = startup.get("failureThreshold", 3) * startup.get("periodSeconds", 10)
             give_up = time.monotonic() + within_s
             while not await self._passes(startup):
@@ -138,6 +194,7 @@ class Container:
                     return
                 await asyncio.sleep(STARTUP_POLL_S)
         self.started.set()
+        self._show(ready=self.ready)
         async with asyncio.TaskGroup() as probes:
             probes.create_task(self._watch_readiness())
             probes.create_task(self._watch_liveness())
@@ -147,13 +204,15 @@ class Container:
         if probe is None:
             self._show(ready=True)
             return
-        failures = 0
+        await asyncio.sleep(probe.get("initialDelaySeconds", 0))
+        successes = failures = 0
         while True:
             if await self._passes(probe):
-                failures = 0
-                self._show(ready=True)
+                successes, failures = successes + 1, 0
+                if successes >= probe.get("successThreshold", 1):
+                    self._show(ready=True)
             else:
-                failures += 1
+                successes, failures = 0, failures + 1
                 if failures >= probe.get("failureThreshold", 3):
                     self._show(ready=False)
             period_s = probe.get("periodSeconds", 10)
@@ -161,18 +220,20 @@ class Container:
 
     async def _watch_liveness(self) -> None:
         probe = self.spec.get("livenessProbe")
+        if probe is None:
+            return
+        await asyncio.sleep(probe.get("initialDelaySeconds", 0))
         failures = 0
-        while probe is not None:
+        while failures < probe.get("failureThreshold", 3):
             await asyncio.sleep(probe.get("periodSeconds", 10))
             failures = 0 if await self._passes(probe) else failures + 1
-            if failures >= probe.get("failureThreshold", 3):
-                log.warning("%s no longer answers and is restarted", self.log_file.stem)
-                await self._terminate(self.grace_s)
-                return
+        log.warning("%s no longer answers and is restarted", self.log_file.stem)
+        await self._terminate(self.grace_s)
 
     async def _passes(self, probe: Mapping[str, Any]) -> bool:
-        ports = {port["name"]: port["containerPort"] for port in self.spec.get("ports", [])}
-        return await passes(probe, self.address, ports, self.invocation)
+        named = (port for port in self.spec.get("ports", []) if "name" in port)
+        ports = {port["name"]: port["containerPort"] for port in named}
+        return await passes(probe, self.address, ports, self.invocation.beside(self.pid))
 
     async def _pre_stop(self, grace_s: float) -> None:
         hook = self.spec.get("lifecycle", {}).get("preStop")
@@ -182,7 +243,8 @@ class Container:
     def _show(self, *, ready: bool) -> None:
         """Tells when something that status shows is not as it was told last."""
         self.ready = ready and not self._stopping
-        now = (self.ready, self.pid, self.restarts)
+        seen = (self.ready, self.pid, self.restarts, self.last)
+        now = (*seen, self.started.is_set(), self.is_backing_off, self.finished.is_set())
         if now != self._told:
             self._told = now
             self.changed()

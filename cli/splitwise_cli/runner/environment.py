@@ -23,7 +23,9 @@ _INHERITED: Final = (
 """Of this process's own environment a container sees only these."""
 
 _REFERENCE: Final = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)|\$\$")
-_LABEL: Final = re.compile(r"metadata\.labels\['([^']+)'\]")
+_ENTRY: Final = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+_KEYS: Final = {"configMapKeyRef": "ConfigMap", "secretKeyRef": "Secret"}
+_ALL_KEYS: Final = {"configMapRef": "ConfigMap", "secretRef": "Secret"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Invocation:
     argv: list[str]
     env: dict[str, str]
     mounts: Mapping[str, Path]
+
+    def beside(self, pid: int | None) -> "Invocation":
+        """As this, for commands that run beside the container's process `pid`."""
+        return self
 
     def local(self, command: Sequence[str]) -> list[str]:
         """A command of a probe or hook, as this machine runs it."""
@@ -46,9 +52,11 @@ def invocation(
     """How to start `container`, with mounted paths replaced by the directories behind them."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     env[VISIBLE] = ",".join(pod.gpus)  # none: the pod has not asked for one
-    own: dict[str, str] = {}
+    own = _whole_maps(container.get("envFrom", []), pod)
     for variable in container.get("env", []):
-        own[variable["name"]] = _value(variable, pod, container, cpu_millis, own)
+        value = _value(variable, pod, container, cpu_millis, own)
+        if value is not None:
+            own[variable["name"]] = value
     mounts = {m["mountPath"]: volumes[m["name"]] for m in container.get("volumeMounts", [])}
     words = [*container.get("command", []), *container.get("args", [])]
     argv = [_mounted(expand(word, own), mounts) for word in words]
@@ -74,23 +82,38 @@ def cpu_millis(workers: int) -> int:
     return max(500, cores * 1000 // max(1, workers))
 
 
+def _whole_maps(sources: Sequence[Mapping[str, Any]], pod: PodPlan) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in sources:
+        for key, kind in _ALL_KEYS.items():
+            if key in source:
+                data = pod.data.get((kind, source[key]["name"]), {})
+                found |= {source.get("prefix", "") + name: text for name, text in data.items()}
+    return found
+
+
 def _value(
     variable: Mapping[str, Any],
     pod: PodPlan,
     container: Mapping[str, Any],
     share_millis: int,
     so_far: Mapping[str, str],
-) -> str:
+) -> str | None:
+    """None where an optional key is not there: then the variable is not there either."""
     if "valueFrom" not in variable:
         return expand(variable.get("value", ""), so_far)
     source = variable["valueFrom"]
     if "resourceFieldRef" in source:
         limit = container.get("resources", {}).get("limits", {}).get("cpu")
         return str(round(quantity(limit) * 1000) if limit else share_millis)
+    for key, kind in _KEYS.items():
+        if key in source:
+            return pod.data.get((kind, source[key]["name"]), {}).get(source[key]["key"])
     path = source["fieldRef"]["fieldPath"]
-    if found := _LABEL.fullmatch(path):
-        return pod.labels[found[1]]
-    return {"metadata.name": pod.name, "status.podIP": pod.address}[path]
+    if found := _ENTRY.fullmatch(path):
+        entries = pod.labels if found[1] == "labels" else pod.annotations
+        return entries.get(found[2], "")  # as a kubelet does
+    return {"metadata.name": pod.name, "status.podIP": pod.address, **pod.fields}[path]
 
 
 def _mounted(text: str, mounts: Mapping[str, Path]) -> str:

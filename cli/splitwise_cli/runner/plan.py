@@ -2,8 +2,8 @@
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import islice
 from typing import Any, Final
@@ -20,7 +20,11 @@ _NETWORKS: Final = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """One pod to run: `pool` and `role` are its labels'."""
+    """One pod to run: `pool` and `role` are its labels'.
+
+    `fields` are further values that `fieldRef` finds, and `data` the contents of the ConfigMaps
+    and Secrets that variables refer to, each under its kind and name.
+    """
 
     name: str
     pool: str
@@ -29,6 +33,9 @@ class PodPlan:
     labels: dict[str, str]
     spec: Object
     gpus: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
 
 def pods(objects: Sequence[Object], gpus: Sequence[str] = ()) -> list[PodPlan]:
@@ -48,7 +55,7 @@ def pods(objects: Sequence[Object], gpus: Sequence[str] = ()) -> list[PodPlan]:
             address = "127.0.0.1" if at_home else str(IPv4Address(first + len(planned)))
             planned.append(
                 PodPlan(
-                    name=f"{deployment['metadata']['name']}-{number}",
+                    name=f"{labels[names.CLUSTER_LABEL]}-{labels[names.POOL_LABEL]}-{number}",
                     pool=labels[names.POOL_LABEL],
                     role=role,
                     address=address,

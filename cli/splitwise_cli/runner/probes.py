@@ -1,4 +1,4 @@
-"""Probes and hooks as a kubelet makes them: an HTTP GET, a TCP connection or a command."""
+"""Probes and hooks as a kubelet makes them: an HTTP GET, a TCP connection, a command, a pause."""
 
 import asyncio
 import signal
@@ -28,6 +28,8 @@ def _attempt(
         return _http(address, _port(get["port"], ports), get.get("path", "/"))
     if "tcpSocket" in probe:
         return _tcp(address, _port(probe["tcpSocket"]["port"], ports))
+    if "sleep" in probe:
+        return _sleep(probe["sleep"]["seconds"])
     return _command(invocation.local(probe["exec"]["command"]), invocation.env)
 
 
@@ -50,6 +52,11 @@ async def _http(address: str, port: int, path: str) -> bool:
 async def _tcp(address: str, port: int) -> bool:
     _, writer = await asyncio.open_connection(address, port)
     writer.close()
+    return True
+
+
+async def _sleep(seconds: float) -> bool:
+    await asyncio.sleep(seconds)
     return True
 
 

@@ -24,7 +24,7 @@ async def spawn(
         stdout=output,
         stderr=output,
         start_new_session=True,
-        preexec_fn=partial(_die_with, os.getpid()),
+        preexec_fn=partial(die_with, os.getpid()),
     )
 
 
@@ -34,8 +34,8 @@ def signal_all(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-def _die_with(runner: int) -> None:
-    """A runner that is killed takes its containers along: nothing may leak."""
+def die_with(runner: int) -> None:
+    """Ends this process when its parent `runner` does: one that is killed must leak nothing."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != runner:  # it ended before the line above could take effect
         os._exit(1)

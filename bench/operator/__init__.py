@@ -1,0 +1,1 @@
+"""How quickly the operator reacts, and what two hundred clusters cost it."""

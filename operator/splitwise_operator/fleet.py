@@ -1,0 +1,59 @@
+"""What is there of a cluster's pools, by revision. Pure: records of objects in, counts out."""
+
+from collections.abc import Mapping
+
+from splitwise_core.spec import SplitwiseCluster
+from splitwise_operator import scale
+from splitwise_operator.kinds import POOL
+from splitwise_operator.names import ROUTER, object_name
+from splitwise_operator.observed import Pod, Scaled, Seen, Workers
+from splitwise_operator.rollout import PoolState
+
+Objects = Mapping[tuple[str, str], Seen]
+"""(kind, name) -> the record of an object."""
+
+
+def pool_states(cluster: SplitwiseCluster, objects: Objects) -> list[PoolState]:
+    """The pools of the spec, and those that only have Deployments left."""
+    listed = {pool.name: pool for pool in cluster.spec.pools}
+    sets = [seen for seen in objects.values() if isinstance(seen.part, Workers)]
+    there = {seen.pool: seen.role for seen in sets if seen.role != ROUTER}
+    roles = there | {pool.name: pool.role for pool in cluster.spec.pools}
+    made = []
+    for name, role in roles.items():
+        pool = listed.get(name)
+        scaled = scaled_of(cluster, objects, name)
+        wanted = {
+            seen.revision: seen.part.wanted
+            for seen in sets
+            if isinstance(seen.part, Workers) and seen.pool == name and not seen.is_leaving
+        }
+        desired = scale.desired(pool, scaled) if pool else 0
+        ready = {rev: _ready(objects, name, rev) for rev in {*wanted, *_revisions(objects, name)}}
+        made.append(PoolState(name, role, desired, ready, wanted, is_listed=pool is not None))
+    return made
+
+
+def routers_done(cluster: SplitwiseCluster, objects: Objects, current: str) -> bool:
+    """Whether all routers are of the current revision, and none of another is left."""
+    pods = [seen for seen in objects.values() if seen.pool == ROUTER and seen.kind == "Pod"]
+    ready = _ready(objects, ROUTER, current)
+    return ready >= cluster.spec.router.replicas and all(pod.revision == current for pod in pods)
+
+
+def scaled_of(cluster: SplitwiseCluster, objects: Objects, pool: str) -> Scaled | None:
+    """A pool's SplitwisePool, if there is one."""
+    seen = objects.get((POOL.name, object_name(cluster, pool)))
+    return seen.part if seen is not None and isinstance(seen.part, Scaled) else None
+
+
+def _ready(objects: Objects, pool: str, of_revision: str) -> int:
+    return sum(
+        seen.part.ready and not seen.is_leaving
+        for seen in objects.values()
+        if isinstance(seen.part, Pod) and (seen.pool, seen.revision) == (pool, of_revision)
+    )
+
+
+def _revisions(objects: Objects, pool: str) -> set[str]:
+    return {s.revision for s in objects.values() if isinstance(s.part, Pod) and s.pool == pool}

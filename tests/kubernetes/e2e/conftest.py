@@ -1,0 +1,48 @@
+"""One whole cluster for all tests here; each test is inside its network while it runs."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import eventually
+from tests.support.kube_programs import NEEDS, programs
+from tests.support.machine import PROGRAMS, Machine, machine
+from tests.support.netns import why_not
+
+CRDS = Path(__file__).parents[3] / "crds"
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def running_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The cluster, from outside: see `cluster_machine`."""
+    found, reason = programs(), why_not()
+    if found is None:
+        pytest.skip(NEEDS)
+    if missing := [name for name in PROGRAMS if not (found / name).exists()]:
+        pytest.skip(f"a whole cluster: {found} lacks {', '.join(missing)}")
+    if reason is not None:
+        pytest.skip(f"a whole cluster on this machine: {reason}")
+    with machine(found, CRDS, tmp_path_factory.mktemp("m")) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster_machine(running_machine: Machine) -> Iterator[Machine]:
+    """A cluster with nodes cpu-1, gpu-a100-1 and gpu-h100-1; this test is inside its network."""
+    with running_machine.network.entered():
+        yield running_machine
+
+
+@pytest.fixture
+def namespace(cluster_machine: Machine) -> Iterator[str]:
+    """A namespace of the test's own; what is in it is deleted afterwards."""
+    name = f"test-{next(_numbers)}"
+    made = cluster_machine.kubectl("create", "namespace", name)
+    assert made.returncode == 0, made.stderr
+    account = ("get", "serviceaccount/default", f"--namespace={name}")
+    eventually(lambda: cluster_machine.kubectl(*account).returncode == 0, 10, lambda: name)
+    yield name
+    cluster_machine.kubectl("delete", "namespace", name, "--wait=false")
