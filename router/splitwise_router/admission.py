@@ -48,14 +48,16 @@ class Admission:
         """The running attempt of `generation`, on none of `avoid` for the first `avoid_s` seconds.
 
         Raises ApiError 429 when too many wait, or have waited for too long, and 503 when there is
-        no worker to wait for. A retry waits in any case: its workers may be coming back.
+        no worker to wait for. A retry waits in any case: its workers may be coming back. So does a
+        request while a rollout has workers of both phases, and no two of one revision.
         """
         is_retry = bool(avoid)
         if is_retry or not self._queue:
             attempt, why = self._try(generation, avoid)
             if attempt is not None:
                 return attempt
-            if why is not Reason.NO_CAPACITY and not is_retry:
+            hopeless = why is not Reason.NO_CAPACITY and self._fleet.lacks_a_phase()
+            if hopeless and not is_retry:
                 raise self._refusal(why)
         if len(self._queue) >= self._max_queued and not is_retry:
             raise self._refusal(Reason.NO_CAPACITY)
@@ -72,13 +74,14 @@ class Admission:
         self._queue.append(waiter)
         self._queued.inc()
         timer = loop.call_later(avoid_s, self.pump)
+        self.pump()  # those before it may only wait for workers of their own
         try:
             async with asyncio.timeout_at(now_s + QUEUE_WAIT_S) as patience:
                 return await waiter.attempt
         except BaseException as error:
             self._leave(waiter)
             if isinstance(error, TimeoutError) and patience.expired():
-                raise self._refusal(waiter.why_not) from None
+                raise self._gave_up(waiter) from None
             raise
         finally:
             timer.cancel()
@@ -104,17 +107,34 @@ class Admission:
             if attempt is not None:
                 self._queue.remove(waiter)
                 waiter.attempt.set_result(attempt)
-            elif not avoids:  # one that only waits for other workers holds nobody up
-                return
+            elif not avoids and not _waits_for_its_own(waiter):
+                return  # first come, first served
 
     def _try(
         self, generation: Generation, avoid: Collection[Session]
     ) -> tuple[Attempt | None, Reason]:
-        found, why = self._fleet.find(generation.to_prefill, generation.to_generate, avoid)
+        found, why = self._fleet.find(
+            generation.to_prefill, generation.to_generate, avoid, generation.revision
+        )
         if found is None:
             return None, why
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
         return Attempt(generation, next(self._sequences), found), why
+
+    def _gave_up(self, waiter: _Waiter) -> ApiError:
+        """What one is told that has waited for as long as anybody may."""
+        if not _waits_for_its_own(waiter):
+            return self._refusal(waiter.why_not)
+        self._telemetry.counter(PLACEMENTS, reason=waiter.why_not.value).inc()
+        revision = waiter.generation.revision
+        return ApiError(
+            503,
+            f"The answer began on workers of revision {revision[0] if revision else ''!r}, and "
+            f"for {QUEUE_WAIT_S:g} s none of them could go on. It does not change its model in "
+            "the middle: send the request again.",
+            kind="server_error",
+            code="revision_gone",
+        )
 
     def _refusal(self, why: Reason) -> ApiError:
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
@@ -134,3 +154,8 @@ class Admission:
             code="no_workers",
             retry_after_s=RETRY_AFTER_S,
         )
+
+
+def _waits_for_its_own(waiter: _Waiter) -> bool:
+    """Whether it only lacks workers of the revision it began on: that holds nobody else up."""
+    return waiter.generation.revision is not None and waiter.why_not is not Reason.NO_CAPACITY

@@ -23,7 +23,7 @@ from splitwise_core.rpc.worker_pb2 import (
     Transfer,
     Update,
 )
-from splitwise_router.fleet import Found
+from splitwise_router.fleet import Found, Revision
 from splitwise_router.session import Leg, Session
 
 STAGES_WITHIN_S: Final = 1.0
@@ -35,13 +35,17 @@ ENDS: Final = {FINISH_STOP: "stop", FINISH_LENGTH: "length"}
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One sequence to generate, and what is known of it so far, over all attempts."""
+    """One sequence to generate, and what is known of it so far, over all attempts.
+
+    `revision` is that of the workers that its output came from; it goes on on no others.
+    """
 
     request_id: str
     prompt: Sequence[int]
     sampling: Sampling
     deadline_unix_s: float
     output: list[int] = field(default_factory=list)
+    revision: Revision | None = None
     stages: Stages = field(default_factory=Stages)
     prompt_worker: str = ""
     token_worker: str = ""
@@ -154,6 +158,8 @@ class Attempt:
             await self._wait_for_stages()
         self._piece = Piece([], [])
         self._generation.output += piece.tokens
+        if piece.tokens:
+            self._generation.revision = self.found.revision
         return piece
 
     async def _wait(self) -> None:

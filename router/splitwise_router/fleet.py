@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.policy.routing import FleetView, Reason, Role, place
-from splitwise_core.rpc.worker_pb2 import WorkerInfo
 from splitwise_router.discovery import Endpoint
-from splitwise_router.session import Session
+from splitwise_router.session import Served, Session
 
 ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
+PHASES: Final = ("prompt", "token")
+
+Revision = tuple[str, bytes]
+"""KV moves, and a stream goes on, only between workers in which this is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,80 +23,132 @@ class Found:
 
     prompt: Session
     token: Session | None
+    revision: Revision
 
 
 class Fleet:
-    """A session for each listed worker. `changed` is called when there may be room again."""
+    """A session for each worker. `changed` is called when there may be room again.
 
-    def __init__(self, model: str, overflow_tokens: int, log: logging.Logger) -> None:
+    A worker that is listed no more keeps its session until its last leg has ended, or its stream
+    breaks: what runs there is not cut, and the requests' own deadlines bound it.
+    """
+
+    def __init__(self, served: Served, overflow_tokens: int, log: logging.Logger) -> None:
         self.changed: Callable[[], None] = lambda: None
-        self._model = model
+        self._served = served
         self._overflow_tokens = overflow_tokens
         self._log = log
-        self._sessions: dict[Endpoint, tuple[Session, asyncio.Task[None]]] = {}
+        self._sessions: dict[tuple[str, ...], tuple[Session, asyncio.Task[None]]] = {}
+        self._leaving: set[tuple[str, ...]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._strange: frozenset[Endpoint] = frozenset()
 
     @property
     def sessions(self) -> list[Session]:
-        """One session for each listed worker, open or not."""
+        """One session for each worker that is listed or still has work, open or not."""
         return [session for session, _ in self._sessions.values()]
 
     def apply(self, endpoints: Collection[Endpoint]) -> None:
-        """Opens sessions to new workers and closes those of workers that are gone."""
-        for endpoint in self._sessions.keys() - set(endpoints):
-            self._sessions.pop(endpoint)[1].cancel()
-        for endpoint in sorted(endpoints, key=lambda e: e.pod):  # equal queues: the first pod's
-            if endpoint.role not in ROLES:
-                fields = {"pod": endpoint.pod, "role": endpoint.role}
-                self._log.error("a worker of unknown role is left out", extra={"fields": fields})
-            elif endpoint not in self._sessions:
-                session = Session(endpoint, self._model, lambda: self.changed(), self._log)
-                self._sessions[endpoint] = session, asyncio.create_task(session.run())
+        """Opens sessions to new workers, and lets those that are listed no more end their work."""
+        known = {e.identity: e for e in endpoints if e.role in ROLES}
+        strange = frozenset(e for e in endpoints if e.role not in ROLES)
+        for endpoint in strange - self._strange:
+            fields = {"pod": endpoint.pod, "role": endpoint.role}
+            self._log.error("a worker of unknown role is left out", extra={"fields": fields})
+        self._strange = strange
+        self._leaving = self._sessions.keys() - known.keys()
+        for identity, (session, _) in self._sessions.items():
+            session.leaving = identity in self._leaving
+        for endpoint in sorted(known.values(), key=lambda e: e.pod):  # equal queues: the first's
+            self._open(endpoint)
+        self._news()
+
+    def _open(self, endpoint: Endpoint) -> None:
+        if found := self._sessions.get(endpoint.identity):
+            found[0].endpoint = endpoint
+            return
+        session = Session(endpoint, self._served, self._news, self._log)
+        self._sessions[endpoint.identity] = session, asyncio.create_task(session.run())
+
+    def _news(self) -> None:
+        """A worker may have more room, or nothing more to do."""
+        for identity in list(self._leaving):
+            session, task = self._sessions[identity]
+            if session.running == 0:
+                self._leaving.remove(identity)
+                del self._sessions[identity]
+                self._close(task)
+        self.changed()
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        task.cancel()
 
     async def close(self) -> None:
         """Closes every session."""
-        tasks = [task for _, task in self._sessions.values()]
+        self._leaving.clear()
+        for _, task in self._sessions.values():
+            self._close(task)
         self._sessions.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def find(
-        self, prompt_tokens: int, max_tokens: int, avoid: Collection[Session] = ()
+        self,
+        prompt_tokens: int,
+        max_tokens: int,
+        avoid: Collection[Session] = (),
+        revision: Revision | None = None,
     ) -> tuple[Found | None, Reason]:
-        """The workers for a request, none of them in `avoid`, and why; changes nothing."""
-        sessions = [s for s in self.sessions if s.usable and s not in avoid]
+        """The workers for a request, none of them in `avoid`, and why; changes nothing.
+
+        With a `revision`, those of that one only.
+        """
+        sessions = [
+            s
+            for s in self.sessions
+            if s.usable and s not in avoid and revision in (None, revision_of(s))
+        ]
         placement = place(_view(sessions), prompt_tokens, max_tokens, self._overflow_tokens)
         if placement.prompt is None:
             return None, placement.reason
         one_worker = placement.token is None or placement.token == placement.prompt
         token = None if one_worker or placement.token is None else sessions[placement.token]
-        return Found(sessions[placement.prompt], token), placement.reason
+        prompt = sessions[placement.prompt]
+        return Found(prompt, token, revision_of(prompt)), placement.reason
+
+    def lacks_a_phase(self) -> bool:
+        """Whether some phase has no worker of whatever revision: then waiting is of no use."""
+        roles = {s.endpoint.role for s in self.sessions if s.usable}
+        return bool(_missing(roles))
 
     def not_ready(self) -> str | None:
         """Why no request could be placed even on idle workers; None when one could."""
         roles: dict[Revision, set[str]] = {}
         for session in self.sessions:
-            if session.usable and session.info is not None:
-                roles.setdefault(_revision(session.info), set()).add(session.endpoint.role)
-        lacking = [
-            [role for role in ("prompt", "token") if not there & {role, "mixed"}]
-            for there in roles.values()
-        ]
-        missing = min(lacking, key=len, default=["prompt", "token"])
+            if session.usable:
+                roles.setdefault(revision_of(session), set()).add(session.endpoint.role)
+        missing = min(map(_missing, roles.values()), key=len, default=list(PHASES))
         if not missing:
             return None
-        listed = len(self._sessions)
-        connected = sum(s.info is not None for s in self.sessions)
         wanted = " and no ".join(f"{role} worker" for role in missing)
-        return f"no {wanted} is ready ({listed} workers listed, {connected} connected)"
+        others = "" if self.lacks_a_phase() else " of the revision that the others have"
+        listed = [session for session in self.sessions if not session.leaving]
+        connected = sum(session.info is not None for session in listed)
+        counts = [f"{len(listed)} workers listed, {connected} connected"]
+        misfits = [f"{s.endpoint.pod} {why}" for s in listed if (why := s.misfit)]
+        return f"no {wanted}{others} is ready ({'; '.join(counts + misfits[:3])})"
 
 
-Revision = tuple[str, bytes]
-"""KV moves only between workers in which this is the same."""
+def _missing(roles: Collection[str]) -> list[str]:
+    """The phases that workers of these roles do not serve."""
+    return [phase for phase in PHASES if phase not in roles and "mixed" not in roles]
 
 
-def _revision(info: WorkerInfo) -> Revision:
-    return info.revision, info.geometry_fingerprint
+def revision_of(session: Session) -> Revision:
+    """The revision of a connected worker."""
+    assert session.info is not None
+    return session.info.revision, session.info.geometry_fingerprint
 
 
 def _view(sessions: list[Session]) -> FleetView:
@@ -108,7 +163,7 @@ def _view(sessions: list[Session]) -> FleetView:
     numbers: dict[Revision, int] = {}
     return FleetView(
         role=[ROLES[s.endpoint.role] for s in sessions],
-        revision=[numbers.setdefault(_revision(i), len(numbers)) for i in infos],
+        revision=[numbers.setdefault(revision_of(s), len(numbers)) for s in sessions],
         ready=[True] * len(sessions),
         pending_prompt_tokens=[
             max(load.queued_tokens, c.prompt_tokens) for load, c in zip(loads, claims)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -17,13 +18,16 @@ import uvloop
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
-from splitwise_core.telemetry import Telemetry
+from splitwise_core.telemetry import DISCOVERY_FAILURES, Telemetry
+from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
 from splitwise_router.app import App
-from splitwise_router.discovery import read_endpoints, watch_endpoints
+from splitwise_router.discovery import SliceQuery, read_source, watch_workers
 from splitwise_router.dispatch import Dispatcher
+from splitwise_router.endpoint_slices import SliceWatch
 from splitwise_router.fleet import Fleet
 from splitwise_router.service import Limits, Service
+from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
 
 DRAIN_S: Final = 25
@@ -45,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a router; 0 after SIGTERM, 2 for something the reader can fix."""
     log = configure("router")
     asked = _parser().parse_args(arguments)
+    asked.kubeconfig = os.environ.get("KUBECONFIG")
     try:
         uvloop.run(_serve(asked, log))
     except UserError as error:
@@ -56,15 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     listener = _listen(asked.listen)
     tokenizer = Tokenizer.load(asked.model, asked.max_length)
-    read_endpoints(asked.endpoints)  # a damaged file at the start is an error, later it is news
+    await _check_source(asked)
     telemetry = Telemetry(Component.ROUTER)
-    fleet = Fleet(asked.model_name, asked.overflow_tokens, log)
+    served = Served(asked.model_name, tokenizer.fingerprint)
+    fleet = Fleet(served, asked.overflow_tokens, log)
     admission = Admission(fleet, asked.max_queued, telemetry)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
     app = App(service, fleet, telemetry)
-    watcher = asyncio.create_task(watch_endpoints(asked.endpoints, fleet.apply, log))
+    watcher = asyncio.create_task(_discover(asked, fleet, telemetry, log))
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -90,8 +96,37 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
         await server.serve(sockets=[listener])
     finally:
         watcher.cancel()
+        await asyncio.wait([watcher])
         await fleet.close()
     log.info("stopped")
+
+
+async def _check_source(asked: argparse.Namespace) -> None:
+    """Raises UserError for what is an error at the start, and only news later on."""
+    if isinstance(read_source(asked.endpoints), SliceQuery):
+        await (await kubernetes_api.connect(asked.kubeconfig)).close()
+
+
+async def _discover(
+    asked: argparse.Namespace, fleet: Fleet, telemetry: Telemetry, log: logging.Logger
+) -> None:
+    """Keeps the fleet's list of workers up to date, for ever."""
+
+    def failed(reason: str) -> None:
+        telemetry.counter(DISCOVERY_FAILURES, reason=reason).inc()
+
+    async def watch_slices(query: SliceQuery) -> None:
+        try:
+            api = await kubernetes_api.connect(asked.kubeconfig)
+        except UserError as error:  # the file has changed since the start
+            log.error("the list of workers is kept as it was", extra={"fields": {"why": error}})
+            return
+        try:
+            await SliceWatch(api, query, fleet.apply, failed, log).run()
+        finally:
+            await api.close()
+
+    await watch_workers(asked.endpoints, fleet.apply, watch_slices, log)
 
 
 def _listen(address: str) -> socket.socket:
@@ -137,7 +172,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     one_or_more, any_count = _at_least(1), _at_least(0)
     add("--listen", type=_address, required=True, metavar="HOST:PORT")
-    add("--endpoints", type=Path, required=True, metavar="FILE", help="JSON list of the workers")
+    add(
+        "--endpoints",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON: which workers there are, or how Kubernetes is asked",
+    )
     add("--model", type=Path, required=True, metavar="DIR", help="tokenizer and chat template")
     add("--model-name", required=True, help="what clients call the model")
     add("--max-length", type=one_or_more, help="longest context; default: what the model says")

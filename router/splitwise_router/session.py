@@ -57,20 +57,29 @@ class Claims:
         self.kv_tokens += sign * leg.kv_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a worker must have in common with this router; `tokenizer` is a fingerprint."""
+
+    model: str
+    tokenizer: bytes
+
+
 class Session:
-    """The stream to one worker, opened again for as long as the worker is listed.
+    """The stream to one worker, opened again until `run` is cancelled.
 
     `changed()` is called when the worker may have room that it had not before, or is lost.
     """
 
     def __init__(
-        self, endpoint: Endpoint, model: str, changed: Callable[[], None], log: logging.Logger
+        self, endpoint: Endpoint, served: Served, changed: Callable[[], None], log: logging.Logger
     ) -> None:
         self.endpoint = endpoint
         self.info: WorkerInfo | None = None
         self.load = Load()
         self.claims = Claims()
-        self._model = model
+        self.leaving = False  # listed no more: it ends what it has
+        self._served = served
         self._changed = changed
         self._log = log
         self._legs: dict[int, Leg] = {}
@@ -78,10 +87,20 @@ class Session:
 
     @property
     def usable(self) -> bool:
-        """Whether new work may be sent: connected, ready, not draining, and of the right model."""
+        """Whether new work may be sent: listed, connected, well, and able to do it."""
+        if self.info is None or self.leaving or not self.endpoint.ready or self.misfit:
+            return False
+        return self.load.ready and not self.load.draining
+
+    @property
+    def misfit(self) -> str | None:
+        """Why a connected worker's tokens would be wrong here; None when they would be right."""
         info = self.info
-        fits = info is not None and info.model == self._model
-        return fits and self.load.ready and not self.load.draining
+        if info is not None and info.model != self._served.model:
+            return f"serves another model, {info.model!r}"
+        if info is not None and info.tokenizer_fingerprint != self._served.tokenizer:
+            return "has another tokenizer.json"
+        return None
 
     @property
     def running(self) -> int:
@@ -111,7 +130,7 @@ class Session:
         async with grpc.aio.insecure_channel(self.endpoint.address, options=OPTIONS) as channel:
             stub = WorkerStub(channel)
             while True:
-                why = "the router stops"
+                why = "closed by the router"
                 try:
                     why = await self._follow(stub)
                 finally:
@@ -157,19 +176,20 @@ class Session:
     def _greet(self, info: WorkerInfo) -> None:
         self.info = info
         fields = {"worker": info.worker_id, "pool": info.pool, "role": info.role}
-        if info.model == self._model:
+        if (why := self.misfit) is None:
             self._log.info("worker connected", extra={"fields": fields})
         else:
-            fields |= {"model": info.model, "expected": self._model}
-            self._log.error(
-                "worker serves another model and gets no work", extra={"fields": fields}
-            )
+            fields |= {"why": why, "expected": self._served.model}
+            self._log.error("a worker that does not fit gets no work", extra={"fields": fields})
 
     def _lose(self, why: str) -> None:
         """Fails every leg of the stream that has ended."""
         if self.info is not None:
             fields = {"pod": self.endpoint.pod, "why": why, "requests": len(self._legs)}
-            self._log.warning("worker lost", extra={"fields": fields})
+            if self.leaving and not self._legs:
+                self._log.info("worker left", extra={"fields": fields})
+            else:
+                self._log.warning("worker lost", extra={"fields": fields})
         self.info = None
         self.load = Load()
         legs, self._legs, self.claims = self._legs, {}, Claims()

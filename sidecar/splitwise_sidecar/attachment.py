@@ -15,6 +15,7 @@ from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
 from splitwise_sidecar.pool import Pool
+from splitwise_sidecar.probe import Apart, Door, Probe, probe_tokens
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transfer import Order, Transfer
 from splitwise_sidecar.transports import Transport
@@ -40,6 +41,7 @@ class Attachment:
         transports: dict[str, Transport],
         metrics: SidecarMetrics,
         digests: Executor,
+        apart: Apart,
     ) -> None:
         self.worker_id = worker_id
         self.epoch = epoch
@@ -49,6 +51,8 @@ class Attachment:
         self._send = send
         self._transports = transports
         self._metrics = metrics
+        self._apart = apart
+        self._probing: asyncio.Task[None] | None = None
         self._transfers: dict[str, Transfer] = {}
         self._peers: dict[str, Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -100,6 +104,8 @@ class Attachment:
             case "withdraw_transfer":
                 if transfer := self._transfers.get(message.withdraw_transfer.transfer_id):
                     transfer.stop(message.withdraw_transfer.reason, "withdrawn by its worker")
+            case "start_probe":
+                self._start_probe(message.start_probe)
             case kind:
                 raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
 
@@ -108,6 +114,8 @@ class Attachment:
 
         The memory is given back first: another worker may be waiting for room.
         """
+        if self._probing is not None:
+            self._probing.cancel()
         transfers = list(self._transfers.values())
         for transfer in transfers:
             transfer.stop(outcome, detail)
@@ -118,6 +126,8 @@ class Attachment:
         for peer in list(self._peers.values()):
             self._let_go(peer)
         await asyncio.gather(*self._closing)
+        if self._probing is not None:
+            await asyncio.wait([self._probing])
 
     def _open_lease(self, message: kv_pb2.OpenLease) -> None:
         _check_id(message.transfer_id)
@@ -140,6 +150,21 @@ class Attachment:
         transfer = Transfer(order, self._peer(message.peer), self._transports, self._metrics)
         self._transfers[order.id] = transfer
         transfer.start(self._transfer_ended)
+
+    def _start_probe(self, message: kv_pb2.StartProbe) -> None:
+        if self._probing is not None:
+            raise Refused(kv_pb2.INVALID, "a probe is started twice")
+        self._pool.span([message.block], probe_tokens(self.geometry))  # or it makes no sense
+        probe = Probe(
+            Door(message.peer, self.epoch, self._hello),
+            message.block,
+            self.geometry,
+            self.leases,
+            self._apart,
+            lambda ended: self._send(kv_pb2.FromSidecarToWorker(probe_ended=ended)),
+            self._note_idle,
+        )
+        self._probing = asyncio.create_task(probe.run(self._metrics))
 
     def _transfer_ended(self, ended: kv_pb2.TransferEnded) -> None:
         del self._transfers[ended.transfer_id]

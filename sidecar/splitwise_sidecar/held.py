@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Callable
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.lease import Event, Lease, State, step
+from splitwise_sidecar.lease import Event, Lease, step
+from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.transports import NONE
 
 
 class Held:
-    """A lease between `open` and its end. `expire` is called when nobody renewed it in time."""
+    """A lease between `open` and its end. `expire` is called when nobody renewed it in time.
+
+    `send` hears of its end, `metrics` count it.
+    """
 
     def __init__(
         self,
@@ -18,29 +22,31 @@ class Held:
         span: Span,
         lease_ms: int,
         expire: Callable[["Held"], None],
-        moved: Callable[[State | None, State | None], None],
+        metrics: SidecarMetrics,
+        send: Callable[[kv_pb2.FromSidecarToWorker], None],
     ) -> None:
         self.lease = lease
         self.span = span
         self.lease_ms = lease_ms
+        self.metrics = metrics
+        self.send = send
         self.transport = NONE
         self.checking: asyncio.Task[list[int]] | None = None
         self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
         self.detail = ""
         self._expire = expire
-        self._moved = moved
         self._pushes_open = 0
         self._all_landed = asyncio.Event()
         self._all_landed.set()
         self._timer = self._new_timer()
-        moved(None, lease.state)
+        metrics.lease_moved(None, lease.state)
 
     def step(self, event: Event) -> None:
         """Moves the lease. Raises ProtocolViolation and leaves it when that cannot be."""
         before = self.lease.state
         self.lease = step(self.lease, event, self.lease.epoch)
         if self.lease.state is not before:
-            self._moved(before, self.lease.state)
+            self.metrics.lease_moved(before, self.lease.state)
 
     def renew(self) -> None:
         """Gives the lease its whole time again."""
@@ -51,7 +57,7 @@ class Held:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
         self._timer.cancel()
         self._all_landed.set()
-        self._moved(self.lease.state, None)
+        self.metrics.lease_moved(self.lease.state, None)
 
     def push_opened(self, transport: str) -> None:
         """A stream of chunks has begun."""

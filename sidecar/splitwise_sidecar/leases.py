@@ -52,14 +52,29 @@ class Leases:
 
     # ---- the worker ----
 
-    def open(self, message: kv_pb2.OpenLease) -> None:
-        """Lets a transfer land. Raises Refused(INVALID) when the worker makes no sense."""
+    def open(
+        self,
+        message: kv_pb2.OpenLease,
+        metrics: SidecarMetrics | None = None,
+        send: Send | None = None,
+    ) -> None:
+        """Lets a transfer land. Raises Refused(INVALID) when the worker makes no sense.
+
+        The worker hears of its end and it is counted, unless `send` and `metrics` are others.
+        """
         if message.transfer_id in self._held or message.lease_ms < 1:
             detail = f"lease {message.transfer_id} is open already, or has no time"
             raise Refused(kv_pb2.INVALID, detail)
         span = self._pool.span(message.blocks, message.num_tokens)
         lease = Lease(message.transfer_id, self._epoch)
-        held = Held(lease, span, message.lease_ms, self._expire, self._metrics.lease_moved)
+        held = Held(
+            lease,
+            span,
+            message.lease_ms,
+            self._expire,
+            metrics or self._metrics,
+            send or self._send,
+        )
         self._held[message.transfer_id] = self._by_wire[wire_id(message.transfer_id)] = held
         if awaited := self._awaited.pop(message.transfer_id, None):
             awaited.set_result(None)
@@ -135,7 +150,7 @@ class Leases:
             self._metrics.late_write()
             return kv_pb2.STALE_EPOCH if epoch != self._epoch else kv_pb2.UNKNOWN_TRANSFER
         if layer >= self._pool.geometry.num_layers or offset + len(data) > held.span.layer_bytes:
-            self._metrics.ended("received", held.transport, kv_pb2.DENIED)
+            held.metrics.ended("received", held.transport, kv_pb2.DENIED)
             log.warning("chunk out of bounds", extra={"fields": {"transfer": held.lease.id}})
             return kv_pb2.DENIED
         held.step(Event.CHUNK)
@@ -143,7 +158,7 @@ class Leases:
         for piece in held.span.pieces(layer, offset, len(data)):
             piece[:] = data[start : start + len(piece)]
             start += len(piece)
-        self._metrics.moved("received", held.transport, len(data))
+        held.metrics.moved("received", held.transport, len(data))
         return kv_pb2.OK
 
     def push_opened(self, wire_id: bytes, transport: str) -> None:
@@ -197,7 +212,7 @@ class Leases:
         return bad
 
     def _damage(self, held: Held, bad: list[int]) -> None:
-        self._metrics.damaged(len(bad))
+        held.metrics.damaged(len(bad))
         fields = {"transfer": held.lease.id, "layers": len(bad), "pushes": held.lease.pushes}
         log.warning("bytes arrived damaged", extra={"fields": fields})
         if held.lease.pushes < MAX_PUSHES:
@@ -218,7 +233,7 @@ class Leases:
             kv_bytes=held.span.total_bytes,
             transport=held.transport,
         )
-        self._send(kv_pb2.FromSidecarToWorker(lease_verified=verified))
+        held.send(kv_pb2.FromSidecarToWorker(lease_verified=verified))
 
     def _expire(self, held: Held) -> None:
         self._end(held, Event.EXPIRE, kv_pb2.EXPIRED, f"not renewed for {held.lease_ms} ms")
@@ -231,13 +246,13 @@ class Leases:
         fields = {"transfer": held.lease.id, "outcome": label(outcome), "detail": detail}
         log.info("lease ended", extra={"fields": fields})
         ended = kv_pb2.LeaseEnded(transfer_id=held.lease.id, outcome=outcome, detail=detail)
-        self._send(kv_pb2.FromSidecarToWorker(lease_ended=ended))
+        held.send(kv_pb2.FromSidecarToWorker(lease_ended=ended))
 
     def _forget(self, held: Held, outcome: kv_pb2.Outcome) -> None:
         held.release()
         del self._held[held.lease.id]
         del self._by_wire[wire_id(held.lease.id)]
-        self._metrics.ended("received", held.transport, outcome)
+        held.metrics.ended("received", held.transport, outcome)
 
 
 def _hear(checked: asyncio.Task[list[int]]) -> None:

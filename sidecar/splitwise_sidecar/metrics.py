@@ -6,6 +6,7 @@ from splitwise_core.telemetry import (
     DAMAGED_LAYERS,
     LATE_WRITES,
     LEASES,
+    PROBE,
     REPUSHES,
     TRANSFER_BYTES,
     TRANSFER_SECONDS,
@@ -52,6 +53,11 @@ class SidecarMetrics:
         """A sent transfer was verified by the peer."""
         self._telemetry.histogram(TRANSFER_SECONDS, transport=transport).observe(transfer_s)
         self._telemetry.histogram(TRANSFER_VISIBLE, transport=transport).observe(visible_s)
+
+    def probed(self, transport: str, outcome: kv_pb2.Outcome, probe_s: float) -> None:
+        """A probe ended."""
+        histogram = self._telemetry.histogram(PROBE, transport=transport, outcome=label(outcome))
+        histogram.observe(probe_s)
 
     def damaged(self, layers: int) -> None:
         """This many layers arrived with another digest than they were sent with."""

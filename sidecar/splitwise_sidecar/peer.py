@@ -189,7 +189,8 @@ class Peer:
             return
         self.lost = True
         fields = {"peer": self.address, "detail": refused.detail, "transfers": len(self._guests)}
-        log.warning("peer lost", extra={"fields": fields})
+        if self._guests:  # else nobody misses it: a probe says itself what it found
+            log.warning("peer lost", extra={"fields": fields})
         self._watch = None
         self._let_go(self)
         for guest in list(self._guests.values()):

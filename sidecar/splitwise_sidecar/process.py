@@ -12,6 +12,7 @@ from typing import Final
 import grpc
 
 from splitwise_core.errors import UserError
+from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
@@ -20,6 +21,7 @@ from splitwise_sidecar.config import SidecarConfig
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer_service import PeerService
 from splitwise_sidecar.pool import geometry_of, map_pool
+from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes
 from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection, WorkerSocket
@@ -38,6 +40,7 @@ class Sidecar:
     def __init__(self, config: SidecarConfig, telemetry: Telemetry) -> None:
         self._config = config
         self._metrics = SidecarMetrics(telemetry)
+        self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
         self._digests = ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest")
         self._worker_socket = WorkerSocket(config.socket, self._connected)
         self._connection: Connection | None = None
@@ -131,21 +134,27 @@ class Sidecar:
             raise Refused(kv_pb2.DENIED, f"{self._attachment.worker_id} is attached")
         attach = message.attach
         pool = map_pool(fd, geometry_of(attach.geometry), attach.num_blocks)
-        transports: dict[str, Transport] = {
-            grpc_bytes.NAME: grpc_bytes.GrpcTransport(self._count_sent(grpc_bytes.NAME))
-        }
         return Attachment(
             worker_id=attach.worker_id,
             epoch=secrets.randbits(63) + 1,  # 0 says "not attached"
             pool=pool,
             send=connection.send,
-            transports={name: transports[name] for name in self._config.transports},
+            transports=self._transports(self._metrics),
             metrics=self._metrics,
             digests=self._digests,
+            apart=Apart(self._transports(self._probes_metrics), self._probes_metrics),
         )
 
-    def _count_sent(self, transport: str) -> Callable[[int], None]:
-        return lambda count: self._metrics.moved("sent", transport, count)
+    def _transports(self, metrics: SidecarMetrics) -> dict[str, Transport]:
+        """The sending sides that this sidecar may use, cheapest first."""
+
+        def count_sent(transport: str) -> Callable[[int], None]:
+            return lambda count: metrics.moved("sent", transport, count)
+
+        known: dict[str, Transport] = {
+            grpc_bytes.NAME: grpc_bytes.GrpcTransport(count_sent(grpc_bytes.NAME))
+        }
+        return {name: known[name] for name in self._config.transports}
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

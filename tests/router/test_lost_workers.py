@@ -119,7 +119,7 @@ def test_a_worker_that_comes_back_serves_again(start: Start, model: Path) -> Non
 def test_workers_come_and_go_with_their_list(start: Start, model: Path) -> None:
     old, new = Worker("old", "mixed"), Worker("new", "mixed")
     with start([old]) as stack:
-        new.start()
+        new.start(model)
         try:
             stack.router.list_workers([])
             stack.router.wait_for_readiness(503)

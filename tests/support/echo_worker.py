@@ -84,6 +84,7 @@ class EchoWorker(WorkerServicer):
             num_blocks=asked.blocks,
             max_sequences=asked.max_sequences,
             incarnation=os.getpid(),
+            tokenizer_fingerprint=bytes.fromhex(asked.tokenizer),
         )
 
     def load(self) -> Load:
@@ -249,6 +250,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--role", default="mixed", choices=["prompt", "token", "mixed"])
     parser.add_argument("--revision", default="1")
     parser.add_argument("--model-name", default="echo")
+    parser.add_argument("--tokenizer", default="", help="its fingerprint")
     parser.add_argument("--max-length", type=int, default=4096)
     parser.add_argument("--block-tokens", type=int, default=16)
     parser.add_argument("--blocks", type=int, default=100_000)

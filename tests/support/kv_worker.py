@@ -144,6 +144,10 @@ class KvWorker:
         """Token side: the request is gone."""
         self.send(close_lease=kv_pb2.CloseLease(transfer_id=transfer_id))
 
+    def start_probe(self, block: int, peer: str) -> None:
+        """Lends a block to the sidecar, to be pushed to through `peer`."""
+        self.send(start_probe=kv_pb2.StartProbe(block=block, peer=peer))
+
     def start_transfer(
         self,
         transfer_id: str,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import grpc
@@ -26,17 +27,22 @@ START_S = 30.0
 
 @dataclass(eq=False)
 class Worker:
-    """An echo worker process; `knobs` are its command line."""
+    """An echo worker process; `knobs` are its command line, `model` says whose tokenizer it has."""
 
     name: str
     role: str
     knobs: dict[str, object] = field(default_factory=dict)
+    model: Path | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        """Starts it and waits until it listens."""
-        knobs = [f"--{key.replace('_', '-')}={value}" for key, value in self.knobs.items()]
+    def start(self, model: Path | None = None) -> None:
+        """Starts it and waits until it listens; `model` is needed once, if it has none."""
+        self.model = self.model or model
+        assert self.model is not None
+        tokenizer = sha256((self.model / "tokenizer.json").read_bytes()).hexdigest()
+        knobs = [f"--tokenizer={tokenizer}"]
+        knobs += [f"--{key.replace('_', '-')}={value}" for key, value in self.knobs.items()]
         identity = [f"--listen=127.0.0.1:{self.port}", f"--worker-id={self.name}"]
         command = [sys.executable, str(WORKER), *identity, f"--role={self.role}", *knobs]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -85,8 +91,12 @@ class Router:
             {"address": f"127.0.0.1:{w.port}", "pod": w.name, "pool": w.role, "role": w.role}
             for w in workers
         ]
+        self.write_endpoints({"workers": listed})
+
+    def write_endpoints(self, document: object) -> None:
+        """Replaces what the router is told of its workers."""
         draft = self.endpoints.with_suffix(".new")
-        draft.write_text(json.dumps({"workers": listed}))
+        draft.write_text(json.dumps(document))
         os.replace(draft, self.endpoints)
 
     def command(self, model: Path) -> list[str]:
@@ -134,6 +144,7 @@ class Stack:
 
     router: Router
     workers: dict[str, Worker]
+    model: Path
 
     @property
     def url(self) -> str:
@@ -153,11 +164,11 @@ def stack(
     router = Router(directory, options)
     try:
         for worker in workers:
-            worker.start()
+            worker.start(model)
         router.list_workers(workers)
         router.start(model)
         router.wait_for_readiness(200 if workers else 503)
-        yield Stack(router, {worker.name: worker for worker in workers})
+        yield Stack(router, {worker.name: worker for worker in workers}, model)
     finally:
         for worker in workers:
             if worker.process is not None and worker.process.poll() is None:

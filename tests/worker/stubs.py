@@ -56,6 +56,7 @@ class HonestSidecar:
         self.readable: set[str] = set()
         self.finished: set[str] = set()
         self.closing: set[str] = set()
+        self.probed: tuple[int, ...] = ()
 
     def send(self, epoch: int, message: kv_pb2.FromWorkerToSidecar) -> bool:
         """As the link does: nothing is delivered to another attachment."""
@@ -71,6 +72,9 @@ class HonestSidecar:
                 self.readable.add(message.layer_ready.transfer_id)
             case "finish_transfer":
                 self.finished.add(message.finish_transfer.transfer_id)
+            case "start_probe":
+                assert not self.probed, "a probe is started twice"
+                self.probed = (message.start_probe.block,)
             case "close_lease":
                 self.closing.add(message.close_lease.transfer_id)
             case "withdraw_transfer":
@@ -90,5 +94,6 @@ class HonestSidecar:
     def die(self) -> None:
         """It touches nothing any more."""
         self.epoch = 0
+        self.probed = ()
         for transfer in list(self.touched):
             self.end(transfer)

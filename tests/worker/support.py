@@ -28,6 +28,7 @@ from splitwise_worker.kv.store import HostStore
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import SequenceKey
@@ -178,11 +179,13 @@ class Rig:
             on_lost=lambda: self.engine.submit(commands.SidecarLost()),
         )
         self.scheduler = Scheduler(self.blocks, LENGTH, sequences, batch_tokens)
+        handover = Handover(self.link, LENGTH, LEASE_MS)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, LENGTH, "cpu"),
             store=store,
-            handover=Handover(self.link, LENGTH, LEASE_MS),
+            handover=handover,
+            probe=Probe(self.blocks, handover, PEER),
             outbox=Outbox(lambda updates, load: self.deliver(updates, load)),
             metrics=EngineMetrics(self.telemetry),
             limits=Limits(LENGTH, VOCAB),
@@ -196,10 +199,13 @@ class Rig:
         self.load = load
 
     def attach(self) -> kv_pb2.Attach:
-        """The sidecar takes the worker's pool, and the engine knows."""
+        """The sidecar takes the worker's pool, its probe passes, and the engine knows."""
         self.link.start()
         said = self.sidecar.attach()
         self.engine.turn(wait=True)
+        assert self.told() == ["start_probe"]
+        self.probed()
+        self.turn()
         return said
 
     def start(self) -> Thread:
@@ -240,6 +246,9 @@ class Rig:
 
     def hear(self, **kind: Any) -> None:
         self.engine.submit(commands.FromSidecar(kv_pb2.FromSidecarToWorker(**kind)))
+
+    def probed(self, outcome: kv_pb2.Outcome = OK, detail: str = "") -> None:
+        self.hear(probe_ended=kv_pb2.ProbeEnded(outcome=outcome, detail=detail))
 
     def verified(self, transfer: str, tokens: Sequence[int] = (9,)) -> None:
         self.hear(lease_verified=kv_pb2.LeaseVerified(transfer_id=transfer, output_tokens=tokens))

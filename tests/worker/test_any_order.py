@@ -20,6 +20,7 @@ from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import Phase, SequenceKey
 from tests.worker.stubs import BLOCK_TOKENS, HonestSidecar, LateStore, StubRunner
@@ -55,11 +56,14 @@ class Orders(RuleBasedStateMachine):
         self.scheduler = Scheduler(self.pool, BLOCK_TOKENS, SEQUENCES, batch_tokens=12)
         self.sidecar = HonestSidecar()
         self.store = LateStore()
+        handover = Handover(self.sidecar, BLOCK_TOKENS, 1000)  # type: ignore[arg-type]
+        self.probe = Probe(self.pool, handover, PEER)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=StubRunner(self.verified),
             store=self.store,  # type: ignore[arg-type]
-            handover=Handover(self.sidecar, BLOCK_TOKENS, 1000),  # type: ignore[arg-type]
+            handover=handover,
+            probe=self.probe,
             outbox=Outbox(self.deliver),
             metrics=EngineMetrics(self.telemetry),
             limits=Limits(max_model_len=24, vocab_size=100),
@@ -189,6 +193,14 @@ class Orders(RuleBasedStateMachine):
             outcome = outcome if sent or not well else EXPIRED
             self.hear(transfer_ended=kv_pb2.TransferEnded(transfer_id=transfer, outcome=outcome))
 
+    @precondition(lambda self: self.sidecar.probed)
+    @rule(well=st.booleans())
+    def a_probe_ends(self, well: bool) -> None:
+        """For worse: it is tried again, with the same block."""
+        if well:
+            self.sidecar.probed = ()
+        self.hear(probe_ended=kv_pb2.ProbeEnded(outcome=OK if well else EXPIRED))
+
     def hear(self, **kind: Any) -> None:
         self.engine.submit(commands.FromSidecar(kv_pb2.FromSidecarToWorker(**kind)))
 
@@ -216,6 +228,7 @@ class Orders(RuleBasedStateMachine):
     def every_block_is_free_or_held_once(self) -> None:
         """INV-4, INV-5."""
         held = [block for sequence in self.scheduler for block in sequence.blocks]
+        held += self.probe.blocks
         assert len(held) == len(set(held))
         assert len(held) + self.pool.free_blocks == BLOCKS
         assert len(self.scheduler) <= SEQUENCES
@@ -226,6 +239,7 @@ class Orders(RuleBasedStateMachine):
         held = {
             s.transfer_id: set(s.blocks) for s in self.scheduler if s.phase is not Phase.RUNNING
         }
+        assert set(self.sidecar.probed) <= set(self.probe.blocks)
         for transfer, blocks in self.sidecar.touched.items():
             assert set(blocks) <= held.get(transfer, set())
 

@@ -271,7 +271,10 @@ def test_without_a_sidecar_transfers_are_refused_and_the_worker_is_not_ready(rig
     rig.turn()
     assert [rig.end(number) for number in (1, 2)] == [(FAILURE, PEER_LOST)] * 2
     assert not rig.load.ready
-    rig.hear(attached=kv_pb2.Attached(outcome=OK, epoch=6))
+    rig.hear(attached=kv_pb2.Attached(outcome=OK, epoch=5))
+    rig.turn()
+    assert not rig.load.ready
+    rig.probed()
     rig.turn()
     assert rig.load.ready
 

@@ -181,6 +181,16 @@ def test_a_worker_outlives_its_parent_and_its_sidecars(
             assert f"# TYPE {metric.name.removesuffix('_total')}" in text
 
 
+def test_a_door_that_peers_cannot_find_keeps_a_worker_from_work(worker: Worker) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    worker.spawn(worker.command(sidecar_address=nowhere))
+    worker.start_sidecar()
+    worker.until(lambda: "KV probe failed: peer_lost" in worker.get("/readyz")[1])
+    status, why = worker.get("/readyz")
+    assert status == 503
+    assert nowhere in why
+
+
 def test_sigterm_lets_what_runs_end_before_the_process_does(
     worker: Worker, session: Session
 ) -> None:

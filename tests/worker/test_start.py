@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from splitwise_core.errors import UserError
+from splitwise_router.text.tokenizer import Tokenizer
 from splitwise_worker.cgroup import Cgroups
 from splitwise_worker.config import parse
+from splitwise_worker.loaded import tokenizer_fingerprint
 from splitwise_worker.main import main
 from splitwise_worker.threads import compute_threads
 from tests.worker.test_process import Worker
@@ -113,6 +115,13 @@ def test_a_taken_port_is_named(fails: Start, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert address in fails(**{option: address})
+
+
+def test_worker_and_router_know_a_tokenizer_by_the_same_fingerprint(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    assert tokenizer_fingerprint(checkpoint) == Tokenizer.load(checkpoint, None).fingerprint != b""
+    assert tokenizer_fingerprint(tmp_path) == b"", "a router refuses it"
 
 
 # ---- threads ----

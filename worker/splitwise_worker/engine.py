@@ -14,6 +14,7 @@ from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.store import KvStore
 from splitwise_worker.outbox import Outbox, failure, load_of
+from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 from splitwise_worker.stepper import ModelRunner, Stepper
@@ -33,6 +34,7 @@ class Engine:
         runner: ModelRunner,
         store: KvStore,
         handover: Handover,
+        probe: Probe,
         outbox: Outbox,
         metrics: EngineMetrics,
         limits: Limits,
@@ -43,6 +45,7 @@ class Engine:
         self._scheduler = scheduler
         self._store = store
         self._handover = handover
+        self._probe = probe
         self._outbox = outbox
         self._metrics = metrics
         self._limits = limits
@@ -77,6 +80,14 @@ class Engine:
         """Sequences and commands that the loop is not done with. For any thread."""
         return len(self._scheduler) + self._inbox.qsize()
 
+    def not_ready(self) -> str | None:
+        """Why a router should send nothing now; None when it may. For any thread."""
+        if self._draining:
+            return "draining"
+        if not self._handover.attached:
+            return "no sidecar is attached"
+        return None if self._probe.passed else self._probe.said
+
     def run(self) -> None:
         """Runs until `Stop`."""
         self._emit()
@@ -88,6 +99,7 @@ class Engine:
         """One round of the loop; whether it computed something. `wait` is for a command to come."""
         self._take_commands(wait)
         self._expire()
+        self._probe.begin_if_due()
         work = self._scheduler.next_work()
         if work.sequences:
             self._stepper.step(work)
@@ -96,8 +108,9 @@ class Engine:
 
     def _emit(self) -> None:
         census = self._scheduler.census()
-        self._outbox.flush(load_of(census, self._handover.attached, self._draining))
-        self._metrics.observe(census)
+        ready = self._handover.attached and self._probe.passed
+        self._outbox.flush(load_of(census, ready, self._draining))
+        self._metrics.observe(census, len(self._probe.blocks))
 
     # ---- commands ----
 
@@ -178,6 +191,7 @@ class Engine:
         match message.WhichOneof("kind"):
             case "attached":
                 self._handover.epoch = message.attached.epoch
+                self._probe.attached()
             case "lease_verified":
                 self._start_decode(message.lease_verified)
             case "lease_ended":
@@ -185,6 +199,8 @@ class Engine:
                 self._endings.let_go(ended.transfer_id, ended.outcome, ended.detail)
             case "transfer_ended":
                 self._end_transfer(message.transfer_ended)
+            case "probe_ended":
+                self._probe.hear(message.probe_ended)
 
     def _start_decode(self, verified: kv_pb2.LeaseVerified) -> None:
         """The lease is over and the KV stands in the blocks: they are the sequence's alone."""
@@ -228,6 +244,7 @@ class Engine:
 
     def _lose_sidecar(self) -> None:
         self._handover.epoch = 0
+        self._probe.lost()
         fields = {"transfers": len(self._endings.transfers)}
         log.warning("sidecar lost", extra={"fields": fields})
         self._endings.let_go_of_all(kv_pb2.PEER_LOST, "the worker's own sidecar is gone")

@@ -41,6 +41,7 @@ class EngineMetrics:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._census = _NOTHING
+        self._lent_blocks = 0
         self._busy = telemetry.counter(BUSY)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
         self._tokens = {k: telemetry.histogram(STEP_TOKENS, kind=k) for k in _KINDS}
@@ -50,8 +51,8 @@ class EngineMetrics:
         telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
         free = telemetry.gauge(KV_BLOCKS, state="free")
         free.set_function(lambda: self._census.free_blocks)
-        for state, phases in _STATES.items():
-            telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, phases))
+        for state in _STATES:
+            telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, state))
 
     def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
         """Counts one step that computed `tokens` tokens."""
@@ -65,12 +66,14 @@ class EngineMetrics:
         label = kv_pb2.Outcome.Name(outcome).lower()
         self._telemetry.counter(WORKER_SEQUENCES, outcome=label).inc()
 
-    def observe(self, census: Census) -> None:
-        """Shows the queues and blocks as they are now."""
+    def observe(self, census: Census, lent_blocks: int) -> None:
+        """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe."""
         self._census = census
+        self._lent_blocks = lent_blocks
 
     def _in(self, phase: Phase) -> Tally:
         return self._census.phases[phase]
 
-    def _blocks(self, phases: tuple[Phase, ...]) -> int:
-        return sum(self._in(phase).blocks for phase in phases)
+    def _blocks(self, state: str) -> int:
+        held = sum(self._in(phase).blocks for phase in _STATES[state])
+        return held + self._lent_blocks if state == "reserved" else held

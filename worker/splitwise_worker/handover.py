@@ -70,6 +70,10 @@ class Handover:
             )
         )
 
+    def start_probe(self, block: int, peer: str) -> None:
+        """Lends a block; ProbeEnded with OK gives it back."""
+        self._send(start_probe=kv_pb2.StartProbe(block=block, peer=peer))
+
     def _blocks(self, sequence: LiveSequence) -> tuple[int, ...]:
         return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]
 

@@ -1,5 +1,6 @@
 """The checkpoint in memory, with what follows from it: device, geometry, how many blocks fit."""
 
+import logging
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,8 @@ from splitwise_worker.model.config import ModelConfig
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.model.linear import Weights
 
+log = logging.getLogger("splitwise.worker.loaded")
+
 GPU_BLOCK_TOKENS: Final = 32
 """A page that fills a tile row of the decode kernel and is still one large read per layer."""
 
@@ -23,13 +26,14 @@ _SAMPLE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to run, and the pool that goes with it."""
+    """A model ready to run, and the pool that goes with it. `tokenizer` is a fingerprint."""
 
     decoder: Decoder
     device: str
     max_model_len: int
     geometry: KvGeometry
     num_blocks: int
+    tokenizer: bytes
 
     def fields(self) -> dict[str, object]:
         """What the log says about it."""
@@ -60,7 +64,8 @@ def load(config: WorkerConfig) -> Loaded:
     decoder = Decoder.load(
         config.model, max_model_len=max_model_len, device=device, weights=weights
     )
-    return Loaded(decoder, device, max_model_len, geometry, num_blocks)
+    tokenizer = tokenizer_fingerprint(config.model)
+    return Loaded(decoder, device, max_model_len, geometry, num_blocks, tokenizer)
 
 
 def _weights(dtype: str, device: str) -> Weights:
@@ -116,3 +121,15 @@ def checkpoint_id(directory: Path) -> str:
             file.seek(max(0, size - _SAMPLE_BYTES))
             digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
+
+
+def tokenizer_fingerprint(directory: Path) -> bytes:
+    """What a router compares with its own: sha256 of tokenizer.json, or nothing without one.
+
+    The worker itself needs no tokenizer, but no router gives work to one that has another.
+    """
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        log.warning("no tokenizer.json: no router will give work", extra={"fields": {"path": path}})
+        return b""
+    return sha256(path.read_bytes()).digest()

@@ -5,6 +5,7 @@ import logging
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
@@ -29,6 +30,7 @@ from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import DeviceStore, HostStore
 from splitwise_worker.loaded import Loaded, load
 from splitwise_worker.outbox import Outbox, Updates
+from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.server import WorkerService, serve
@@ -41,9 +43,6 @@ DRAIN_S: Final = 20.0
 
 STOP_S: Final = 5.0
 """How long the end waits for the step that runs then."""
-
-_NO_SIDECAR: Final = "no sidecar is attached"
-_DRAINING: Final = "draining"
 
 
 def run_worker(config: WorkerConfig, threads: int) -> int:
@@ -65,12 +64,12 @@ def run_worker(config: WorkerConfig, threads: int) -> int:
 
 @dataclass(slots=True)
 class _Readiness:
-    """Why the worker cannot serve now; None when it can."""
+    """Why the worker cannot serve now; None when it can. The engine is asked once there is one."""
 
-    reason: str | None = "the model is loading"
+    asked: Callable[[], str | None] = lambda: "the model is loading"
 
     def why_not(self) -> str | None:
-        return self.reason
+        return self.asked()
 
 
 class _Process:
@@ -89,16 +88,19 @@ class _Process:
         self._link = SidecarLink(
             config.sidecar_socket, config.worker_id, self._pool, self._hear, self._lost
         )
+        blocks = BlockPool(loaded.num_blocks)
+        handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
         self._engine = Engine(
             scheduler=Scheduler(
-                BlockPool(loaded.num_blocks),
+                blocks,
                 geometry.block_tokens,
                 config.max_sequences,
                 config.prompt_batch_tokens,
             ),
             runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
             store=store,
-            handover=Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3)),
+            handover=handover,
+            probe=Probe(blocks, handover, config.sidecar_address),
             outbox=Outbox(self._deliver),
             metrics=EngineMetrics(telemetry),
             limits=Limits(loaded.max_model_len, loaded.decoder.config.vocab_size),
@@ -115,7 +117,7 @@ class _Process:
             self._loop.add_signal_handler(number, self._over.set)
         service = WorkerService(self._engine, self._sessions, self._info)
         server, _ = await serve(service, self._config.listen)
-        self._readiness.reason = _NO_SIDECAR
+        self._readiness.asked = self._engine.not_ready
         thread = Thread(target=self._run_engine, name="engine", daemon=True)
         thread.start()
         self._link.start()
@@ -140,10 +142,6 @@ class _Process:
             self._loop.call_soon_threadsafe(self._over.set)
 
     def _deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
-        if load.draining:
-            self._readiness.reason = _DRAINING
-        else:
-            self._readiness.reason = None if load.ready else _NO_SIDECAR
         with suppress(RuntimeError):  # the loop has closed: a last step outlived the process's stop
             self._loop.call_soon_threadsafe(self._sessions.deliver, updates, load)
 
@@ -173,4 +171,5 @@ def _info(config: WorkerConfig, geometry: KvGeometry, loaded: Loaded) -> worker_
         num_blocks=loaded.num_blocks,
         max_sequences=config.max_sequences,
         incarnation=secrets.randbits(63),
+        tokenizer_fingerprint=loaded.tokenizer,
     )

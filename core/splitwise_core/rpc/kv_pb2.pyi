@@ -167,7 +167,7 @@ class AbortReply(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
-    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layer_ready", "finish_transfer", "withdraw_transfer")
+    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layer_ready", "finish_transfer", "withdraw_transfer", "start_probe")
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     OPEN_LEASE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_LEASE_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +175,7 @@ class FromWorkerToSidecar(_message.Message):
     LAYER_READY_FIELD_NUMBER: _ClassVar[int]
     FINISH_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     WITHDRAW_TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    START_PROBE_FIELD_NUMBER: _ClassVar[int]
     attach: Attach
     open_lease: OpenLease
     close_lease: CloseLease
@@ -182,7 +183,8 @@ class FromWorkerToSidecar(_message.Message):
     layer_ready: LayerReady
     finish_transfer: FinishTransfer
     withdraw_transfer: WithdrawTransfer
-    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layer_ready: _Optional[_Union[LayerReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ...) -> None: ...
+    start_probe: StartProbe
+    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layer_ready: _Optional[_Union[LayerReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ..., start_probe: _Optional[_Union[StartProbe, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("worker_id", "geometry", "num_blocks")
@@ -250,17 +252,27 @@ class WithdrawTransfer(_message.Message):
     reason: Outcome
     def __init__(self, transfer_id: _Optional[str] = ..., reason: _Optional[_Union[Outcome, str]] = ...) -> None: ...
 
+class StartProbe(_message.Message):
+    __slots__ = ("block", "peer")
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    block: int
+    peer: str
+    def __init__(self, block: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
+
 class FromSidecarToWorker(_message.Message):
-    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended")
+    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended", "probe_ended")
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     LEASE_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     LEASE_ENDED_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ENDED_FIELD_NUMBER: _ClassVar[int]
+    PROBE_ENDED_FIELD_NUMBER: _ClassVar[int]
     attached: Attached
     lease_verified: LeaseVerified
     lease_ended: LeaseEnded
     transfer_ended: TransferEnded
-    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ...) -> None: ...
+    probe_ended: ProbeEnded
+    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ..., probe_ended: _Optional[_Union[ProbeEnded, _Mapping]] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("outcome", "detail", "epoch")
@@ -313,3 +325,17 @@ class TransferEnded(_message.Message):
     transport: str
     pushes: int
     def __init__(self, transfer_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., kv_bytes: _Optional[int] = ..., transfer_s: _Optional[float] = ..., visible_s: _Optional[float] = ..., transport: _Optional[str] = ..., pushes: _Optional[int] = ...) -> None: ...
+
+class ProbeEnded(_message.Message):
+    __slots__ = ("outcome", "detail", "kv_bytes", "probe_s", "transport")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    KV_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBE_S_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    outcome: Outcome
+    detail: str
+    kv_bytes: int
+    probe_s: float
+    transport: str
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., kv_bytes: _Optional[int] = ..., probe_s: _Optional[float] = ..., transport: _Optional[str] = ...) -> None: ...

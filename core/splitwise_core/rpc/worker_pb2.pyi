@@ -125,7 +125,7 @@ class FromWorker(_message.Message):
     def __init__(self, info: _Optional[_Union[WorkerInfo, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., updates: _Optional[_Iterable[_Union[Update, _Mapping]]] = ...) -> None: ...
 
 class WorkerInfo(_message.Message):
-    __slots__ = ("worker_id", "pool", "role", "revision", "model", "sidecar", "geometry_fingerprint", "max_model_len", "block_tokens", "num_blocks", "max_sequences", "incarnation")
+    __slots__ = ("worker_id", "pool", "role", "revision", "model", "sidecar", "geometry_fingerprint", "max_model_len", "block_tokens", "num_blocks", "max_sequences", "incarnation", "tokenizer_fingerprint")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class WorkerInfo(_message.Message):
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     pool: str
     role: str
@@ -150,7 +151,8 @@ class WorkerInfo(_message.Message):
     num_blocks: int
     max_sequences: int
     incarnation: int
-    def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    tokenizer_fingerprint: bytes
+    def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ..., tokenizer_fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences")

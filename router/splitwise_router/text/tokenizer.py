@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ _SPECIAL_NAMES: Final = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class Tokenizer:
-    """Loaded once, read by all requests."""
+    """Loaded once, read by all requests. `fingerprint` is equal where tokens mean the same."""
 
     def __init__(
         self,
@@ -28,12 +29,14 @@ class Tokenizer:
         special: Mapping[str, str],
         vocab_size: int,
         max_model_len: int,
+        fingerprint: bytes,
     ) -> None:
         self._backend = backend
         self._special = dict(special)
         self._template = None if template is None else _environment().from_string(template)
         self.vocab_size = vocab_size
         self.max_model_len = max_model_len
+        self.fingerprint = fingerprint
 
     @classmethod
     def load(cls, directory: Path, max_length: int | None) -> "Tokenizer":
@@ -46,7 +49,8 @@ class Tokenizer:
             raise _corrupt(directory / "config.json", wrong)
         path = directory / "tokenizer.json"
         try:
-            backend = Backend.from_str(_read_text(path))
+            content = _read_bytes(path)
+            backend = Backend.from_buffer(content)
         except UserError:
             raise
         except Exception as error:  # the library raises plain Exception
@@ -58,6 +62,7 @@ class Tokenizer:
                 {name: _content(own[name]) for name in _SPECIAL_NAMES if own.get(name)},
                 int(config["vocab_size"]),
                 min(context, max_length) if max_length is not None else context,
+                sha256(content).digest(),  # as workers do: WorkerInfo.tokenizer_fingerprint
             )
         except TemplateSyntaxError as error:
             wrong = f"its chat template does not parse: {error}"
@@ -137,7 +142,14 @@ def _content(token: str | Mapping[str, Any]) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return _read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise _corrupt(path, f"cannot be read: {error}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(
             "model-missing",
@@ -145,7 +157,7 @@ def _read_text(path: Path) -> str:
             wrong="the file is not there",
             fix="copy the whole checkpoint directory, tokenizer files included",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise _corrupt(path, f"cannot be read: {error}") from error
 
 

@@ -1,0 +1,175 @@
+"""The self-probe: random bytes through this sidecar's own door, pushed and verified as a peer's.
+
+A worker gets no work before one has passed: it shows that peers find this sidecar where the worker
+says it is, and that the transport moves bytes as they are. Its lease and its transfer are real, but
+no request's: they are counted apart, and the worker hears of the probe's end alone.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from mmap import mmap
+from typing import Final
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.leases import Leases
+from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.peer import Peer
+from splitwise_sidecar.pool import Pool
+from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.transfer import Order, Transfer
+from splitwise_sidecar.transports import NONE, Transport
+
+log = logging.getLogger("splitwise.sidecar.probe")
+
+PROBE_BYTES: Final = 4 << 20
+"""A probe pushes as many tokens of a block as fit into this, and one at least: on a CPU a block is
+a whole context, and nobody would learn more from it."""
+
+DEADLINE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What probes move bytes with, and where these are counted instead of among the requests'."""
+
+    transports: Mapping[str, Transport]
+    metrics: SidecarMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The door to be tried: where it is said to be, and who has to be behind it."""
+
+    address: str
+    epoch: int
+    hello: kv_pb2.HelloRequest
+
+
+class Probe:
+    """Tries until one try has passed. `tell` hears of each, `idle` when a lease of it has ended."""
+
+    def __init__(
+        self,
+        door: Door,
+        block: int,
+        geometry: KvGeometry,
+        leases: Leases,
+        apart: Apart,
+        tell: Callable[[kv_pb2.ProbeEnded], None],
+        idle: Callable[[], None],
+    ) -> None:
+        self._door = door
+        self._block = block
+        self._leases = leases
+        self._apart = apart
+        self._tell = tell
+        self._idle = idle
+        self._tokens = probe_tokens(geometry)
+        self._source_geometry = replace(geometry, block_tokens=self._tokens)
+        self._transport = NONE
+        self._before = kv_pb2.OUTCOME_UNSPECIFIED
+
+    async def run(self, metrics: SidecarMetrics) -> None:
+        """Returns once a probe has passed."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            ended = await self._try()
+            metrics.probed(ended.transport, ended.outcome, ended.probe_s)
+            self._log(ended)
+            self._tell(ended)
+            if ended.outcome == kv_pb2.OK:
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _try(self) -> kv_pb2.ProbeEnded:
+        started_s = time.monotonic()
+        self._transport = NONE
+        peer = Peer(self._door.address, self._door.hello, lambda _: None)
+        outcome, detail = kv_pb2.OK, ""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._pass_through(peer)
+        except Refused as refused:
+            outcome, detail = refused.outcome, refused.detail
+        except TimeoutError:
+            outcome, detail = kv_pb2.EXPIRED, f"not verified within {DEADLINE_S:g} s"
+        finally:
+            await peer.close()
+            for transport in self._apart.transports.values():
+                await transport.forget(peer.address)
+        return kv_pb2.ProbeEnded(
+            outcome=outcome,
+            detail=detail,
+            kv_bytes=self._source_geometry.block_bytes if outcome == kv_pb2.OK else 0,
+            probe_s=time.monotonic() - started_s,
+            transport=self._transport,
+        )
+
+    async def _pass_through(self, peer: Peer) -> None:
+        """One whole transfer to ourselves. Raises Refused."""
+        introduction = await peer.introduce()
+        if introduction.epoch != self._door.epoch:
+            detail = f"the sidecar at {peer.address} is another worker's"
+            raise Refused(kv_pb2.DENIED, detail)
+        self._transport = introduction.transport
+        transfer_id = f"probe-{secrets.token_hex(16)}"
+        lease = kv_pb2.OpenLease(
+            transfer_id=transfer_id,
+            blocks=[self._block],
+            num_tokens=self._tokens,
+            lease_ms=int(DEADLINE_S * 1000),
+        )
+        self._leases.open(lease, self._apart.metrics, lambda _: self._idle())
+        try:
+            await self._push(peer, transfer_id)
+        finally:
+            self._leases.close(transfer_id)  # nothing, when it was verified
+
+    async def _push(self, peer: Peer, transfer_id: str) -> None:
+        order = Order(transfer_id, self._source().span([0], self._tokens), time.time() + DEADLINE_S)
+        transfer = Transfer(order, peer, dict(self._apart.transports), self._apart.metrics)
+        over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
+        transfer.start(lambda ended: None if over.done() else over.set_result(ended))
+        for layer in range(self._source_geometry.num_layers):
+            transfer.layer_ready(layer)
+        transfer.finish([0])
+        try:
+            ended = await over
+        finally:
+            transfer.stop(kv_pb2.CANCELLED, "the probe is over")
+            await transfer.join()
+        if ended.outcome != kv_pb2.OK:
+            raise Refused(ended.outcome, ended.detail)
+
+    def _source(self) -> Pool:
+        """One block of random bytes: what was there before does not match by chance."""
+        memory = mmap(-1, self._source_geometry.block_bytes)
+        memory[:] = os.urandom(len(memory))
+        return Pool(self._source_geometry, 1, memory)
+
+    def _log(self, ended: kv_pb2.ProbeEnded) -> None:
+        """Says what has changed; a failure that lasts is said once."""
+        if ended.outcome == self._before:
+            return
+        self._before = ended.outcome
+        fields: dict[str, object] = {"address": self._door.address, "outcome": label(ended.outcome)}
+        if ended.outcome != kv_pb2.OK:
+            log.warning("KV probe failed", extra={"fields": fields | {"detail": ended.detail}})
+            return
+        fields |= {"bytes": ended.kv_bytes, "seconds": round(ended.probe_s, 4)}
+        log.info("KV probe passed", extra={"fields": fields | {"transport": ended.transport}})
+
+
+def probe_tokens(geometry: KvGeometry) -> int:
+    """Tokens of one block that a probe moves."""
+    return max(1, min(geometry.block_tokens, PROBE_BYTES // geometry.sequence_bytes(1)))

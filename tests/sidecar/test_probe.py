@@ -1,0 +1,158 @@
+"""The self-probe: it tries the real door, says what is wrong with it, and leaves nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar import probe
+from splitwise_sidecar.probe import PROBE_BYTES, probe_tokens
+from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node, Pair
+from tests.support.kv_worker import KvWorker
+from tests.support.ports import free_port
+
+PROBES = "splitwise_kv_probe_seconds_count"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "FIRST_PAUSE_S", 0.05)
+
+
+async def ended(node: Node) -> Any:
+    return await node.worker.expect("probe_ended")
+
+
+def nothing_left(node: Node) -> None:
+    """No lease, no word too many, and nothing counted among the requests' transfers."""
+    assert node.value("splitwise_kv_leases") == 0
+    assert node.value("splitwise_kv_transfers_total") == 0
+    assert node.value("splitwise_kv_transfer_bytes_total") == 0
+    assert node.worker.nothing_came()
+
+
+async def test_a_probe_writes_its_block_and_no_other(pair: Pair) -> None:
+    node = pair.token
+    node.worker.start_probe(3, node.address)
+    said = await ended(node)
+    assert (said.outcome, said.transport) == (kv_pb2.OK, "grpc")
+    assert (said.kv_bytes, said.probe_s > 0) == (GEOMETRY.block_bytes, True)
+    assert node.value(PROBES, transport="grpc", outcome="ok") == 1
+    nothing_left(node)
+    size, memory = GEOMETRY.block_bytes, node.worker.memory
+    assert any(memory[3 * size : 4 * size])
+    assert not any(memory[: 3 * size])
+    assert not any(memory[4 * size :])
+
+
+async def test_transfers_go_on_beside_a_probe(pair: Pair) -> None:
+    pair.token.worker.start_probe(63, pair.token.address)
+    source, target = pair.open("t")
+    pair.complete("t")
+    kinds = {(await pair.token.worker.receive()).WhichOneof("kind") for _ in range(2)}
+    assert kinds == {"probe_ended", "lease_verified"}
+    assert pair.arrived(source, target)
+    assert pair.token.value("splitwise_kv_transfers_total") == 1
+
+
+@asynccontextmanager
+async def a_way_to(node: Node, port: int) -> AsyncIterator[None]:
+    """Lets `port` lead to the node's sidecar."""
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, there = node.address.rpartition(":")
+        back_reader, back_writer = await asyncio.open_connection(host, int(there))
+        await asyncio.gather(pour(reader, back_writer), pour(back_reader, writer))
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async with await asyncio.start_server(lead, "127.0.0.1", port):
+        yield
+
+
+async def test_a_door_where_nobody_is_is_told_and_heals(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, port = pair.token, free_port()
+    node.worker.start_probe(3, f"127.0.0.1:{port}")
+    for _ in range(3):
+        said = await ended(node)
+        assert (said.outcome, said.transport) == (kv_pb2.PEER_LOST, "none")
+        assert f"127.0.0.1:{port}" in said.detail
+        assert node.value("splitwise_kv_leases") == 0
+    assert [record.message for record in caplog.records].count("KV probe failed") == 1
+    assert "peer lost" not in [record.message for record in caplog.records]
+    async with a_way_to(node, port):
+        while (said := await ended(node)).outcome != kv_pb2.OK:
+            pass
+        assert node.value(PROBES, outcome="peer_lost") >= 3
+        assert node.value(PROBES, outcome="ok") == 1
+        nothing_left(node)
+
+
+async def test_a_door_that_damages_what_passes_is_found_out_and_heals(pair: Pair) -> None:
+    pair.proxy.flips = 2 * GEOMETRY.num_layers  # the first push, and the second one
+    pair.token.worker.start_probe(3, pair.proxy.address)
+    assert (await ended(pair.token)).outcome == kv_pb2.DIGEST_MISMATCH
+    assert (await ended(pair.token)).outcome == kv_pb2.OK
+    assert pair.token.value("splitwise_kv_damaged_layers_total") == 0, "no request was damaged"
+    nothing_left(pair.token)
+
+
+async def test_a_door_that_lets_nothing_through_is_given_up_in_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "DEADLINE_S", 0.3)
+    pair.proxy.bulk_may_pass.clear()
+    pair.token.worker.start_probe(3, pair.proxy.address)
+    said = await ended(pair.token)
+    assert said.outcome == kv_pb2.EXPIRED
+    pair.proxy.bulk_may_pass.set()
+    while (await ended(pair.token)).outcome != kv_pb2.OK:
+        pass
+    nothing_left(pair.token)
+
+
+async def test_another_workers_door_is_not_ours(pair: Pair) -> None:
+    pair.prompt.worker.start_probe(3, pair.token.address)
+    said = await ended(pair.prompt)
+    assert said.outcome == kv_pb2.DENIED
+    assert "another worker's" in said.detail
+    assert not any(pair.token.worker.memory[:])
+
+
+async def test_a_worker_that_dies_during_its_probe_leaves_nothing(pair: Pair) -> None:
+    pair.proxy.bulk_may_pass.clear()
+    pair.token.worker.start_probe(3, pair.proxy.address)
+    await pair.proxy.bulk_held.wait()
+    await pair.token.replace_worker(KvWorker(GEOMETRY, NUM_BLOCKS, "t2"))
+    pair.proxy.bulk_may_pass.set()
+    pair.token.worker.start_probe(3, pair.token.address)
+    assert (await ended(pair.token)).outcome == kv_pb2.OK
+    nothing_left(pair.token)
+
+
+async def test_a_probe_that_makes_no_sense_ends_the_connection(pair: Pair) -> None:
+    pair.token.worker.start_probe(NUM_BLOCKS, pair.token.address)
+    with pytest.raises(ConnectionError):
+        await pair.token.worker.receive()
+
+
+@pytest.mark.parametrize(
+    ("geometry", "tokens"),
+    [
+        pytest.param(GEOMETRY, 16, id="a whole block when it is small"),
+        pytest.param(KvGeometry("m", "float32", 24, 2, 64, 32768), 170, id="a part of a context"),
+        pytest.param(KvGeometry("m", "float32", 128, 64, 128, 16), 1, id="one token at least"),
+    ],
+)
+def test_a_probe_is_small(geometry: KvGeometry, tokens: int) -> None:
+    assert probe_tokens(geometry) == tokens
+    assert tokens == 1 or geometry.sequence_bytes(tokens) <= PROBE_BYTES
