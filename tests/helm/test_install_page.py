@@ -1,0 +1,48 @@
+"""docs/install.md: its commands are run, in order, on an API server."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.helm.release import ROOT, SAMPLES, Helm
+from tests.support.control_plane import ControlPlane
+
+PAGE: Final = (ROOT / "docs" / "install.md").read_text("utf-8")
+BLOCKS: Final = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS: Final = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines()]
+
+
+@pytest.mark.kubernetes
+def test_every_command_does_what_is_asked(
+    installer: Helm, cluster: ControlPlane, kube_programs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "helm").symlink_to(installer.program)
+    path = f"{tmp_path}:{kube_programs}:{os.environ['PATH']}"
+    cache = str(installer.home / "kubectl")
+    environment = installer.environment | {"PATH": path, "KUBECACHEDIR": cache}
+    for command in COMMANDS:
+        done = subprocess.run(
+            ["/bin/bash", "-c", command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert cluster.get("deployments", "--all-namespaces")["items"]
+
+
+def test_every_sample_is_in_the_page() -> None:
+    for sample in SAMPLES:
+        assert f"[{sample.stem}](../manifests/samples/{sample.name})" in PAGE
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (ROOT / "docs" / target).exists(), target
