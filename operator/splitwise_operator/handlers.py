@@ -4,7 +4,9 @@ Nothing is decided here. kopf keeps no state of its own on the objects: there is
 that a cluster can be deleted when no operator runs, and no annotation to write.
 """
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, Final
 
 import kopf
 
@@ -12,6 +14,8 @@ from splitwise_operator.kinds import CLUSTER
 from splitwise_operator.names import Object
 from splitwise_operator.store import Store
 from splitwise_operator.worklist import Worklist
+
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def register(registry: kopf.OperatorRegistry, store: Store, worklist: Worklist) -> None:
@@ -30,9 +34,21 @@ def register(registry: kopf.OperatorRegistry, store: Store, worklist: Worklist) 
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        """As a pod with its account's token, else as the user of the kubeconfig."""
-        in_cluster = kopf.login_with_service_account(**kwargs)
-        return in_cluster or kopf.login_with_kubeconfig(**kwargs)
+        """As the pod's account, else as the user of the kubeconfig; again when refused."""
+        return _of_pod() or kopf.login_with_kubeconfig(**kwargs)
+
+
+def _of_pod() -> kopf.ConnectionInfo | None:
+    """By address, as the kubelet tells it: kopf's own goes by a name, and so by the DNS."""
+    host, token = os.environ.get("KUBERNETES_SERVICE_HOST"), ACCOUNT / "token"
+    if not host or not token.exists():
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return kopf.ConnectionInfo(
+        server=f"https://{host}:{os.environ['KUBERNETES_SERVICE_PORT']}",
+        ca_path=str(ACCOUNT / "ca.crt"),
+        token=token.read_text("utf-8").strip(),
+    )
 
 
 def settings() -> kopf.OperatorSettings:

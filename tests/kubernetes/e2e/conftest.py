@@ -6,13 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.helm.release import CHART, NAMESPACE, Helm
+from tests.support import helm_program
 from tests.support.cluster import eventually
 from tests.support.kube_programs import NEEDS, programs
 from tests.support.machine import PROGRAMS, Machine, machine
 from tests.support.netns import why_not
+from tests.support.operated import Operated
 
 CRDS = Path(__file__).parents[3] / "crds"
 _numbers = count(1)
+RELEASE = (
+    *("splitwise", str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
+    *("--take-ownership", "--wait", "--timeout=120s"),
+)
+"""What `helm install` and `helm upgrade` are told; the tests' cluster may have the CRDs before."""
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +54,35 @@ def namespace(cluster_machine: Machine) -> Iterator[str]:
     eventually(lambda: cluster_machine.kubectl(*account).returncode == 0, 10, lambda: name)
     yield name
     cluster_machine.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def helm(running_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm, as the administrator of the cluster, whose nodes have the chart's images."""
+    found = helm_program.program()
+    if found is None:
+        pytest.skip(helm_program.NEEDS)
+    version = Helm(found, tmp_path_factory.mktemp("helm")).chart_version()
+    components = ("operator", "worker", "sidecar", "router")
+    chart_images = {f"splitwise-{component}:{version}" for component in components}
+    running_machine.images.write(running_machine.images.read() | chart_images)
+    return Helm(found, tmp_path_factory.mktemp("helm"), running_machine.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def operator(helm: Helm, running_machine: Machine) -> Iterator[Helm]:
+    """The chart, installed for a module's tests."""
+    with running_machine.network.entered():
+        helm.do("install", *RELEASE)
+    yield helm
+    with running_machine.network.entered():
+        helm.do("uninstall", "splitwise", "--namespace", NAMESPACE, "--wait")
+
+
+@pytest.fixture
+def operated(operator: Helm, cluster_machine: Machine, namespace: str) -> Iterator[Operated]:
+    """A name for a cluster in a namespace of the test's own, looked after by the operator."""
+    made = Operated(cluster_machine, namespace)
+    yield made
+    cluster_machine.kubectl("delete", "swc", "--all", f"--namespace={namespace}")
+    eventually(lambda: not made.pods(), 60, lambda: cluster_machine.report(namespace))

@@ -1,0 +1,52 @@
+"""From nothing to right answers and back, as the docs tell it: helm, kubectl, an OpenAI client."""
+
+import pytest
+
+from tests.helm.release import NAMESPACE, Helm
+from tests.kubernetes.e2e.conftest import RELEASE
+from tests.support.machine import Machine
+from tests.support.operated import OWNED, Operated, quickstart
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
+
+
+def test_install_serve_delete_uninstall(
+    helm: Helm, cluster_machine: Machine, namespace: str, tiny_model: object
+) -> None:
+    kube, operated = cluster_machine, Operated(cluster_machine, namespace)
+    kube.kubectl("delete", "crd", "splitwiseclusters.splitwise.dev", "splitwisepools.splitwise.dev")
+    helm.do("install", *RELEASE)
+
+    operated.apply(quickstart(tiny_model))
+    operated.wait("Progressing", "Creating", within_s=30)
+    assert operated.condition("Ready")["status"] == "False"
+    waited = kube.kubectl(
+        "wait", "--for=condition=Ready", "swc/quickstart", "-n", namespace, "--timeout=55s"
+    )
+    if waited.returncode:
+        operated.wait_until_complete()
+    operated.wait("Progressing", "Complete")
+    operated.answers()
+
+    clusters, pools = operated.kubectl("get", "swc,swp").strip().split("\n\n")
+    assert clusters.splitlines()[1].split()[1:6] == ["tiny", "True", "Serving", "1/1", "2/2"]
+    assert [line.split()[1:6] for line in pools.splitlines()[1:]] == [
+        ["quickstart", "prompt", "1", "1", "1"],
+        ["quickstart", "token", "2", "2", "2"],
+    ]
+    told = operated.kubectl("describe", "swc", "quickstart")
+    assert "Ready is True" in told
+
+    operated.kubectl("delete", "swc", "quickstart")
+    kube.soon(lambda: not operated.objects(f"{OWNED},pods,replicasets,endpointslices"), namespace)
+
+    helm.do("uninstall", "splitwise", "--namespace", NAMESPACE, "--wait")
+    left = kube.kubectl("get", "crd", "-o", "name").stdout.split()
+    definitions = "customresourcedefinition.apiextensions.k8s.io"
+    assert set(left) == {
+        f"{definitions}/splitwiseclusters.splitwise.dev",
+        f"{definitions}/splitwisepools.splitwise.dev",
+    }
+    ours = "app.kubernetes.io/name=splitwise"
+    kinds = f"{OWNED.removesuffix(',splitwisepools')},clusterroles,clusterrolebindings"
+    kube.soon(lambda: not kube.get(kinds, "-n", NAMESPACE, f"--selector={ours}")["items"], NAMESPACE)

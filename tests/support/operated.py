@@ -1,0 +1,126 @@
+"""A SplitwiseCluster on a machine with an operator, as its user sees it: through kubectl."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import openai
+import yaml
+
+from splitwise_core.tiny_tasks import counting
+from tests.helm.release import NAMESPACE
+from tests.support.cluster import eventually
+from tests.support.machine import Machine
+
+SAMPLES: Final = Path(__file__).parents[2] / "manifests" / "samples"
+READY_S: Final = 120.0
+OWNED: Final = (
+    "serviceaccounts,roles,rolebindings,networkpolicies,configmaps,services,"
+    "poddisruptionbudgets,deployments,splitwisepools"
+)
+"""Kinds of objects that the operator makes."""
+
+Object = dict[str, Any]
+
+
+def quickstart(model: Path, **changes: Any) -> Object:
+    """The sample, with the model where it is on this machine."""
+    document: Object = yaml.safe_load((SAMPLES / "quickstart.yaml").read_text())
+    document["spec"]["model"]["path"] = str(model)
+    document["spec"] |= changes
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """The cluster of a name, in a namespace."""
+
+    machine: Machine
+    namespace: str
+    name: str = "quickstart"
+
+    def apply(self, document: Object) -> None:
+        """Applies a manifest here, under our name."""
+        meta = document["metadata"] | {"name": self.name}
+        self.machine.apply(document | {"metadata": meta}, namespace=self.namespace)
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, in the namespace; a failure fails the test."""
+        done = self.machine.kubectl(*arguments, "-n", self.namespace)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self) -> Object:
+        """The SplitwiseCluster."""
+        return self.machine.get("swc", self.name, "-n", self.namespace)
+
+    def condition(self, kind: str) -> Mapping[str, str]:
+        """A condition of it; empty when it says nothing yet."""
+        conditions = self.get().get("status", {}).get("conditions", [])
+        found: Mapping[str, str] = next((c for c in conditions if c["type"] == kind), {})
+        return found
+
+    def wait(self, kind: str, reason: str, words: str = "", within_s: float = READY_S) -> None:
+        """Waits until a condition has a reason, its message has words, and it is of the spec."""
+
+        def holds() -> bool:
+            found, generation = self.condition(kind), self.get()["metadata"]["generation"]
+            is_of_now = found.get("observedGeneration") == generation
+            return is_of_now and found["reason"] == reason and words in found["message"]
+
+        eventually(holds, within_s, self.report)
+
+    def report(self) -> str:
+        """For the message of a failed test."""
+        told = self.machine.kubectl("get", "swc", "-o", "yaml", "-n", self.namespace).stdout
+        return f"{told}\n{self.machine.report(self.namespace)}\n{self.machine.report(NAMESPACE)}"
+
+    def wait_until_complete(self, within_s: float = READY_S) -> None:
+        """Waits until it is as its spec says, and serves."""
+        self.wait("Progressing", "Complete", within_s=within_s)
+        self.wait("Ready", "Serving", within_s=within_s)
+
+    def objects(self, kinds: str = OWNED) -> list[Object]:
+        """Everything that bears its label."""
+        chosen = f"--selector=splitwise.dev/cluster={self.name}"
+        items: list[Object] = self.machine.get(kinds, "-n", self.namespace, chosen)["items"]
+        return items
+
+    def versions(self) -> dict[str, tuple[str, int]]:
+        """resourceVersion and generation of it and all its objects."""
+        return {
+            f"{own['kind']}/{own['metadata']['name']}": (
+                own["metadata"]["resourceVersion"],
+                own["metadata"].get("generation", 0),
+            )
+            for own in [self.get(), *self.objects()]
+        }
+
+    def pods(self, pool: str = "") -> list[Object]:
+        """Its pods, or those of a pool."""
+        chosen = f"splitwise.dev/cluster={self.name}"
+        chosen += f",splitwise.dev/pool={pool}" if pool else ""
+        return self.machine.pods(self.namespace, chosen)
+
+    @property
+    def url(self) -> str:
+        """The API, by the router's ClusterIP."""
+        service = self.machine.get("service", f"{self.name}-router", "-n", self.namespace)["spec"]
+        return f"http://{service['clusterIP']}:{service['ports'][0]['port']}/v1"
+
+    def answers(self, questions: int = 4) -> None:
+        """Asserts that an OpenAI client gets right answers, as a stream."""
+        draw = random.Random(3)
+        with openai.OpenAI(base_url=self.url, api_key="none", max_retries=0) as client:
+            for question in (counting(draw) for _ in range(questions)):
+                stream = client.completions.create(
+                    model="tiny",
+                    prompt=question.prompt,
+                    max_tokens=question.max_tokens,
+                    temperature=0,
+                    stream=True,
+                )
+                text = "".join(chunk.choices[0].text for chunk in stream if chunk.choices)
+                assert text.strip() == question.answer
