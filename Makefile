@@ -11,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
 
 setup: $(READY) ## Install everything into .venv
 
@@ -31,17 +31,18 @@ $(READY): pyproject.toml requirements.lock | $(UV)
 demo: setup ## Start a cluster, ask it questions, show where each answer was computed
 	@$(BIN)/python examples/demo.py
 
-test: setup ## Run every test
+test: kubernetes ## Run every test; without Go, those on Kubernetes are skipped and say so
 	$(BIN)/python -m pytest
 
 test-fast: setup ## Run the tests that start no whole cluster and no API server
 	$(BIN)/python -m pytest -m "not e2e and not kubernetes"
 
-test-kubernetes: kubernetes ## Run the tests against a Kubernetes API server
+test-kubernetes: kubernetes ## Run the tests on Kubernetes alone
 	$(BIN)/python -m pytest -m kubernetes
 
-kubernetes: setup ## Build the control plane that the Kubernetes tests use, once, where Go is
+kubernetes: setup ## Build the control plane and the helm that they use, once, where Go is
 	@$(BIN)/python -m tests.support.kube_programs
+	@$(BIN)/python -m tests.support.helm_program
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
@@ -52,14 +53,16 @@ generate: setup ## Write everything that is generated from the code
 	$(BIN)/python -m splitwise_core.rpc.generate
 	$(BIN)/python docs/generate.py
 	$(BIN)/python crds/generate.py
+	$(BIN)/python -m helm.generate
 
 verify: generate lint ## Fail when something generated is not what the code says
-	git diff --exit-code -- docs crds core/splitwise_core/rpc
+	git diff --exit-code -- docs crds helm manifests core/splitwise_core/rpc
 
-bench: setup ## Run the CPU benchmarks: engine against transformers, router overhead, idle cost
+bench: kubernetes ## Run the CPU benchmarks: engine, router, idle cluster, operator (which needs Go)
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.idle
+	$(BIN)/python -m bench.operator
 
 clean: ## Remove what was installed, built, trained and cached here
 	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """A C compiler that knows a few sources by heart, so that an image needs no compiler.
 
-Triton compiles one C file, the same for all kernels, when a process launches its first. The image is
-built with SPLITWISE_REAL_CC set to a compiler: what it makes of a source is kept beside this file.
+Triton compiles one C file, the same for all kernels, when a process launches its first. The image
+is built with SPLITWISE_REAL_CC set to a compiler: what it makes of a source is kept beside this
+file.
 In the running image CC is this file: a source that was kept is answered with what was made of it,
 any other is refused.
 """
@@ -36,8 +37,8 @@ def main(arguments: list[str], real: str | None) -> int:
         return 0
     sys.stderr.write(
         f"{__file__}: {sources[0].name} is not what this image was built for, and it has no C "
-        "compiler.\n  fix: build the image with VARIANT=gpu and leave its triton as it is, or set CC to a "
-        "compiler\n"
+        "compiler.\n  fix: build the image with VARIANT=gpu and leave its triton as it is, or "
+        "set CC to a compiler\n"
     )
     return 1
 

@@ -170,6 +170,20 @@ class Router(SpecModel):
     ] = Pod()
 
 
+class Rollout(SpecModel):
+    """How pods are replaced and removed."""
+
+    drain_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=86400,
+            description="What has begun on a worker or router that is to end has so long to end "
+            "by itself; a pod's termination grace is 10 s longer.",
+        ),
+    ] = 20
+
+
 class NetworkPolicy(SpecModel):
     """Who may open connections to the cluster's pods."""
 
@@ -200,6 +214,7 @@ class ClusterSpec(SpecModel):
     )
     transfer: Annotated[Transfer, Field(description="How KV moves.")] = Transfer()
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
+    rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     network_policy: Annotated[
         NetworkPolicy, Field(description="Who may connect to what; Kubernetes only.")
     ] = NetworkPolicy()

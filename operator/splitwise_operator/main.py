@@ -19,8 +19,9 @@ from kubernetes.aio.config.config_exception import ConfigException
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
+from splitwise_core.metrics.operator import CLUSTERS
 from splitwise_core.status_server import StatusServer
-from splitwise_core.telemetry import CLUSTERS, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED

@@ -9,7 +9,8 @@ from splitwise_operator import names
 from splitwise_operator.images import Images
 from splitwise_operator.names import Object
 
-GRACE_SECONDS: Final = 30
+STOP_SECONDS: Final = 10
+"""What is left of a pod's termination grace when its requests have had their time."""
 _SOCKET: Final = f"{names.RUN_DIR}/kv.sock"
 
 _CONTAINER_SECURITY: Final = {
@@ -34,7 +35,7 @@ def worker_pod(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "automountServiceAccountToken": False,
         "serviceAccountName": cluster.metadata.name,
         "securityContext": _POD_SECURITY,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": cluster.spec.rollout.drain_seconds + STOP_SECONDS,
         "initContainers": [_sidecar(cluster, pool, images)],
         "containers": [_worker(cluster, pool, images)],
         "volumes": [
@@ -61,7 +62,7 @@ def router_pod(cluster: SplitwiseCluster, images: Images) -> Object:
         "automountServiceAccountToken": True,
         "serviceAccountName": names.object_name(cluster, names.ROUTER),
         "securityContext": _POD_SECURITY,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": cluster.spec.rollout.drain_seconds + STOP_SECONDS,
         "containers": [_router(cluster, images)],
         "volumes": [
             _model_volume(cluster),
@@ -99,6 +100,7 @@ def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",
         "sidecar-socket": _SOCKET,
         "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
+        "drain-seconds": spec.rollout.drain_seconds,
     }
     return {
         "name": "worker",
@@ -132,6 +134,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
         "role": pool.role,
         "pool": pool.name,
+        "drain-seconds": cluster.spec.rollout.drain_seconds,
         "transports": None if transfer.transport == "Auto" else transfer.transport.lower(),
     }
     flags = _flags(arguments) + (["--require-rdma"] if transfer.require_rdma else [])
@@ -174,6 +177,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "max-queued": router.max_queued_requests,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "drain-seconds": cluster.spec.rollout.drain_seconds,
     }
     return {
         "name": names.ROUTER,

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from splitwise_core.errors import UserError
+from splitwise_core.metrics.operator import RECONCILE, WRITES
 from splitwise_core.spec import SplitwiseCluster
-from splitwise_core.telemetry import RECONCILE, WRITES, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_operator import scale, status
 from splitwise_operator.conditions import Reason
 from splitwise_operator.events import events

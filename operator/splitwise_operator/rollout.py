@@ -41,17 +41,18 @@ def next_step(pools: Sequence[PoolState], revision: str, routers_done: bool) -> 
     `routers_done`: all routers are of `revision`, so that none needs the old workers.
     """
     listed = [pool for pool in pools if pool.is_listed]
+    new_serves = all(pool.ready.get(revision, 0) >= min(1, pool.desired) for pool in listed)
     olds = sorted({old for pool in pools for old in pool.wanted if old != revision})
     serving = [old for old in olds if any(pool.ready.get(old) for pool in pools)]
     step: Step = {(pool.name, old): 0 for pool in pools for old in olds if old in pool.wanted}
     for pool in pools:
         if pool.is_listed:
-            step[pool.name, revision] = _of_new(pool, revision) if serving else pool.desired
+            new = _of_new(pool, revision, new_serves)
+            step[pool.name, revision] = new if serving else pool.desired
         elif revision in pool.wanted:
             step[pool.name, revision] = pool.wanted[revision] if _is_needed(pool, listed) else 0
     if _is_whole(listed, revision) and routers_done:
         return step
-    new_serves = all(pool.ready.get(revision, 0) >= min(1, pool.desired) for pool in listed)
     ranked = _best_first(serving, listed)
     for pool in pools:
         left = _of_old(pool, revision) if new_serves else None
@@ -63,9 +64,13 @@ def _is_whole(pools: Iterable[PoolState], revision: str) -> bool:
     return all(pool.ready.get(revision, 0) >= pool.desired for pool in pools)
 
 
-def _of_new(pool: PoolState, revision: str) -> int:
-    """Runs ahead of what is ready by the surge; never gives back what it has."""
-    ahead = pool.ready.get(revision, 0) + max(1, ceil(pool.desired * SURGE))
+def _of_new(pool: PoolState, revision: str, new_serves: bool) -> int:
+    """Runs ahead by the surge of what has taken over; never gives back what it has.
+
+    What is ready takes over only when all pools serve: until then nothing old makes room for more.
+    """
+    taken_over = pool.ready.get(revision, 0) if new_serves else 0
+    ahead = taken_over + max(1, ceil(pool.desired * SURGE))
     return min(pool.desired, max(ahead, pool.wanted.get(revision, 0)))
 
 

@@ -6,7 +6,8 @@ import random
 from contextlib import aclosing
 from typing import Final
 
-from splitwise_core.telemetry import WATCH_FAILURES, Telemetry
+from splitwise_core.metrics.operator import WATCH_FAILURES
+from splitwise_core.telemetry import Telemetry
 from splitwise_operator.kinds import Kind
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.store import SELECTOR, Key, Store

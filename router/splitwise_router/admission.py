@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+from splitwise_core.metrics.router import PLACEMENTS, QUEUED_REQUESTS
 from splitwise_core.policy.routing import Reason
-from splitwise_core.telemetry import PLACEMENTS, QUEUED_REQUESTS, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation
 from splitwise_router.fleet import Fleet

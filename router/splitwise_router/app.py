@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from splitwise_core.telemetry import WORKER_SESSIONS, Telemetry
+from splitwise_core.metrics.router import WORKER_SESSIONS
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.exchange import Exchange
 from splitwise_router.fleet import ROLES, Fleet
@@ -50,7 +51,7 @@ class App:
         """Generation goes past Starlette: its layers would cost every token two calls."""
         generate = self._generate.get(scope.get("path", "")) if scope["type"] == "http" else None
         if generate is not None and scope["method"] == "POST":
-            await generate(Exchange(scope, receive, send))
+            await generate(Exchange(scope, receive, send, is_last=self.draining))
         else:
             await self._pages(scope, receive, send)
 

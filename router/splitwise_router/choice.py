@@ -5,8 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from splitwise_core.rpc.worker_pb2 import TokenLogprobs
-from splitwise_core.telemetry import (
+from splitwise_core.metrics.router import (
     E2E,
     OUTPUT_TOKENS,
     STAGE_FIRST_DECODE,
@@ -15,8 +14,9 @@ from splitwise_core.telemetry import (
     STAGE_TRANSFER,
     TBT,
     TTFT,
-    Telemetry,
 )
+from splitwise_core.rpc.worker_pb2 import TokenLogprobs
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.attempt import Generation
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.text.stream import TextStream

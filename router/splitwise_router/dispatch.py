@@ -4,8 +4,9 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from splitwise_core.metrics.router import INFLIGHT_REQUESTS, RETRIES
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.telemetry import INFLIGHT_REQUESTS, RETRIES, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.admission import RETRY_AFTER_S, Admission
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation, LegFailed, Piece

@@ -19,10 +19,14 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """Reads one request and writes one answer. `status` is what was sent, 0 before that."""
+    """Reads one request and writes one answer. `status` is what was sent, 0 before that.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    `is_last`: the connection is closed afterwards, so that the client opens one to another router.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, is_last: bool = False) -> None:
         self.status = 0
+        self._is_last = is_last
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -82,6 +86,8 @@ class Exchange:
 
     async def _start(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
         pairs = {"content-type": content_type, REQUEST_ID: self.request_id, **headers}
+        if self._is_last:
+            pairs["connection"] = "close"
         await self._send(
             {
                 "type": "http.response.start",

@@ -18,7 +18,8 @@ import uvloop
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
-from splitwise_core.telemetry import DISCOVERY_FAILURES, Telemetry
+from splitwise_core.metrics.router import DISCOVERY_FAILURES
+from splitwise_core.telemetry import Telemetry
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
 from splitwise_router.app import App
@@ -30,8 +31,8 @@ from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
 
-DRAIN_S: Final = 25
-"""After SIGTERM running requests may end within this time: below Kubernetes' grace of 30 s."""
+LINGER_S: Final = 5.0
+"""After SIGTERM, Kubernetes' Services still send connections for a moment: they are answered."""
 
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 2048
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     listener = _listen(asked.listen)
     tokenizer = Tokenizer.load(asked.model, asked.max_length)
-    await _check_source(asked)
+    linger_s = LINGER_S if await _is_in_kubernetes(asked) else 0.0
     telemetry = Telemetry(Component.ROUTER)
     served = Served(asked.model_name, tokenizer.fingerprint)
     fleet = Fleet(served, asked.overflow_tokens, log)
@@ -80,15 +81,16 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=max(1, asked.drain_seconds - int(linger_s)),
     )
     server = _Server(config)
 
+    loop = asyncio.get_running_loop()
+
     def stop() -> None:
         app.draining = True
-        server.should_exit = True
+        loop.call_later(linger_s, setattr, server, "should_exit", True)
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     log.info("serving", extra={"fields": {"listen": asked.listen, "model": asked.model_name}})
@@ -101,10 +103,12 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     log.info("stopped")
 
 
-async def _check_source(asked: argparse.Namespace) -> None:
-    """Raises UserError for what is an error at the start, and only news later on."""
-    if isinstance(read_source(asked.endpoints), SliceQuery):
-        await (await kubernetes_api.connect(asked.kubeconfig)).close()
+async def _is_in_kubernetes(asked: argparse.Namespace) -> bool:
+    """Whether a Service stands before us. Raises UserError for what is an error at the start."""
+    if not isinstance(read_source(asked.endpoints), SliceQuery):
+        return False
+    await (await kubernetes_api.connect(asked.kubeconfig)).close()
+    return True
 
 
 async def _discover(
@@ -186,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--request-timeout", type=float, default=600.0, metavar="SECONDS")
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
     add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
+    add("--drain-seconds", type=one_or_more, default=20, help="for running requests at the end")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
     return parser
 

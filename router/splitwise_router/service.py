@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from splitwise_core.telemetry import HTTP_REQUESTS, PROMPT_TOKENS, Telemetry
+from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.answer import Answer, Asked, Choice
 from splitwise_router.api.errors import ApiError
 from splitwise_router.api.requests import (

@@ -9,6 +9,8 @@ from splitwise_sidecar.transports import grpc_bytes
 
 TRANSPORTS = (grpc_bytes.NAME,)
 """Every transport there is, cheapest first."""
+RDMA: tuple[str, ...] = ()
+"""Those of them that move bytes by RDMA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class SidecarConfig:
     role: str
     pool: str
     transports: tuple[str, ...]
+    require_rdma: bool
+    drain_seconds: int
 
 
 def parse(arguments: Sequence[str]) -> SidecarConfig:
@@ -32,6 +36,8 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     parser.add_argument("--role", required=True, choices=["prompt", "token", "mixed"])
     parser.add_argument("--pool", required=True)
     parser.add_argument("--transports", type=_transports, default=TRANSPORTS, help="cheapest first")
+    parser.add_argument("--require-rdma", action="store_true", help="end rather than do without")
+    parser.add_argument("--drain-seconds", type=int, default=20, help="for transfers under way")
     return SidecarConfig(**vars(parser.parse_args(arguments)))
 
 

@@ -1,7 +1,6 @@
 """What a sidecar counts, said in its own words."""
 
-from splitwise_core.rpc import kv_pb2
-from splitwise_core.telemetry import (
+from splitwise_core.metrics.sidecar import (
     ATTACHED,
     DAMAGED_LAYERS,
     LATE_WRITES,
@@ -12,8 +11,9 @@ from splitwise_core.telemetry import (
     TRANSFER_SECONDS,
     TRANSFER_VISIBLE,
     TRANSFERS,
-    Telemetry,
 )
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
 

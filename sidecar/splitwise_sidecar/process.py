@@ -28,8 +28,6 @@ from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection, WorkerSoc
 
 log = logging.getLogger("splitwise.sidecar")
 
-DRAIN_S: Final = 20.0
-"""As long as a worker's own drain; both stay below the pod's termination grace of 30 s."""
 
 DIGEST_THREADS: Final = 2
 
@@ -182,7 +180,7 @@ async def serve(config: SidecarConfig, telemetry: Telemetry, ready: Callable[[bo
         log.info("ready", extra={"fields": {"listen": config.listen, "socket": config.socket}})
         await over.wait()
         ready(False)
-        await sidecar.drain(DRAIN_S)
+        await sidecar.drain(config.drain_seconds)
     finally:
         await sidecar.stop()
     log.info("stopped")

@@ -113,6 +113,23 @@ def test_no_image_names_a_registry_and_all_are_built_alike(name: str) -> None:
     assert "://" not in text
 
 
+def test_the_build_context_is_what_the_images_copy_and_no_more() -> None:
+    copied = {
+        name.partition("/")[0]
+        for file in IMAGES.glob("*.Containerfile")
+        for word, rest in instructions(file)
+        if word == "COPY" and not rest.startswith("--from=")
+        for name in rest.split()[:-1]
+    }
+    first, *rules = (
+        line
+        for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    assert first == "*"
+    assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == copied
+
+
 def project_version() -> str:
     with (ROOT / "pyproject.toml").open("rb") as file:
         version: str = tomllib.load(file)["project"]["version"]

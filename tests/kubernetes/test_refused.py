@@ -25,12 +25,19 @@ BOUNDS = {
     "spec.router.maxQueuedRequests": (0, 100_000),
     "spec.router.maxBodyBytes": (1024, 2**28),
     "spec.router.retries": (0, 10),
+    "spec.rollout.drainSeconds": (1, 86400),
 }
 TOO_SMALL = [(path, low - 1) for path, (low, _) in BOUNDS.items()]
 TOO_LARGE = [(path, high + 1) for path, (_, high) in BOUNDS.items() if high is not None]
 TEXT = [(path, str(low)) for path, (low, _) in BOUNDS.items()]
 MAPPINGS = ["spec", "spec.model", "spec.pools.0", "spec.pools.0.resources", "spec.pools.0.gpu"]
-MAPPINGS += ["spec.scheduling", "spec.transfer", "spec.router", "spec.networkPolicy"]
+MAPPINGS += [
+    "spec.scheduling",
+    "spec.transfer",
+    "spec.router",
+    "spec.networkPolicy",
+    "spec.rollout",
+]
 MAPPINGS += ["spec.pools.0.podTemplate", "spec.pools.0.podTemplate.metadata"]
 UNKNOWN = [(f"{path}.colour", "blue") for path in MAPPINGS]
 QUANTITIES = {

@@ -24,8 +24,12 @@ def pod(pool: str, *, name: str = "", revision: str = REV, **status: Any) -> See
     labels = {"splitwise.dev/pool": pool, "splitwise.dev/revision": revision}
     body = {
         "metadata": {
-            **{"name": name or f"{pool}-0", "namespace": "default", "uid": "u"},
-            **{"resourceVersion": "1", "labels": labels, **leaving},
+            "name": name or f"{pool}-0",
+            "namespace": "default",
+            "uid": "u",
+            "resourceVersion": "1",
+            "labels": labels,
+            **leaving,
         },
         "status": {"conditions": conditions, **status},
     }

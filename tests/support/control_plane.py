@@ -6,9 +6,10 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,20 @@ class ControlPlane:
         done = self.kubectl("get", *arguments, "-o", "json")
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What the API server has at a path, as the administrator: quicker than kubectl."""
+        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
+        answer = httpx.get(
+            f"{self.place.url}{path}",
+            params=dict(query or {}),
+            headers={"Authorization": f"Bearer {user['token']}"},
+            verify=_trust(self.place.certificate),
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
         return found
 
     def kubeconfig_for(self, namespace: str, service_account: str, directory: Path) -> Path:
@@ -123,7 +138,7 @@ def _wait_until_ready(place: kube_commands.Place, server: Background) -> None:
     while time.monotonic() < until and server.is_running:
         if place.certificate.exists():
             try:
-                trust = ssl.create_default_context(cafile=str(place.certificate))
+                trust = _trust(place.certificate)
                 answer = httpx.get(f"{place.url}/readyz", headers=headers, verify=trust)
                 if answer.status_code == 200:
                     return
@@ -131,3 +146,8 @@ def _wait_until_ready(place: kube_commands.Place, server: Background) -> None:
                 pass
         time.sleep(0.1)
     raise RuntimeError(f"the API server is not ready:\n{server.tail()}")
+
+
+@lru_cache
+def _trust(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate))

@@ -23,7 +23,7 @@ _STAMPS: Final = {
     "pkg/lint/rules.k8sVersionMinor": "34",
 }
 NEEDS: Final = (
-    "there is no helm: `make test-kubernetes` builds one, once, with Go 1.24 or newer; or put helm "
+    "there is no helm: `make kubernetes` builds one, once, with Go 1.24 or newer; or put helm "
     "3 on PATH, or set HELM to it"
 )
 

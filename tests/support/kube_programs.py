@@ -23,7 +23,7 @@ PROGRAMS: Final = (
 )
 BUILD_S: Final = 1200
 NEEDS: Final = (
-    "there is no Kubernetes control plane: `make test-kubernetes` builds one, once, with Go 1.24 "
+    "there is no Kubernetes control plane: `make kubernetes` builds one, once, with Go 1.24 "
     "or newer; or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl"
 )
 

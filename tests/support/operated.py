@@ -1,7 +1,7 @@
 """A SplitwiseCluster on a machine with an operator, as its user sees it: through kubectl."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,17 +10,19 @@ import openai
 import yaml
 
 from splitwise_core.tiny_tasks import counting
+from splitwise_operator.kinds import APPLIED, CLUSTER, POD, Kind
 from tests.helm.release import NAMESPACE
 from tests.support.cluster import eventually
 from tests.support.machine import Machine
 
 SAMPLES: Final = Path(__file__).parents[2] / "manifests" / "samples"
 READY_S: Final = 120.0
-OWNED: Final = (
-    "serviceaccounts,roles,rolebindings,networkpolicies,configmaps,services,"
-    "poddisruptionbudgets,deployments,splitwisepools"
+FOLLOWING: Final = (
+    POD,
+    Kind("ReplicaSet", "apps/v1", "replicasets"),
+    Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
 )
-"""Kinds of objects that the operator makes."""
+"""What Kubernetes makes of the operator's objects."""
 
 Object = dict[str, Any]
 
@@ -54,19 +56,18 @@ class Operated:
 
     def get(self) -> Object:
         """The SplitwiseCluster."""
-        return self.machine.get("swc", self.name, "-n", self.namespace)
+        return self.machine.plane.read(CLUSTER.path(self.namespace, self.name))
 
     def condition(self, kind: str) -> Mapping[str, str]:
         """A condition of it; empty when it says nothing yet."""
-        conditions = self.get().get("status", {}).get("conditions", [])
-        found: Mapping[str, str] = next((c for c in conditions if c["type"] == kind), {})
-        return found
+        return _condition(self.get(), kind)
 
     def wait(self, kind: str, reason: str, words: str = "", within_s: float = READY_S) -> None:
         """Waits until a condition has a reason, its message has words, and it is of the spec."""
 
         def holds() -> bool:
-            found, generation = self.condition(kind), self.get()["metadata"]["generation"]
+            own = self.get()
+            found, generation = _condition(own, kind), own["metadata"]["generation"]
             is_of_now = found.get("observedGeneration") == generation
             return is_of_now and found["reason"] == reason and words in found["message"]
 
@@ -82,11 +83,14 @@ class Operated:
         self.wait("Progressing", "Complete", within_s=within_s)
         self.wait("Ready", "Serving", within_s=within_s)
 
-    def objects(self, kinds: str = OWNED) -> list[Object]:
-        """Everything that bears its label."""
-        chosen = f"--selector=splitwise.dev/cluster={self.name}"
-        items: list[Object] = self.machine.get(kinds, "-n", self.namespace, chosen)["items"]
-        return items
+    def objects(self, kinds: Sequence[Kind] = APPLIED) -> list[Object]:
+        """Everything of these kinds that bears its label."""
+        query = {"labelSelector": f"splitwise.dev/cluster={self.name}"}
+        found = []
+        for kind in kinds:
+            listed = self.machine.plane.read(kind.path(self.namespace), query)["items"]
+            found += [{"kind": kind.name, **item} for item in listed]
+        return found
 
     def versions(self) -> dict[str, tuple[str, int]]:
         """resourceVersion and generation of it and all its objects."""
@@ -100,9 +104,8 @@ class Operated:
 
     def pods(self, pool: str = "") -> list[Object]:
         """Its pods, or those of a pool."""
-        chosen = f"splitwise.dev/cluster={self.name}"
-        chosen += f",splitwise.dev/pool={pool}" if pool else ""
-        return self.machine.pods(self.namespace, chosen)
+        every = self.objects([POD])
+        return [p for p in every if pool in ("", p["metadata"]["labels"]["splitwise.dev/pool"])]
 
     @property
     def url(self) -> str:
@@ -110,10 +113,10 @@ class Operated:
         service = self.machine.get("service", f"{self.name}-router", "-n", self.namespace)["spec"]
         return f"http://{service['clusterIP']}:{service['ports'][0]['port']}/v1"
 
-    def answers(self, questions: int = 4) -> None:
+    def answers(self, questions: int = 4, url: str = "") -> None:
         """Asserts that an OpenAI client gets right answers, as a stream."""
         draw = random.Random(3)
-        with openai.OpenAI(base_url=self.url, api_key="none", max_retries=0) as client:
+        with openai.OpenAI(base_url=url or self.url, api_key="none", max_retries=0) as client:
             for question in (counting(draw) for _ in range(questions)):
                 stream = client.completions.create(
                     model="tiny",
@@ -124,3 +127,9 @@ class Operated:
                 )
                 text = "".join(chunk.choices[0].text for chunk in stream if chunk.choices)
                 assert text.strip() == question.answer
+
+
+def _condition(own: Object, kind: str) -> Mapping[str, str]:
+    conditions = own.get("status", {}).get("conditions", [])
+    found: Mapping[str, str] = next((c for c in conditions if c["type"] == kind), {})
+    return found

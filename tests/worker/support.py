@@ -3,8 +3,6 @@
 The test turns the loop and tells the time. What the sidecar would say, the test says.
 """
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
@@ -23,7 +21,7 @@ from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
-from splitwise_worker.kv.sidecar_link import DATAGRAM_BYTES, SidecarLink
+from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import HostStore
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
@@ -32,6 +30,7 @@ from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import SequenceKey
+from tests.worker.listening_sidecar import ListeningSidecar
 
 LENGTH = 64
 LAYERS = 2
@@ -40,7 +39,6 @@ WALL_S = 1_800_000_000.0
 LEASE_MS = 10_000
 SESSION = 1
 PEER = "10.0.0.7:50052"
-WAIT_S = 20.0
 
 OK, CANCELLED, EXPIRED = kv_pb2.OK, kv_pb2.CANCELLED, kv_pb2.EXPIRED
 INVALID, PEER_LOST, FAILED = kv_pb2.INVALID, kv_pb2.PEER_LOST, kv_pb2.FAILED
@@ -86,65 +84,6 @@ def greedy(decoder: Decoder, tokens: Sequence[int], count: int) -> list[int]:
             run = [int(decoder.forward(batch, kv)[0].argmax())]
             answer += run
     return answer
-
-
-class ListeningSidecar:
-    """The sidecar's end of the worker's socket: attaches whoever comes, and keeps what it hears."""
-
-    def __init__(self, path: Path) -> None:
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.settimeout(WAIT_S)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._connection: socket.socket | None = None
-
-    def attach(
-        self, epoch: int = 5, outcome: kv_pb2.Outcome = kv_pb2.OK, raw: bytes = b""
-    ) -> kv_pb2.Attach:
-        """Waits for a worker and answers it, with `raw` if need be; what it said of itself."""
-        self.hang_up()
-        self._connection, _ = self._listener.accept()
-        self._connection.settimeout(WAIT_S)
-        data, fds, _, _ = socket.recv_fds(self._connection, DATAGRAM_BYTES, 1)
-        assert len(fds) == 1, "the pool's descriptor comes with the first message"
-        os.close(fds[0])
-        attached = kv_pb2.Attached(outcome=outcome, epoch=epoch)
-        answer = kv_pb2.FromSidecarToWorker(attached=attached)
-        self.say_raw(raw or answer.SerializeToString())
-        return kv_pb2.FromWorkerToSidecar.FromString(data).attach
-
-    def say(self, **kind: Any) -> None:
-        """Sends one message."""
-        self.say_raw(kv_pb2.FromSidecarToWorker(**kind).SerializeToString())
-
-    def say_raw(self, data: bytes) -> None:
-        """Sends a datagram as it is."""
-        assert self._connection is not None
-        self._connection.send(data)
-
-    def heard(self) -> list[kv_pb2.FromWorkerToSidecar]:
-        """What has come since the last call."""
-        assert self._connection is not None
-        found = []
-        self._connection.setblocking(False)
-        try:
-            while data := self._connection.recv(DATAGRAM_BYTES):
-                found.append(kv_pb2.FromWorkerToSidecar.FromString(data))
-        except BlockingIOError:
-            pass
-        finally:
-            self._connection.settimeout(WAIT_S)
-        return found
-
-    def hang_up(self) -> None:
-        """The sidecar's process is gone, as the worker sees it."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def close(self) -> None:
-        """Listens no more."""
-        self.hang_up()
-        self._listener.close()
 
 
 class Rig:

@@ -17,13 +17,13 @@ from splitwise_worker.outbox import Updates
 from splitwise_worker.server import WorkerService, serve
 from splitwise_worker.sessions import Sessions
 from tests.worker.conftest import MakeRig
+from tests.worker.listening_sidecar import WAIT_S
 from tests.worker.support import (
     CANCELLED,
     DRAINING,
     FAILURE,
     INVALID,
     LENGTH_REACHED,
-    WAIT_S,
     Rig,
     greedy,
     prompt,

@@ -12,7 +12,8 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_worker.kv import sidecar_link
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
-from tests.worker.support import DENIED, OK, WAIT_S, ListeningSidecar
+from tests.worker.listening_sidecar import WAIT_S, ListeningSidecar
+from tests.worker.support import DENIED, OK
 
 GEOMETRY = KvGeometry("m", "float32", 2, 2, 8, 16)
 

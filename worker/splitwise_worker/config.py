@@ -35,6 +35,7 @@ class WorkerConfig:
     status: str
     sidecar_socket: Path
     sidecar_address: str
+    drain_seconds: int
 
 
 def parse(arguments: Sequence[str]) -> WorkerConfig:
@@ -59,6 +60,7 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--status", **address, help="host:port of /metrics, /healthz and /readyz")
     parser.add_argument("--sidecar-socket", type=Path, required=True)
     parser.add_argument("--sidecar-address", **address, help="host:port that peers push to")
+    parser.add_argument("--drain-seconds", type=_count, default=20, help="for running sequences")
     return WorkerConfig(**vars(parser.parse_args(arguments)))
 
 

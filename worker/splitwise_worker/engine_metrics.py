@@ -2,9 +2,7 @@
 
 from functools import partial
 
-from splitwise_core.policy.batching import StepKind
-from splitwise_core.rpc import kv_pb2
-from splitwise_core.telemetry import (
+from splitwise_core.metrics.worker import (
     BUSY,
     COMPUTED_TOKENS,
     KV_BLOCKS,
@@ -14,8 +12,10 @@ from splitwise_core.telemetry import (
     STEP_TOKENS,
     STEPS,
     WORKER_SEQUENCES,
-    Telemetry,
 )
+from splitwise_core.policy.batching import StepKind
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.telemetry import Telemetry
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import Phase
 

@@ -38,9 +38,6 @@ from splitwise_worker.sessions import Sessions
 
 log = logging.getLogger("splitwise.worker")
 
-DRAIN_S: Final = 20.0
-"""Below the pod's termination grace of 30 s, so that a drained worker always ends by itself."""
-
 STOP_S: Final = 5.0
 """How long the end waits for the step that runs then."""
 
@@ -125,7 +122,7 @@ class _Process:
         if self._failed:
             await server.stop(grace=0)
             return 1
-        remaining = await service.drain(DRAIN_S)
+        remaining = await service.drain(self._config.drain_seconds)
         await server.stop(grace=1.0)
         self._engine.submit(commands.Stop())
         self._link.stop()

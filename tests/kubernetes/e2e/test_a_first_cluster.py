@@ -1,17 +1,20 @@
 """From nothing to right answers and back, as the docs tell it: helm, kubectl, an OpenAI client."""
 
+from pathlib import Path
+
 import pytest
 
+from splitwise_operator.kinds import APPLIED, POOL
 from tests.helm.release import NAMESPACE, Helm
 from tests.kubernetes.e2e.conftest import RELEASE
 from tests.support.machine import Machine
-from tests.support.operated import OWNED, Operated, quickstart
+from tests.support.operated import FOLLOWING, Operated, quickstart
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
 
 def test_install_serve_delete_uninstall(
-    helm: Helm, cluster_machine: Machine, namespace: str, tiny_model: object
+    helm: Helm, cluster_machine: Machine, namespace: str, tiny_model: Path
 ) -> None:
     kube, operated = cluster_machine, Operated(cluster_machine, namespace)
     kube.kubectl("delete", "crd", "splitwiseclusters.splitwise.dev", "splitwisepools.splitwise.dev")
@@ -38,7 +41,8 @@ def test_install_serve_delete_uninstall(
     assert "Ready is True" in told
 
     operated.kubectl("delete", "swc", "quickstart")
-    kube.soon(lambda: not operated.objects(f"{OWNED},pods,replicasets,endpointslices"), namespace)
+    everything = (*APPLIED, *FOLLOWING)
+    kube.soon(lambda: not operated.objects(everything), namespace)
 
     helm.do("uninstall", "splitwise", "--namespace", NAMESPACE, "--wait")
     left = kube.kubectl("get", "crd", "-o", "name").stdout.split()
@@ -47,6 +51,7 @@ def test_install_serve_delete_uninstall(
         f"{definitions}/splitwiseclusters.splitwise.dev",
         f"{definitions}/splitwisepools.splitwise.dev",
     }
-    ours = "app.kubernetes.io/name=splitwise"
-    kinds = f"{OWNED.removesuffix(',splitwisepools')},clusterroles,clusterrolebindings"
-    kube.soon(lambda: not kube.get(kinds, "-n", NAMESPACE, f"--selector={ours}")["items"], NAMESPACE)
+    ours = ("-n", NAMESPACE, "--selector=app.kubernetes.io/name=splitwise")
+    kinds = ",".join(kind.plural for kind in APPLIED if kind is not POOL)
+    kinds += ",clusterroles,clusterrolebindings"
+    kube.soon(lambda: not kube.get(kinds, *ours)["items"], NAMESPACE)

@@ -1,0 +1,116 @@
+"""What a router counts and shows."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from splitwise_core.metric import POOL, SECONDS, STEP_SECONDS, Component, Metric
+
+HTTP_REQUESTS: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_http_requests_total",
+    "Requests answered, by HTTP status.",
+    ("endpoint", "status"),
+)
+INFLIGHT_REQUESTS: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_inflight_requests",
+    "Requests placed on workers and not ended.",
+)
+QUEUED_REQUESTS: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_queued_requests",
+    "Requests that wait at the router for capacity.",
+)
+PLACEMENTS: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_placements_total",
+    "Placement decisions, by reason. A rise of `no-capacity` says that a pool is too small.",
+    ("reason",),
+)
+RETRIES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_retries_total",
+    "Attempts that failed and were made again on other workers, by what went wrong. The prompt and "
+    "what had been generated are computed anew.",
+    ("reason",),
+)
+TTFT: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_ttft_seconds",
+    "Arrival of a request to its first token, as sent to the client.",
+    buckets=SECONDS,
+)
+TBT: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_tbt_seconds",
+    "Time between two tokens of one request, as sent to the client.",
+    buckets=STEP_SECONDS,
+)
+E2E: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_e2e_seconds",
+    "Arrival of a request to its last token.",
+    buckets=SECONDS,
+)
+STAGE_QUEUE: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_queue_seconds",
+    "Arrival at the prompt worker to the start of prefill. A rise asks for prompt workers.",
+    buckets=SECONDS,
+)
+STAGE_PREFILL: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_prefill_seconds",
+    "Start of prefill to the first token, at the prompt worker.",
+    buckets=SECONDS,
+)
+STAGE_TRANSFER: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_transfer_seconds",
+    "First token to KV verified at the token worker. A rise blames the link, not the GPU.",
+    buckets=STEP_SECONDS,
+)
+STAGE_FIRST_DECODE: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_first_decode_seconds",
+    "KV verified to the token worker's first token.",
+    buckets=STEP_SECONDS,
+)
+PROMPT_TOKENS: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_prompt_tokens_total",
+    "Prompt tokens of accepted requests.",
+)
+OUTPUT_TOKENS: Final = Metric(
+    Component.ROUTER, Counter, "splitwise_router_output_tokens_total", "Tokens streamed to clients."
+)
+DISCOVERY_FAILURES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_discovery_failures_total",
+    "Failures to list or watch the EndpointSlices that name the workers: `peer_lost` when the API "
+    "server cannot be reached, `denied` when it refuses, `expired` when changes were missed. The "
+    "workers known before go on serving.",
+    ("reason",),
+)
+WORKER_SESSIONS: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_worker_sessions",
+    "Workers with an open session.",
+    POOL,
+)

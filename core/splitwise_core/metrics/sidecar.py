@@ -1,0 +1,82 @@
+"""What a sidecar counts and shows."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from splitwise_core.metric import POOL, STEP_SECONDS, Component, Metric
+
+TRANSFERS: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_transfers_total",
+    "Transfers that ended, by outcome.",
+    (*POOL, "direction", "transport", "outcome"),
+)
+TRANSFER_BYTES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_transfer_bytes_total",
+    "KV bytes moved, repeated pushes counted in.",
+    (*POOL, "direction", "transport"),
+)
+TRANSFER_SECONDS: Final = Metric(
+    Component.SIDECAR,
+    Histogram,
+    "splitwise_kv_transfer_seconds",
+    "First byte sent to commit acknowledged.",
+    (*POOL, "transport"),
+    STEP_SECONDS,
+)
+TRANSFER_VISIBLE: Final = Metric(
+    Component.SIDECAR,
+    Histogram,
+    "splitwise_kv_transfer_visible_seconds",
+    "Time a request waited for its KV after its prompt was done. A rise blames the link.",
+    (*POOL, "transport"),
+    STEP_SECONDS,
+)
+REPUSHES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_repushes_total",
+    "Pushes made again because the digests did not match.",
+    POOL,
+)
+DAMAGED_LAYERS: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_damaged_layers_total",
+    "Layers that arrived with another digest than they were sent with. None was decoded.",
+    POOL,
+)
+LATE_WRITES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_late_writes_total",
+    "Chunks that arrived for a lease that had ended; they were dropped.",
+    POOL,
+)
+PROBE: Final = Metric(
+    Component.SIDECAR,
+    Histogram,
+    "splitwise_kv_probe_seconds",
+    "Duration of a probe, by outcome: random bytes pushed through this sidecar's own door and "
+    "verified. Until one is `ok` the worker gets no work. Not counted among the transfers.",
+    (*POOL, "transport", "outcome"),
+    STEP_SECONDS,
+)
+LEASES: Final = Metric(
+    Component.SIDECAR,
+    Gauge,
+    "splitwise_kv_leases",
+    "Open leases, by state of the lease.",
+    (*POOL, "state"),
+)
+ATTACHED: Final = Metric(
+    Component.SIDECAR,
+    Gauge,
+    "splitwise_kv_attached_workers",
+    "1 while the worker's pool is attached.",
+    POOL,
+)

@@ -1,0 +1,70 @@
+"""What a worker counts and shows."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from splitwise_core.metric import POOL, STEP_SECONDS, TOKENS, Component, Metric
+
+QUEUE_REQUESTS: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_queue_requests",
+    "Requests whose prompt is not computed yet.",
+    POOL,
+)
+QUEUE_TOKENS: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_queue_tokens",
+    "Prompt tokens that wait to be computed.",
+    POOL,
+)
+RUNNING: Final = Metric(
+    Component.WORKER, Gauge, "splitwise_worker_running_sequences", "Sequences that decode.", POOL
+)
+KV_BLOCKS: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_kv_blocks",
+    "KV blocks by state: `free`; `used` by sequences that compute or decode; `reserved` for a "
+    "transfer that has not ended; `sending` until the peer has verified them.",
+    (*POOL, "state"),
+)
+STEPS: Final = Metric(
+    Component.WORKER,
+    Histogram,
+    "splitwise_worker_step_seconds",
+    "Duration of one engine step.",
+    (*POOL, "kind"),
+    STEP_SECONDS,
+)
+STEP_TOKENS: Final = Metric(
+    Component.WORKER,
+    Histogram,
+    "splitwise_worker_step_tokens",
+    "Tokens computed in one engine step.",
+    (*POOL, "kind"),
+    TOKENS,
+)
+COMPUTED_TOKENS: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_computed_tokens_total",
+    "Tokens computed, by the kind of step. `prompt` stays 0 on a token worker.",
+    (*POOL, "kind"),
+)
+WORKER_SEQUENCES: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_sequences_total",
+    "Sequences that ended here, by outcome.",
+    (*POOL, "outcome"),
+)
+BUSY: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_busy_seconds_total",
+    "Time the engine spent in steps; its rate is the utilisation.",
+    POOL,
+)
