@@ -29,13 +29,20 @@ def register(registry: kopf.OperatorRegistry, store: Store, worklist: Worklist) 
             store.clusters.pop(key, None)
             await worklist.forget(key)
         else:
+            before = store.clusters.get(key)
             store.clusters[key] = body
-            worklist.wake(key)
+            worklist.wake(key, is_urgent=before is None or _spec(before) != _spec(body))
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         """As the pod's account, else as the user of the kubeconfig; again when refused."""
         return _of_pod() or kopf.login_with_kubeconfig(**kwargs)
+
+
+def _spec(body: Object) -> tuple[object, ...]:
+    """What of a cluster is its user's."""
+    meta = body["metadata"]
+    return meta["generation"], meta.get("labels"), meta.get("annotations")
 
 
 def _of_pod() -> kopf.ConnectionInfo | None:

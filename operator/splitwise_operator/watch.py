@@ -80,4 +80,4 @@ async def _watch(
 def _wake(key: Key, store: Store, worklist: Worklist) -> None:
     """Objects of a cluster that is not there, or not known yet, are nobody's work."""
     if key in store.clusters:
-        worklist.wake(key)
+        worklist.wake(key, is_urgent=False)

@@ -1,4 +1,4 @@
-"""Which clusters have to be looked at again: each by one task, and not before a short pause."""
+"""Which clusters have to be looked at again: each by one task, and not too often."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,9 @@ from splitwise_operator.store import Key
 
 PAUSE_S: Final = 0.05
 """What changes within it is looked at together: one edit makes a burst of events."""
+CALM_S: Final = 1.0
+"""The least time between two looks for what Kubernetes makes of our objects: pods that come up
+change many times, and people read status no faster."""
 AT_ONCE: Final = 16
 RETRY_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -21,37 +24,53 @@ class Worklist:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._woken: dict[Key, asyncio.Event] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._entries: dict[Key, _Entry] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def wake(self, key: Key) -> None:
-        """Has the cluster looked at soon."""
-        self._woken.setdefault(key, asyncio.Event()).set()
-        if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._run(key))
+    def wake(self, key: Key, *, is_urgent: bool) -> None:
+        """Has the cluster looked at: at once, or (not urgent) when it has been calm for a while."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry()
+            entry.task = asyncio.create_task(self._run(key, entry))
+        entry.woken.set()
+        if is_urgent:
+            entry.urgent.set()
 
     async def forget(self, key: Key) -> None:
         """Looks at the cluster no more."""
-        task = self._tasks.pop(key, None)
-        self._woken.pop(key, None)
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        entry = self._entries.pop(key, None)
+        if entry is not None and entry.task is not None:
+            entry.task.cancel()
 
     async def close(self) -> None:
         """Ends all work."""
-        tasks = list(self._tasks.values())
+        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: Key) -> None:
-        woken, failures = self._woken[key], 0
+    async def _run(self, key: Key, entry: "_Entry") -> None:
+        failures = 0
         while True:
             patience_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else None
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), patience_s)
+                await asyncio.wait_for(entry.woken.wait(), patience_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(entry.urgent.wait(), entry.calm_s)
             await asyncio.sleep(PAUSE_S)
-            woken.clear()
+            entry.woken.clear()
+            entry.urgent.clear()
             async with self._slots:
                 failures = 0 if await self._look(key) else failures + 1
+            entry.calm_s = CALM_S
+
+
+class _Entry:
+    """A cluster on the list."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.urgent = asyncio.Event()
+        self.calm_s = 0.0
+        self.task: asyncio.Task[None] | None = None
