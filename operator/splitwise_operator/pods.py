@@ -82,32 +82,12 @@ def _near_each_other(cluster: SplitwiseCluster, key: str) -> Object:
 
 
 def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
-    spec = cluster.spec
-    arguments = {
-        "worker-id": "$(POD_NAME)",
-        "pool": pool.name,
-        "role": pool.role,
-        "revision": "$(REVISION)",
-        "model": names.MODEL_DIR,
-        "model-name": spec.model.name,
-        "dtype": spec.model.dtype,
-        "max-length": spec.model.max_length,
-        "kv-memory": int(quantity(pool.kv_memory)),
-        "max-sequences": pool.max_sequences,
-        "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
-        "lease-seconds": spec.transfer.lease_seconds,
-        "listen": f"$(POD_IP):{names.WORKER_PORT}",
-        "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",
-        "sidecar-socket": _SOCKET,
-        "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
-        "drain-seconds": spec.rollout.drain_seconds,
-    }
     return {
         "name": "worker",
         "image": images.worker,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "command": ["splitwise-worker"],
-        "args": _flags(arguments),
+        "args": _worker_arguments(cluster, pool),
         "env": [
             *_identity(),
             _field("REVISION", f"metadata.labels['{names.REVISION_LABEL}']"),
@@ -124,6 +104,31 @@ def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "securityContext": _CONTAINER_SECURITY,
         **_probes("/healthz", "/readyz", "status", starts_within_s=600),
     }
+
+
+def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
+    spec = cluster.spec
+    return _flags(
+        {
+            "worker-id": "$(POD_NAME)",
+            "pool": pool.name,
+            "role": pool.role,
+            "revision": "$(REVISION)",
+            "model": names.MODEL_DIR,
+            "model-name": spec.model.name,
+            "dtype": spec.model.dtype,
+            "max-length": spec.model.max_length,
+            "kv-memory": int(quantity(pool.kv_memory)),
+            "max-sequences": pool.max_sequences,
+            "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
+            "lease-seconds": spec.transfer.lease_seconds,
+            "listen": f"$(POD_IP):{names.WORKER_PORT}",
+            "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",
+            "sidecar-socket": _SOCKET,
+            "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
+            "drain-seconds": spec.rollout.drain_seconds,
+        }
+    )
 
 
 def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:

@@ -72,19 +72,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
     app = App(service, fleet, telemetry)
     watcher = asyncio.create_task(_discover(asked, fleet, telemetry, log))
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, asked.drain_seconds - int(linger_s)),
-    )
-    server = _Server(config)
-
+    server = _server(app, max(1, asked.drain_seconds - int(linger_s)))
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -101,6 +89,22 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
         await asyncio.wait([watcher])
         await fleet.close()
     log.info("stopped")
+
+
+def _server(app: App, drain_s: int) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=drain_s,
+        )
+    )
 
 
 async def _is_in_kubernetes(asked: argparse.Namespace) -> bool:
