@@ -9,6 +9,8 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+# Files side by side: whole clusters wait more than they compute.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -32,10 +34,10 @@ demo: setup ## Start a cluster, ask it questions, show where each answer was com
 	@$(BIN)/python examples/demo.py
 
 test: kubernetes ## Run every test; without Go, those on Kubernetes are skipped and say so
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-fast: setup ## Run the tests that start no whole cluster and no API server
-	$(BIN)/python -m pytest -m "not e2e and not kubernetes"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not e2e and not kubernetes"
 
 test-kubernetes: kubernetes ## Run the tests on Kubernetes alone
 	$(BIN)/python -m pytest -m kubernetes

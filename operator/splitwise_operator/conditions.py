@@ -55,6 +55,7 @@ class Reason(StrEnum):
     OBJECT_REFUSED = "ObjectRefused"
     FORBIDDEN = "Forbidden"
     FIELD_CONFLICT = "FieldConflict"
+    NAME_TAKEN = "NameTaken"
     API_UNAVAILABLE = "ApiUnavailable"
 
 
@@ -128,6 +129,10 @@ EXPLAINED: Final = {
         "Another field manager declares fields that are the operator's, by server-side apply. "
         "They are left to it, and what it says holds.",
         "let that manager give the fields up: remove them from what it applies",
+    ),
+    Reason.NAME_TAKEN: Explained(
+        "There is an object of that name which the operator has not made. It is left alone.",
+        "delete or rename that object, or give the cluster or the pool another name",
     ),
     Reason.API_UNAVAILABLE: Explained("The API server answers with errors.", "none; it is retried"),
 }

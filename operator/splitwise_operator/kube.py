@@ -129,7 +129,7 @@ class Kube:
         try:
             async for line in response.content:
                 yield json.loads(line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(0, "Disconnected", f"the watch broke: {error!r}") from error
         finally:
             response.close()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,9 +64,13 @@ class Leadership:
         renewed_s = time.monotonic()
         while not working.done():
             await asyncio.wait({working}, timeout=RETRY_S)
-            if await self._renewed():
-                renewed_s = time.monotonic()
-            elif time.monotonic() - renewed_s > RENEW_WITHIN_S:
+            left_s = max(0.1, renewed_s + RENEW_WITHIN_S - time.monotonic())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    if await self._renewed():
+                        renewed_s = time.monotonic()
+                        continue
+            if time.monotonic() - renewed_s > RENEW_WITHIN_S:
                 self._log.error("the lease is lost")
                 return False
         return True

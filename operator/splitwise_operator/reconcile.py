@@ -16,7 +16,7 @@ from splitwise_operator.conditions import Reason
 from splitwise_operator.events import events
 from splitwise_operator.fleet import Objects, pool_states, routers_done, scaled_of
 from splitwise_operator.images import Images
-from splitwise_operator.kinds import APPLIED, BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL
+from splitwise_operator.kinds import APPLIED, BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.manifest import cluster_of, owner
 from splitwise_operator.names import ROUTER, Object, object_name, revision
@@ -135,6 +135,8 @@ class Reconciler:
             return None
         what = f"{kind.name} {made['metadata']['name']}"
         try:
+            if known is None and await self._is_taken(kind, made):
+                return Problem(Reason.NAME_TAKEN, f"{what} exists and is not of this cluster.")
             try:
                 answer = await self._kube.apply(kind, marked, force=False)
             except ApiError as error:
@@ -146,6 +148,16 @@ class Reconciler:
         self._telemetry.counter(WRITES, verb="apply").inc()
         self._store.put(kind.name, answer)
         return None
+
+    async def _is_taken(self, kind: Kind, made: Object) -> bool:
+        """Whether an object of that name is somebody else's: to take it over would be to lose it,
+        for it would go with the cluster."""
+        meta = made["metadata"]
+        found = await self._kube.get(kind, meta["namespace"], meta["name"])
+        if found is None:
+            return False
+        owners = {own["uid"] for own in found["metadata"].get("ownerReferences", [])}
+        return meta["ownerReferences"][0]["uid"] not in owners
 
     async def _retire(self, seen: Seen, step: Mapping[tuple[str, str], int]) -> Problem | None:
         """Scales a Deployment that others replace; deletes what the cluster no longer has."""

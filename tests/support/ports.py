@@ -1,5 +1,6 @@
 """Ports for processes that a test starts."""
 
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ _RANGE: Final = range(20_000, 32_000)
 
 
 def _each_once() -> Iterator[int]:
-    yield from random.SystemRandom().sample(_RANGE, len(_RANGE))
+    """In random order; processes that run tests side by side share the range out."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = _RANGE[own::count]
+    yield from random.SystemRandom().sample(mine, len(mine))
 
 
 _ports: Final = _each_once()

@@ -101,6 +101,18 @@ def test_another_manager_that_declares_our_fields(operated: Operated, tiny_model
     assert own["spec"]["maxUnavailable"] == 1
 
 
+def test_an_object_of_somebody_else_is_not_taken(operated: Operated, tiny_model: Path) -> None:
+    scoped = ("-n", operated.namespace)
+    operated.kubectl("create", "serviceaccount", "quickstart")
+    theirs = operated.machine.get("serviceaccount", "quickstart", *scoped)
+    operated.apply(mixed(tiny_model))
+    operated.wait("Progressing", "NameTaken", "ServiceAccount quickstart")
+    tells_the_fix(operated, "Progressing")
+    assert operated.machine.get("serviceaccount", "quickstart", *scoped) == theirs
+    operated.kubectl("delete", "serviceaccount", "quickstart")
+    operated.wait_until_complete()
+
+
 def test_a_template_that_the_api_server_refuses(operated: Operated, tiny_model: Path) -> None:
     bad = {"podTemplate": {"spec": {"restartPolicy": "Never"}}}
     operated.apply(mixed(tiny_model, **bad))
