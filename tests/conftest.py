@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _GIVEN = dict(os.environ)
 # One thread and no spinning: tests run many processes on few cores.
@@ -29,14 +31,22 @@ def tiny_model() -> Path:
     return directory
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`-n 2`) go files, whose tests share what they start; longest first.
-
-    The whole Kubernetes cluster is one for all its files, and so is the API server of the others.
-    """
-    for item in items:
-        place = item.path.relative_to(ROOT / "tests")
-        shared = place.parent if place.parts[0] == "kubernetes" else place
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    """What takes longest goes first: whole Kubernetes clusters."""
     items.sort(key=lambda item: item.path.parent != ROOT / "tests" / "kubernetes" / "e2e")
+
+
+class _FilesTogether(LoadScopeScheduling):
+    """Side by side (`-n 2`) go files, whose tests share what they start.
+
+    All files on Kubernetes share a cluster, or an API server, and go together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file.rpartition("/")[0] if file.startswith("tests/kubernetes/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _FilesTogether:
+    """How xdist shares tests out."""
+    return _FilesTogether(config, log)
