@@ -14,6 +14,8 @@ from typing import Final
 
 from splitwise_cli.runner.environment import Invocation
 
+PROJECT: Final = Path(__file__).parents[3]
+"""Has the containers' programs: an image holds nothing."""
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 _STREAMS: Final = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 
@@ -54,12 +56,18 @@ def contained(
 
     With `read_only` nothing but volumes and /dev/shm can be written.
     """
-    script = _script(mounts, scratch, read_only, _mount_points())
+    script = _script(_with_programs(mounts), scratch, read_only, _mount_points())
     inside = [_program("chroot"), str(scratch / "root")]
     if working_directory is not None:
         inside += [_program("env"), f"--chdir={working_directory}"]
     shell = [_program("unshare"), "--mount", "--", "sh", "-c", script, "sh"]
     return Contained([*shell, *inside, *invocation.argv], invocation.env, {})
+
+
+def _with_programs(mounts: Sequence[Mount]) -> list[Mount]:
+    """The mounts, and over them the project's own directory where a volume would hide it."""
+    hides = any(PROJECT.is_relative_to(mount.target) for mount in mounts)
+    return [*mounts, Mount(PROJECT, str(PROJECT), read_only=True)] if hides else [*mounts]
 
 
 def _script(
