@@ -119,10 +119,7 @@ def api_server(place: Place) -> list[str]:
 
 
 def controller_manager(place: Place) -> list[str]:
-    """Notices a node that is gone after 20 s instead of 50: tests wait for it.
-
-    Nor does it hold itself back to 20 requests a second, as it does where it shares an API server.
-    """
+    """It does not hold itself back to 20 requests a second, as where it shares an API server."""
     return [
         place.program("kube-controller-manager"),
         f"--kubeconfig={place.kubeconfig('kube-controller-manager')}",
@@ -132,7 +129,6 @@ def controller_manager(place: Place) -> list[str]:
         f"--service-account-private-key-file={place.directory / 'signing.pem'}",
         f"--root-ca-file={place.certificate}",
         "--node-monitor-period=1s",
-        "--node-monitor-grace-period=20s",
         "--pvclaimbinder-sync-period=2s",
         "--kube-api-qps=300",
         "--kube-api-burst=600",

@@ -97,6 +97,7 @@ async def keep(api: Api, node: Node) -> None:
     while True:
         try:
             await _renew(api, node, uid)
+            await _stay_ready(api, node)
         except (httpx.TransportError, Refused) as error:
             log.info("lease of %s: %s", node.name, error or type(error).__name__)
         await asyncio.sleep(RENEW_S)
@@ -117,6 +118,14 @@ async def _register(api: Api, node: Node) -> str:
     status = {"status": node.status(datetime.now(UTC))}
     await api.merge(f"{NODES}/{node.name}/status", status)
     return str(made["metadata"]["uid"])
+
+
+async def _stay_ready(api: Api, node: Node) -> None:
+    """Says again that the node is ready when it was taken for lost: while nobody could be told."""
+    found = await api.get(f"{NODES}/{node.name}")
+    told = {own["type"]: own["status"] for own in found.get("status", {}).get("conditions", [])}
+    if told.get("Ready") != "True":
+        await api.merge(f"{NODES}/{node.name}/status", {"status": node.status(datetime.now(UTC))})
 
 
 async def _renew(api: Api, node: Node, uid: str) -> None:
