@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.support.go_programs import BUILD_S, GoPrograms
+
 VERSION: Final = "v3.19.0"
 MODULE: Final = "helm.sh/helm/v3"
-BUILD_S: Final = 1200
 _STAMPS: Final = {
     "internal/version.version": VERSION,
     # What `helm template` and `helm lint` take the cluster's version to be; without, it is 1.20.
@@ -30,43 +31,34 @@ NEEDS: Final = (
 
 def program(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The helm to run, or None."""
-    if given := environment.get("HELM"):
-        return Path(given)
-    if found := shutil.which("helm", path=environment.get("PATH")):
-        return Path(found)
-    built = _built(environment)
-    return built if built.exists() else None
+    return _given(environment) or _in(_GO.found(environment))
 
 
 def build(environment: Mapping[str, str] = os.environ) -> Path | None:
     """As `program`, built first where there is Go: some minutes, then kept in the user's cache."""
-    if (found := program(environment)) or not shutil.which("go", path=environment.get("PATH")):
-        return found
-    built = _built(environment)
-    _build(built)
-    return built
+    return _given(environment) or _in(_GO.built(environment))
 
 
-def _built(environment: Mapping[str, str]) -> Path:
-    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "splitwise" / f"helm-{VERSION}" / "helm"
+def _given(environment: Mapping[str, str]) -> Path | None:
+    given = environment.get("HELM") or shutil.which("helm", path=environment.get("PATH"))
+    return Path(given) if given else None
 
 
-def _build(target: Path) -> None:
-    """Builds in a directory beside `target`, which is there only when it is whole."""
-    sys.stderr.write(f"building helm {VERSION}, once: about 3 minutes\n")
-    work = target.parent.with_name(f"{target.parent.name}.{os.getpid()}")
-    work.mkdir(parents=True)
-    try:
-        stamps = " ".join(f"-X {MODULE}/{name}={value}" for name, value in _STAMPS.items())
-        command = ["go", "install", "-trimpath", f"-ldflags=-s -w {stamps}"]
-        command.append(f"{MODULE}/cmd/helm@{VERSION}")
-        environment = os.environ | {"GOBIN": str(work)}
-        subprocess.run(command, check=True, timeout=BUILD_S, env=environment)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (work / "helm").rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _in(directory: Path | None) -> Path | None:
+    return directory / "helm" if directory else None
+
+
+def _make(directory: Path) -> None:
+    stamps = " ".join(f"-X {MODULE}/{name}={value}" for name, value in _STAMPS.items())
+    command = ["go", "install", "-trimpath", f"-ldflags=-s -w {stamps}"]
+    command.append(f"{MODULE}/cmd/helm@{VERSION}")
+    environment = os.environ | {"GOBIN": str(directory)}
+    subprocess.run(command, check=True, timeout=BUILD_S, env=environment)
+
+
+_GO: Final = GoPrograms(
+    name=f"helm-{VERSION}", told=f"helm {VERSION}, once: about 3 minutes", make=_make
+)
 
 
 if __name__ == "__main__":

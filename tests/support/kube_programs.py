@@ -4,13 +4,14 @@
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from tests.support.go_programs import BUILD_S, GoPrograms
 
 SOURCE: Final = Path(__file__).parents[1] / "kubernetes" / "controlplane"
 VERSION: Final = "v1.34.2"
@@ -21,7 +22,6 @@ PROGRAMS: Final = (
     "kube-scheduler",
     "kubectl",
 )
-BUILD_S: Final = 1200
 NEEDS: Final = (
     "there is no Kubernetes control plane: `make kubernetes` builds one, once, with Go 1.24 "
     "or newer; or set KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver and kubectl"
@@ -30,24 +30,13 @@ NEEDS: Final = (
 
 def programs(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The directory that holds them, or None."""
-    if assets := environment.get("KUBEBUILDER_ASSETS"):
-        return Path(assets)
-    built = _built(environment)
-    return built if built.exists() else None
+    assets = environment.get("KUBEBUILDER_ASSETS")
+    return Path(assets) if assets else _GO.found(environment)
 
 
 def build(environment: Mapping[str, str] = os.environ) -> Path | None:
     """As `programs`, built first where there is Go: some minutes, then kept in the user's cache."""
-    if (found := programs(environment)) or not shutil.which("go", path=environment.get("PATH")):
-        return found
-    built = _built(environment)
-    _build(built)
-    return built
-
-
-def _built(environment: Mapping[str, str]) -> Path:
-    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "splitwise" / f"control-plane-{VERSION}-{_digest()}"
+    return programs(environment) or _GO.built(environment)
 
 
 def _digest() -> str:
@@ -56,21 +45,19 @@ def _digest() -> str:
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
-def _build(target: Path) -> None:
-    """Builds in a directory beside `target`, which is there only when it is whole."""
-    sys.stderr.write(f"building a Kubernetes {VERSION} control plane, once: about 5 minutes\n")
-    work = target.with_name(f"{target.name}.{os.getpid()}")
-    work.mkdir(parents=True)
-    try:
-        stamp = f"-s -w -X k8s.io/component-base/version.gitVersion={VERSION}"
-        command = ["go", "build", "-trimpath", f"-ldflags={stamp}", "-o", str(work / "all"), "."]
-        subprocess.run(command, cwd=SOURCE, check=True, timeout=BUILD_S)
-        for program in PROGRAMS:
-            (work / program).symlink_to("all")
-        if not target.exists():
-            work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def _make(directory: Path) -> None:
+    stamp = f"-s -w -X k8s.io/component-base/version.gitVersion={VERSION}"
+    command = ["go", "build", "-trimpath", f"-ldflags={stamp}", "-o", str(directory / "all"), "."]
+    subprocess.run(command, cwd=SOURCE, check=True, timeout=BUILD_S)
+    for program in PROGRAMS:
+        (directory / program).symlink_to("all")
+
+
+_GO: Final = GoPrograms(
+    name=f"control-plane-{VERSION}-{_digest()}",
+    told=f"a Kubernetes {VERSION} control plane, once: about 5 minutes",
+    make=_make,
+)
 
 
 if __name__ == "__main__":
