@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import httpx
 import psutil
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.control_plane import ControlPlane, control_plane
@@ -68,7 +67,7 @@ def plane(with_controllers: bool) -> Iterator[tuple[ControlPlane, httpx.Client]]
     ):
         _kubectl(kube, "apply", "--server-side", "-f", str(CRDS))
         _kubectl(kube, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        with client(kube) as api:
+        with kube.http() as api:
             yield kube, api
 
 
@@ -130,17 +129,6 @@ def operator(kube: ControlPlane) -> Iterator[tuple["subprocess.Popen[bytes]", in
     finally:
         process.terminate()
         process.wait(30)
-
-
-@contextmanager
-def client(kube: ControlPlane) -> Iterator[httpx.Client]:
-    """HTTP to the API server as its administrator."""
-    config = yaml.safe_load(kube.kubeconfig.read_text())
-    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    headers = {"Authorization": f"Bearer {user['token']}"}
-    trust = cluster["certificate-authority"]
-    with httpx.Client(base_url=cluster["server"], verify=trust, headers=headers) as made:
-        yield made
 
 
 def _kubectl(kube: ControlPlane, *arguments: str) -> None:

@@ -65,16 +65,14 @@ class ControlPlane:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def http(self) -> httpx.Client:
+        """HTTP to the API server as its administrator; to be closed."""
+        return _http(self.place)
+
     def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What the API server has at a path, as the administrator: quicker than kubectl."""
-        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
-        answer = httpx.get(
-            f"{self.place.url}{path}",
-            params=dict(query or {}),
-            headers={"Authorization": f"Bearer {user['token']}"},
-            verify=_trust(self.place.certificate),
-            timeout=30,
-        )
+        with self.http() as api:
+            answer = api.get(path, params=dict(query or {}))
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -132,20 +130,31 @@ def control_plane(
 
 def _wait_until_ready(place: kube_commands.Place, server: Background) -> None:
     """Returns once it answers requests. Raises RuntimeError with the end of its log."""
-    users = yaml.safe_load(place.kubeconfig("admin").read_text())["users"]
-    headers = {"Authorization": f"Bearer {users[0]['user']['token']}"}
     until = time.monotonic() + START_S
     while time.monotonic() < until and server.is_running:
         if place.certificate.exists():
             try:
-                trust = _trust(place.certificate)
-                answer = httpx.get(f"{place.url}/readyz", headers=headers, verify=trust)
-                if answer.status_code == 200:
-                    return
+                with _http(place) as api:
+                    if api.get("/readyz").status_code == 200:
+                        return
             except httpx.TransportError:
                 pass
         time.sleep(0.1)
     raise RuntimeError(f"the API server is not ready:\n{server.tail()}")
+
+
+def _http(place: kube_commands.Place) -> httpx.Client:
+    return httpx.Client(
+        base_url=place.url,
+        verify=_trust(place.certificate),
+        headers={"Authorization": f"Bearer {_token(place.kubeconfig('admin'))}"},
+        timeout=30,
+    )
+
+
+@lru_cache
+def _token(kubeconfig: Path) -> str:
+    return str(yaml.safe_load(kubeconfig.read_text())["users"][0]["user"]["token"])
 
 
 @lru_cache
