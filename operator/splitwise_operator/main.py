@@ -16,6 +16,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 
+from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
@@ -154,13 +155,6 @@ async def _configuration() -> Configuration:
     return made
 
 
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
-    return text
-
-
 def _lease(text: str) -> str:
     namespace, _, name = text.partition("/")
     if not namespace or not name:
@@ -174,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     local = Images()
     add = parser.add_argument
-    add("--listen", type=_address, default="0.0.0.0:8080", metavar="HOST:PORT", help="status page")
+    add("--listen", type=address, default="0.0.0.0:8080", metavar="HOST:PORT", help="status page")
     add("--namespace", action="append", default=[], help="watch it; all without (may be repeated)")
     add("--lease", type=_lease, default="default/splitwise-operator", metavar="NAMESPACE/NAME")
     add("--identity", default=socket.gethostname(), help="name under which the lease is held")

@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
@@ -157,13 +158,6 @@ def _listen(address: str) -> socket.socket:
     return listener
 
 
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
-    return text
-
-
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdigit() or int(text) < least:
@@ -179,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     one_or_more, any_count = _at_least(1), _at_least(0)
-    add("--listen", type=_address, required=True, metavar="HOST:PORT")
+    add("--listen", type=address, required=True, metavar="HOST:PORT")
     add(
         "--endpoints",
         type=Path,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from splitwise_core.arguments import address
 from splitwise_sidecar.transports import grpc_bytes
 
 TRANSPORTS = (grpc_bytes.NAME,)
@@ -31,21 +32,14 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     """The record for `arguments`. Exits with status 2 and a usage message when they are wrong."""
     parser = ArgumentParser(prog="splitwise-sidecar", description="Moves KV between workers.")
     parser.add_argument("--socket", type=Path, required=True, help="where the worker attaches")
-    parser.add_argument("--listen", required=True, type=_address, help="host:port for peers")
-    parser.add_argument("--status", required=True, type=_address, help="host:port of /metrics")
+    parser.add_argument("--listen", required=True, type=address, help="host:port for peers")
+    parser.add_argument("--status", required=True, type=address, help="host:port of /metrics")
     parser.add_argument("--role", required=True, choices=["prompt", "token", "mixed"])
     parser.add_argument("--pool", required=True)
     parser.add_argument("--transports", type=_transports, default=TRANSPORTS, help="cheapest first")
     parser.add_argument("--require-rdma", action="store_true", help="end rather than do without")
     parser.add_argument("--drain-seconds", type=int, default=20, help="for transfers under way")
     return SidecarConfig(**vars(parser.parse_args(arguments)))
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is not host:port")
-    return text
 
 
 def _transports(text: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from splitwise_core.arguments import address
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
 
 MAX_COUNT: Final = 1 << 24
@@ -55,11 +56,11 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--max-sequences", type=_count, default=64)
     parser.add_argument("--prompt-batch-tokens", type=_count, default=PROMPT_BATCH_TOKENS)
     parser.add_argument("--lease-seconds", type=_seconds, default=10.0)
-    address: dict[str, Any] = {"type": _address, "required": True}
-    parser.add_argument("--listen", **address, help="host:port of the Worker service")
-    parser.add_argument("--status", **address, help="host:port of /metrics, /healthz and /readyz")
+    place: dict[str, Any] = {"type": address, "required": True}
+    parser.add_argument("--listen", **place, help="host:port of the Worker service")
+    parser.add_argument("--status", **place, help="host:port of /metrics, /healthz and /readyz")
     parser.add_argument("--sidecar-socket", type=Path, required=True)
-    parser.add_argument("--sidecar-address", **address, help="host:port that peers push to")
+    parser.add_argument("--sidecar-address", **place, help="host:port that peers push to")
     parser.add_argument("--drain-seconds", type=_count, default=20, help="for running sequences")
     return WorkerConfig(**vars(parser.parse_args(arguments)))
 
@@ -85,10 +86,3 @@ def _seconds(text: str) -> float:
     if not 0.001 <= value <= MAX_LEASE_S:
         raise ArgumentTypeError(f"{text!r} is no time of 0.001 to {MAX_LEASE_S:.0f} seconds")
     return value
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ArgumentTypeError(f"{text!r} is not host:port")
-    return text
