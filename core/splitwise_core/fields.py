@@ -38,6 +38,9 @@ LabelKey = Annotated[
 ]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 
+ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$")]
+"""What a device plugin calls what it offers."""
+
 
 def not_ours(keys: dict[str, str]) -> dict[str, str]:
     """`keys` as they are. Raises ValueError for a label that Splitwise sets itself."""

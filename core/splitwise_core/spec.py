@@ -11,6 +11,7 @@ from splitwise_core.fields import (
     LabelValue,
     Name,
     ObjectName,
+    ResourceName,
     SpecModel,
     not_ours,
 )
@@ -104,11 +105,8 @@ class Rdma(SpecModel):
     """RDMA devices of one worker, by the resource name of the device plugin."""
 
     resource: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$",
-            description="As the device plugin names it, such as rdma/ib or rdma/hca.",
-        ),
+        ResourceName,
+        Field(description="As the device plugin names it, such as rdma/ib or rdma/hca."),
     ]
     count: Annotated[int, Field(ge=1, le=16, description="Devices of one worker.")] = 1
 

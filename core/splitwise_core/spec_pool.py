@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from splitwise_core.fields import LabelKey, LabelValue, Name, SpecModel, not_ours
+from splitwise_core.fields import LabelKey, LabelValue, Name, ResourceName, SpecModel, not_ours
 from splitwise_core.quantity import CPU, MEMORY, quantity_between
 
 
@@ -35,11 +35,8 @@ class Gpu(SpecModel):
     """GPUs of one worker, by the resource name of the device plugin."""
 
     resource: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$",
-            description="As the device plugin names it, such as nvidia.com/gpu.",
-        ),
+        ResourceName,
+        Field(description="As the device plugin names it, such as nvidia.com/gpu."),
     ] = "nvidia.com/gpu"
     count: Annotated[int, Field(ge=1, le=1, description="A worker drives one GPU.")] = 1
 
