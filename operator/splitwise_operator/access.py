@@ -2,18 +2,18 @@
 
 from typing import Any, Final
 
+from splitwise_core.labels import CLUSTER_LABEL, ROLE_LABEL, ROUTER, WORKER_ROLES
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_operator import names
 from splitwise_operator.names import Object
 
 _RBAC: Final = "rbac.authorization.k8s.io"
-WORKER_ROLES: Final = ("prompt", "token", "mixed")
 
 
 def accounts(cluster: SplitwiseCluster) -> list[Object]:
     """Workers may ask the API server for nothing; routers may see where workers are."""
     workers = cluster.metadata.name
-    routers = names.object_name(cluster, names.ROUTER)
+    routers = names.object_name(cluster, ROUTER)
     return [
         *(_account(cluster, name) for name in (workers, routers)),
         {
@@ -48,8 +48,8 @@ def network_policies(cluster: SplitwiseCluster) -> list[Object]:
     """Requests from the cluster's routers, KV from its workers; metrics and the API are open."""
     if not cluster.spec.network_policy.enabled:
         return []
-    of_cluster = {names.CLUSTER_LABEL: cluster.metadata.name}
-    routers = _pods(of_cluster, [names.ROUTER])
+    of_cluster = {CLUSTER_LABEL: cluster.metadata.name}
+    routers = _pods(of_cluster, [ROUTER])
     workers = _pods(of_cluster, list(WORKER_ROLES))
     return [
         _policy(
@@ -62,7 +62,7 @@ def network_policies(cluster: SplitwiseCluster) -> list[Object]:
                 _allow([names.WORKER_STATUS_PORT, names.SIDECAR_STATUS_PORT]),
             ],
         ),
-        _policy(cluster, names.ROUTER, routers, [_allow([cluster.spec.router.port])]),
+        _policy(cluster, ROUTER, routers, [_allow([cluster.spec.router.port])]),
     ]
 
 
@@ -91,7 +91,7 @@ def _account(cluster: SplitwiseCluster, name: str) -> Object:
 
 
 def _pods(labels: dict[str, str], roles: list[str]) -> Object:
-    role = {"key": names.ROLE_LABEL, "operator": "In", "values": roles}
+    role = {"key": ROLE_LABEL, "operator": "In", "values": roles}
     return {"matchLabels": labels, "matchExpressions": [role]}
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from splitwise_core.labels import ROUTER
 from splitwise_core.spec import SplitwiseCluster
+from splitwise_core.spec_pool import Pool
 from splitwise_operator import scale
 from splitwise_operator.kinds import POOL
-from splitwise_operator.names import ROUTER, object_name
+from splitwise_operator.names import object_name
 from splitwise_operator.observed import Pod, Scaled, Seen, Workers
 from splitwise_operator.rollout import PoolState
 
@@ -22,13 +24,12 @@ def pool_states(cluster: SplitwiseCluster, objects: Objects) -> list[PoolState]:
     made = []
     for name, role in roles.items():
         pool = listed.get(name)
-        scaled = scaled_of(cluster, objects, name)
         wanted = {
             seen.revision: seen.part.wanted
             for seen in sets
             if isinstance(seen.part, Workers) and seen.pool == name and not seen.is_leaving
         }
-        desired = scale.desired(pool, scaled) if pool else 0
+        desired = desired_of(cluster, objects, pool) if pool else 0
         ready = {rev: _ready(objects, name, rev) for rev in {*wanted, *_revisions(objects, name)}}
         made.append(PoolState(name, role, desired, ready, wanted, is_listed=pool is not None))
     return made
@@ -39,6 +40,11 @@ def routers_done(cluster: SplitwiseCluster, objects: Objects, current: str) -> b
     pods = [seen for seen in objects.values() if seen.pool == ROUTER and seen.kind == "Pod"]
     ready = _ready(objects, ROUTER, current)
     return ready >= cluster.spec.router.replicas and all(pod.revision == current for pod in pods)
+
+
+def desired_of(cluster: SplitwiseCluster, objects: Objects, pool: Pool) -> int:
+    """Workers that a pool should have."""
+    return scale.desired(pool, scaled_of(cluster, objects, pool.name))
 
 
 def scaled_of(cluster: SplitwiseCluster, objects: Objects, pool: str) -> Scaled | None:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from splitwise_core.fields import GROUP
+from splitwise_core.labels import CLUSTER_LABEL, POOL_LABEL, ROLE_LABEL, ROUTER
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_operator.images import Images
 
@@ -20,18 +21,12 @@ ENDPOINTS_FILE: Final = "endpoints.json"
 ENDPOINTS_ANNOTATION: Final = f"{GROUP}/endpoints"
 """Marks the ConfigMap that whoever knows the pods keeps filled with the workers' addresses."""
 
-ROLE_LABEL: Final = f"{GROUP}/role"
-POOL_LABEL: Final = f"{GROUP}/pool"
-CLUSTER_LABEL: Final = f"{GROUP}/cluster"
-REVISION_LABEL: Final = f"{GROUP}/revision"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "splitwise"
 """Value of that label on all objects of all clusters."""
 
 ASKED_REPLICAS: Final = f"{GROUP}/asked-replicas"
 """Annotation of a SplitwisePool: the replicas that the SplitwiseCluster asked for last."""
-
-ROUTER: Final = "router"
 
 WORKER_PORT: Final = 50051
 SIDECAR_PORT: Final = 50052

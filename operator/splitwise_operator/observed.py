@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from splitwise_core.labels import POOL_LABEL, REVISION_LABEL, ROLE_LABEL
 from splitwise_operator import names
 from splitwise_operator.kube import FIELD_MANAGER
 from splitwise_operator.names import Object
@@ -82,6 +83,7 @@ def seen(kind: str, body: Object) -> Seen:
     meta = body["metadata"]
     labels = meta.get("labels") or {}
     is_pod = kind == "Pod"
+    owned = "" if is_pod else owned_fields(body, FIELD_MANAGER)
     return Seen(
         kind=kind,
         namespace=meta["namespace"],
@@ -89,17 +91,17 @@ def seen(kind: str, body: Object) -> Seen:
         uid=meta["uid"],
         version=int(meta["resourceVersion"]),
         is_leaving="deletionTimestamp" in meta,
-        pool=labels.get(names.POOL_LABEL, ""),
-        role=labels.get(names.ROLE_LABEL, ""),
-        revision=labels.get(names.REVISION_LABEL, ""),
+        pool=labels.get(POOL_LABEL, ""),
+        role=labels.get(ROLE_LABEL, ""),
+        revision=labels.get(REVISION_LABEL, ""),
         digest=(meta.get("annotations") or {}).get(DIGEST, ""),
-        owned="" if is_pod else owned_fields(body, FIELD_MANAGER),
+        owned=owned,
         others=frozenset() if is_pod else declared_owners(body) - {FIELD_MANAGER},
-        part=_part(kind, body),
+        part=_part(kind, body, owned),
     )
 
 
-def _part(kind: str, body: Object) -> Workers | Scaled | Pod | None:
+def _part(kind: str, body: Object, owned: str) -> Workers | Scaled | Pod | None:
     if kind == "Deployment":
         refused = _condition(body, "ReplicaFailure")
         failed = refused is not None and refused["status"] == "True"
@@ -107,7 +109,6 @@ def _part(kind: str, body: Object) -> Workers | Scaled | Pod | None:
         return Workers(int(body["spec"].get("replicas", 1)), why)
     if kind == "SplitwisePool":
         marks = body["metadata"].get("annotations") or {}
-        owned = owned_fields(body, FIELD_MANAGER)
         return Scaled(
             replicas=int(body["spec"]["replicas"]),
             asked=marks.get(names.ASKED_REPLICAS, ""),

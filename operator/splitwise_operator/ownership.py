@@ -42,6 +42,14 @@ def declared_owners(observed: Object) -> frozenset[str]:
     return frozenset(e["manager"] for e in entries if e["operation"] == "Apply" and not _sub(e))
 
 
+def is_as_applied(seen_digest: str, owned: str, marked: Object) -> bool:
+    """Whether an object is what `marked` (see `with_digest`) would make it.
+
+    `seen_digest` is what it bears, `owned` (JSON) the fields that are ours.
+    """
+    return seen_digest == marked["metadata"]["annotations"][DIGEST] and owns_all(owned, marked)
+
+
 def owns_all(owned: str, desired: Object) -> bool:
     """Whether the owned fields (JSON) hold everything that `desired` says."""
     if not owned:

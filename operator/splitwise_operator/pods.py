@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from splitwise_core.labels import CLUSTER_LABEL, REVISION_LABEL, ROUTER
 from splitwise_core.quantity import quantity
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
@@ -60,7 +61,7 @@ def router_pod(cluster: SplitwiseCluster, images: Images) -> Object:
     config = {"name": names.object_name(cluster, "endpoints")}
     return {
         "automountServiceAccountToken": True,
-        "serviceAccountName": names.object_name(cluster, names.ROUTER),
+        "serviceAccountName": names.object_name(cluster, ROUTER),
         "securityContext": _POD_SECURITY,
         "terminationGracePeriodSeconds": cluster.spec.rollout.drain_seconds + STOP_SECONDS,
         "containers": [_router(cluster, images)],
@@ -75,7 +76,7 @@ def _near_each_other(cluster: SplitwiseCluster, key: str) -> Object:
     """A wish, no condition: KV moves faster within a zone or rack, and a full one is no outage."""
     term = {
         "topologyKey": key,
-        "labelSelector": {"matchLabels": {names.CLUSTER_LABEL: cluster.metadata.name}},
+        "labelSelector": {"matchLabels": {CLUSTER_LABEL: cluster.metadata.name}},
     }
     wish = {"weight": 100, "podAffinityTerm": term}
     return {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
@@ -90,7 +91,7 @@ def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "args": _worker_arguments(cluster, pool),
         "env": [
             *_identity(),
-            _field("REVISION", f"metadata.labels['{names.REVISION_LABEL}']"),
+            _field("REVISION", f"metadata.labels['{REVISION_LABEL}']"),
             {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": _CPU_MILLIS}},
             {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
             *(_WRITABLE if pool.gpu else ()),
@@ -185,7 +186,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "drain-seconds": cluster.spec.rollout.drain_seconds,
     }
     return {
-        "name": names.ROUTER,
+        "name": ROUTER,
         "image": images.router,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "command": ["splitwise-router"],

@@ -8,20 +8,21 @@ from datetime import UTC, datetime
 from typing import Final
 
 from splitwise_core.errors import UserError
+from splitwise_core.labels import ROUTER
 from splitwise_core.metrics.operator import RECONCILE, WRITES
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import scale, status
 from splitwise_operator.conditions import Reason
 from splitwise_operator.events import events
-from splitwise_operator.fleet import Objects, pool_states, routers_done, scaled_of
+from splitwise_operator.fleet import Objects, desired_of, pool_states, routers_done, scaled_of
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import APPLIED, BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.manifest import cluster_of, owner
-from splitwise_operator.names import ROUTER, Object, object_name, revision
+from splitwise_operator.names import Object, object_name, revision
 from splitwise_operator.observed import Scaled, Seen, Workers
-from splitwise_operator.ownership import digest, owns_all, with_digest
+from splitwise_operator.ownership import is_as_applied, with_digest
 from splitwise_operator.render import Counts, render
 from splitwise_operator.rollout import next_step
 from splitwise_operator.status import PoolCount, Problem, View
@@ -74,8 +75,9 @@ class Reconciler:
         objects = self._store.objects(key)
         if not await self._is_there(body, cluster, objects):
             return True
-        problems = await self._write_objects(body, cluster, objects)
-        await self._write_status(body, cluster, self._store.objects(key), problems)
+        current = revision(cluster, self._images)
+        problems = await self._write_objects(body, cluster, objects, current)
+        await self._write_status(body, cluster, self._store.objects(key), current, problems)
         return not problems
 
     async def _is_there(self, body: Object, cluster: SplitwiseCluster, objects: Objects) -> bool:
@@ -97,16 +99,15 @@ class Reconciler:
     # ---- objects ----
 
     async def _write_objects(
-        self, body: Object, cluster: SplitwiseCluster, objects: Objects
+        self, body: Object, cluster: SplitwiseCluster, objects: Objects, current: str
     ) -> list[Problem]:
         """Applies what differs, scales old revisions, deletes what is too much."""
-        current = revision(cluster, self._images)
         step = next_step(
             pool_states(cluster, objects), current, routers_done(cluster, objects, current)
         )
         counts = {
             pool.name: Counts(
-                scale.desired(pool, scaled_of(cluster, objects, pool.name)),
+                desired_of(cluster, objects, pool),
                 step[pool.name, current],
                 scale.asked_of(pool),
             )
@@ -131,7 +132,7 @@ class Reconciler:
             scaled = known.part if known and isinstance(known.part, Scaled) else None
             made = scale.without_others_replicas(made, scaled)
         marked = with_digest(made)
-        if known and known.digest == digest(made) and owns_all(known.owned, marked):
+        if known and is_as_applied(known.digest, known.owned, marked):
             return None
         what = f"{kind.name} {made['metadata']['name']}"
         try:
@@ -184,16 +185,16 @@ class Reconciler:
         body: Object,
         cluster: SplitwiseCluster,
         objects: Objects,
+        current: str,
         problems: Sequence[Problem],
     ) -> None:
-        current = revision(cluster, self._images)
         all_objects = list(objects.values())
         pools = [
             status.count(
                 all_objects,
                 pool.name,
                 pool.role,
-                scale.desired(pool, scaled_of(cluster, objects, pool.name)),
+                desired_of(cluster, objects, pool),
                 current,
             )
             for pool in cluster.spec.pools

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from splitwise_core.labels import CLUSTER_LABEL, REVISION_LABEL, ROUTER
 from splitwise_core.spec import API_VERSION, SplitwiseCluster
 from splitwise_core.spec_pool import Pool
 from splitwise_operator import names, pods
@@ -62,7 +63,7 @@ def _endpoints(cluster: SplitwiseCluster) -> Object:
     marks = {**meta.get("annotations", {}), names.ENDPOINTS_ANNOTATION: "workers"}
     where = {
         "namespace": cluster.metadata.namespace,
-        "selector": f"{names.CLUSTER_LABEL}={cluster.metadata.name}",
+        "selector": f"{CLUSTER_LABEL}={cluster.metadata.name}",
     }
     return {
         "apiVersion": "v1",
@@ -82,7 +83,7 @@ def _pool(cluster: SplitwiseCluster, pool: Pool, images: Images, counts: Counts)
     ]
     template = with_template(
         {
-            "metadata": {"labels": own | {names.REVISION_LABEL: revision}},
+            "metadata": {"labels": own | {REVISION_LABEL: revision}},
             "spec": pods.worker_pod(cluster, pool, images),
         },
         pool.pod_template,
@@ -94,10 +95,10 @@ def _pool(cluster: SplitwiseCluster, pool: Pool, images: Images, counts: Counts)
         _deployment(
             cluster,
             names.worker_set(cluster, pool.name, revision),
-            own | {names.REVISION_LABEL: revision},
+            own | {REVISION_LABEL: revision},
             counts.workers,
             template,
-            names.selector(cluster, pool.name) | {names.REVISION_LABEL: revision},
+            names.selector(cluster, pool.name) | {REVISION_LABEL: revision},
         ),
     ]
 
@@ -124,18 +125,18 @@ def _scaled(cluster: SplitwiseCluster, pool: Pool, counts: Counts) -> Object:
 
 
 def _router(cluster: SplitwiseCluster, images: Images) -> list[Object]:
-    name = names.object_name(cluster, names.ROUTER)
-    own = names.labels(cluster, names.ROUTER, names.ROUTER)
+    name = names.object_name(cluster, ROUTER)
+    own = names.labels(cluster, ROUTER, ROUTER)
     ports = [{"name": "http", "port": cluster.spec.router.port, "targetPort": "http"}]
-    revision = {names.REVISION_LABEL: names.revision(cluster, images)}
+    revision = {REVISION_LABEL: names.revision(cluster, images)}
     template = with_template(
         {"metadata": {"labels": own | revision}, "spec": pods.router_pod(cluster, images)},
         cluster.spec.router.pod_template,
     )
-    selector = names.selector(cluster, names.ROUTER)
+    selector = names.selector(cluster, ROUTER)
     return [
-        _service(cluster, name, names.ROUTER, own, ports, headless=False),
-        disruption_budget(cluster, names.ROUTER, names.ROUTER),
+        _service(cluster, name, ROUTER, own, ports, headless=False),
+        disruption_budget(cluster, ROUTER, ROUTER),
         _deployment(cluster, name, own, cluster.spec.router.replicas, template, selector),
     ]
 

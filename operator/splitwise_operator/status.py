@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from splitwise_core.labels import ROUTER, WORKER_ROLES
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_operator import names
 from splitwise_operator.conditions import EXPLAINED, Condition, Reason
@@ -11,7 +12,6 @@ from splitwise_operator.kinds import Kind
 from splitwise_operator.names import Object
 from splitwise_operator.observed import CRASHING, Pod, Scaled, Seen, Workers
 
-ROLES: Final = ("prompt", "token", "mixed")
 _TRUE, _FALSE, _UNKNOWN = "True", "False", "Unknown"
 
 
@@ -88,7 +88,7 @@ def count(objects: Iterable[Seen], pool: str, role: str, desired: int, revision:
 def cluster_status(view: View, generation: int, before: Object, now: str) -> Object:
     """The whole status; `before` is the one that there is, for the times of transitions."""
     cluster = view.cluster
-    host = f"{names.object_name(cluster, names.ROUTER)}.{cluster.metadata.namespace}.svc"
+    host = f"{names.object_name(cluster, ROUTER)}.{cluster.metadata.namespace}.svc"
     return {
         "observedGeneration": generation,
         "revision": view.revision,
@@ -156,7 +156,7 @@ def status_body(namespace: str, kind: Kind, name: str, status: Object) -> Object
 
 def _by_role(pools: Sequence[PoolCount]) -> dict[str, str]:
     made = {}
-    for role in ROLES:
+    for role in WORKER_ROLES:
         there = [pool for pool in pools if pool.role == role]
         if there:
             made[role] = f"{sum(p.ready for p in there)}/{sum(p.desired for p in there)}"
@@ -200,7 +200,7 @@ def _verdicts(view: View) -> dict[Condition, _Verdict]:
 
 
 def _called(pool: PoolCount) -> str:
-    return "routers" if pool.role == names.ROUTER else f"pool {pool.name}"
+    return "routers" if pool.role == ROUTER else f"pool {pool.name}"
 
 
 def _readiness(view: View, pools: Sequence[PoolCount]) -> _Verdict:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from splitwise_core.labels import CLUSTER_LABEL
 from splitwise_operator import names
 from splitwise_operator.names import Object
 from splitwise_operator.observed import Seen, seen
@@ -10,7 +11,7 @@ from splitwise_operator.observed import Seen, seen
 Key = tuple[str, str]
 """A cluster: namespace and name."""
 
-SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGER},{names.CLUSTER_LABEL}"
+SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGER},{CLUSTER_LABEL}"
 """What is watched: objects that bear the labels of ours."""
 
 _Id = tuple[str, str, str]
@@ -32,7 +33,7 @@ class Store:
     def put(self, kind: str, body: Object) -> Key:
         """Takes in an object as it is now; an older version than the one known changes nothing."""
         meta = body["metadata"]
-        key = (meta["namespace"], meta["labels"][names.CLUSTER_LABEL])
+        key = (meta["namespace"], meta["labels"][CLUSTER_LABEL])
         ident = (kind, meta["namespace"], meta["name"])
         there = self._objects.setdefault(key, {})
         known = there.get(ident)

@@ -11,11 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
+from splitwise_core.labels import POOL_LABEL, ROLE_LABEL, ROUTER
 from splitwise_router.discovery import Apply, Endpoint, SliceQuery
 
-ROLE_LABEL: Final = "splitwise.dev/role"
-POOL_LABEL: Final = "splitwise.dev/pool"
-ROUTER: Final = "router"
 PORT_NAME: Final = "grpc"
 
 WATCH_S: Final = 60

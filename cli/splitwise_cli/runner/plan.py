@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from splitwise_cli.runner.gpus import RESOURCE
+from splitwise_core.labels import CLUSTER_LABEL, POOL_LABEL, ROLE_LABEL, ROUTER
 from splitwise_operator import names
 
 Object = dict[str, Any]
@@ -49,14 +50,14 @@ def pods(objects: Sequence[Object], gpus: Sequence[str] = ()) -> list[PodPlan]:
     for deployment in (item for item in objects if item["kind"] == "Deployment"):
         template = deployment["spec"]["template"]
         labels = template["metadata"]["labels"]
-        role = labels[names.ROLE_LABEL]
+        role = labels[ROLE_LABEL]
         for number in range(deployment["spec"]["replicas"]):
-            at_home = role == names.ROUTER and number == 0
+            at_home = role == ROUTER and number == 0
             address = "127.0.0.1" if at_home else str(IPv4Address(first + len(planned)))
             planned.append(
                 PodPlan(
-                    name=f"{labels[names.CLUSTER_LABEL]}-{labels[names.POOL_LABEL]}-{number}",
-                    pool=labels[names.POOL_LABEL],
+                    name=f"{labels[CLUSTER_LABEL]}-{labels[POOL_LABEL]}-{number}",
+                    pool=labels[POOL_LABEL],
                     role=role,
                     address=address,
                     labels=labels,
@@ -82,7 +83,7 @@ def config_maps(objects: Sequence[Object], planned: Sequence[PodPlan]) -> dict[s
             "role": pod.role,
         }
         for pod in planned
-        if pod.role != names.ROUTER
+        if pod.role != ROUTER
     ]
     files: dict[str, dict[str, str]] = {}
     for item in (item for item in objects if item["kind"] == "ConfigMap"):

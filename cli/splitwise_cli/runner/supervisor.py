@@ -16,8 +16,8 @@ from splitwise_cli.runner.pod import Pod
 from splitwise_cli.runner.state import StateDir
 from splitwise_cli.runner.volumes import volumes_directory
 from splitwise_core.errors import UserError
+from splitwise_core.labels import ROUTER
 from splitwise_core.spec import SplitwiseCluster
-from splitwise_operator import names
 from splitwise_operator.render import render
 
 log = logging.getLogger("splitwise.runner")
@@ -82,7 +82,7 @@ class Supervisor:
         objects = render(self._cluster)
         planned = plan.pods(objects, gpus())
         files = plan.config_maps(objects, planned)
-        workers = sum(pod.role != names.ROUTER for pod in planned)
+        workers = sum(pod.role != ROUTER for pod in planned)
         for old in self._state.logs.glob("*.log"):
             if old != self._state.runner_log:
                 old.unlink()
@@ -142,8 +142,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """The router first, so that what is in flight can end on workers that still run."""
-        routers = [pod for pod in self._pods if pod.plan.role == names.ROUTER]
-        workers = [pod for pod in self._pods if pod.plan.role != names.ROUTER]
+        routers = [pod for pod in self._pods if pod.plan.role == ROUTER]
+        workers = [pod for pod in self._pods if pod.plan.role != ROUTER]
         for group in (routers, workers):
             await asyncio.gather(*(pod.stop() for pod in group))
 
