@@ -34,6 +34,7 @@ demo: setup ## Start a cluster, ask it questions, show where each answer was com
 	@$(BIN)/python examples/demo.py
 
 test: kubernetes ## Run every test; without Go, those on Kubernetes are skipped and say so
+	@$(BIN)/splitwise model tiny .cache/models/tiny
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-fast: setup ## Run the tests that start no whole cluster and no API server
@@ -44,7 +45,6 @@ test-kubernetes: kubernetes ## Run the tests on Kubernetes alone
 
 kubernetes: setup ## Build the control plane and the helm that they use, once, where Go is
 	@$(BIN)/python -m tests.support.kube_programs
-	@$(BIN)/python -m tests.support.helm_program
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.support import helm_program
+from tests.support.kube_programs import NEEDS_HELM, helm_program
 
 ROOT: Final = Path(__file__).parents[1]
 CHART: Final = ROOT / "helm" / "splitwise"
@@ -45,9 +45,9 @@ def main() -> None:
     for name, text in crd_copies().items():
         (COPIES / name).write_text(text, "utf-8")
     INSTALL.write_text(with_values(INSTALL.read_text("utf-8")), "utf-8")
-    helm = helm_program.program()
+    helm = helm_program()
     if helm is None:
-        sys.stderr.write(f"SKIPPED manifests/base: {helm_program.NEEDS}\n")
+        sys.stderr.write(f"SKIPPED manifests/base: {NEEDS_HELM}\n")
         return
     for name, text in base(helm).items():
         (BASE / name).write_text(text, "utf-8")

@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 from tests.helm.release import Helm
-from tests.support import helm_program
 from tests.support.control_plane import ControlPlane, control_plane
-from tests.support.kube_programs import NEEDS, programs
+from tests.support.kube_programs import NEEDS, NEEDS_HELM, helm_program, programs
 
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Without a cluster: it renders and checks."""
-    found = helm_program.program()
+    found = helm_program()
     if found is None:
-        pytest.skip(helm_program.NEEDS)
+        pytest.skip(NEEDS_HELM)
     return Helm(found, tmp_path_factory.mktemp("helm"))
 
 

@@ -56,7 +56,7 @@ class Background:
         """SIGKILL. Returns when it is gone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
+        self.process.wait(STOP_S)
 
     def tail(self) -> str:
         """The end of its log."""

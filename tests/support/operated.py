@@ -17,6 +17,7 @@ from tests.support.machine import Machine
 
 SAMPLES: Final = Path(__file__).parents[2] / "manifests" / "samples"
 READY_S: Final = 120.0
+ANSWER_S: Final = 60.0
 FOLLOWING: Final = (
     POD,
     Kind("ReplicaSet", "apps/v1", "replicasets"),
@@ -116,7 +117,9 @@ class Operated:
     def answers(self, questions: int = 4, url: str = "") -> None:
         """Asserts that an OpenAI client gets right answers, as a stream."""
         draw = random.Random(3)
-        with openai.OpenAI(base_url=url or self.url, api_key="none", max_retries=0) as client:
+        with openai.OpenAI(
+            base_url=url or self.url, api_key="none", max_retries=0, timeout=ANSWER_S
+        ) as client:
             for question in (counting(draw) for _ in range(questions)):
                 stream = client.completions.create(
                     model="tiny",

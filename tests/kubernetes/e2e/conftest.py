@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.helm.release import CHART, NAMESPACE, Helm
-from tests.support import helm_program
+from tests.support import kube_programs
 from tests.support.cluster import eventually
-from tests.support.kube_programs import NEEDS, programs
 from tests.support.machine import PROGRAMS, Machine, machine
 from tests.support.netns import why_not
 from tests.support.operated import Operated
@@ -26,9 +25,9 @@ RELEASE = (
 @pytest.fixture(scope="session")
 def running_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The cluster, from outside: see `cluster_machine`."""
-    found, reason = programs(), why_not()
+    found, reason = kube_programs.programs(), why_not()
     if found is None:
-        pytest.skip(NEEDS)
+        pytest.skip(kube_programs.NEEDS)
     if missing := [name for name in PROGRAMS if not (found / name).exists()]:
         pytest.skip(f"a whole cluster: {found} lacks {', '.join(missing)}")
     if reason is not None:
@@ -59,9 +58,9 @@ def namespace(cluster_machine: Machine) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def helm(running_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """helm, as the administrator of the cluster, whose nodes have the chart's images."""
-    found = helm_program.program()
+    found = kube_programs.helm_program()
     if found is None:
-        pytest.skip(helm_program.NEEDS)
+        pytest.skip(kube_programs.NEEDS_HELM)
     version = Helm(found, tmp_path_factory.mktemp("helm")).chart_version()
     components = ("operator", "worker", "sidecar", "router")
     chart_images = {f"splitwise-{component}:{version}" for component in components}
@@ -85,4 +84,5 @@ def operated(operator: Helm, cluster_machine: Machine, namespace: str) -> Iterat
     made = Operated(cluster_machine, namespace)
     yield made
     cluster_machine.kubectl("delete", "swc", "--all", f"--namespace={namespace}")
-    eventually(lambda: not made.pods(), 60, lambda: cluster_machine.report(namespace))
+    # Kubernetes' own garbage collector may wait half a minute after an API server was away.
+    eventually(lambda: not made.pods(), 120, lambda: cluster_machine.report(namespace))

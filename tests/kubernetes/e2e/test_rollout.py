@@ -5,6 +5,7 @@ import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -53,6 +54,13 @@ class Load:
                 self.pairs.add((answer.headers[names[0]], answer.headers[names[1]]))
 
 
+def one_of_each(model: Path) -> dict[str, Any]:
+    """A worker for each phase."""
+    document = quickstart(model)
+    document["spec"]["pools"][1]["replicas"] = 1
+    return document
+
+
 def revision_of(pod: str) -> str:
     """A worker's pod is called <cluster>-<pool>-<revision>-<hash>-<hash>."""
     return pod.split("-")[-3]
@@ -65,7 +73,7 @@ async def until(cluster: Operated, progress: str) -> None:
 async def test_a_change_of_mind_in_the_middle_costs_no_request(
     operated: Operated, tiny_model: Path
 ) -> None:
-    document = quickstart(tiny_model)
+    document = one_of_each(tiny_model)
     operated.apply(document)
     operated.wait_until_complete()
     first = operated.get()["status"]["revision"]
@@ -115,7 +123,7 @@ async def until_served_by(load: Load, revision: str, cluster: Operated) -> None:
 def test_a_broken_revision_takes_nothing_from_the_one_that_serves(
     operated: Operated, tiny_model: Path, tmp_path: Path
 ) -> None:
-    document = quickstart(tiny_model)
+    document = one_of_each(tiny_model)
     operated.apply(document)
     operated.wait_until_complete()
     before = {own["metadata"]["name"] for own in operated.pods()}
