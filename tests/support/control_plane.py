@@ -6,7 +6,7 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +29,7 @@ class ControlPlane:
 
     place: kube_commands.Place
     api_server: Background
+    controllers: Sequence[Background] = ()
 
     @property
     def kubeconfig(self) -> Path:
@@ -98,9 +99,15 @@ class ControlPlane:
         self.api_server.kill()  # asked to end, it would wait for watches, half a minute
 
     def start_api_server(self) -> None:
-        """Starts it again on the same port. Returns when it answers; raises RuntimeError."""
+        """Starts it again on the same port. Returns when it answers; raises RuntimeError.
+
+        The controllers begin anew, as those of a real cluster do: they have lost their leases.
+        """
         self.api_server.start()
         _wait_until_ready(self.place, self.api_server)
+        for controller in self.controllers:
+            controller.kill()
+            controller.start()
 
 
 @contextmanager
@@ -122,10 +129,9 @@ def control_plane(
         start(kube_commands.etcd(place))
         api_server = start(kube_commands.api_server(place))
         _wait_until_ready(place, api_server)
-        if with_controllers:
-            start(kube_commands.controller_manager(place))
-            start(kube_commands.scheduler(place))
-        yield ControlPlane(place, api_server)
+        commands = (kube_commands.controller_manager(place), kube_commands.scheduler(place))
+        controllers = [start(command) for command in commands] if with_controllers else []
+        yield ControlPlane(place, api_server, controllers)
 
 
 def _wait_until_ready(place: kube_commands.Place, server: Background) -> None:

@@ -50,7 +50,8 @@ def namespace(cluster_machine: Machine) -> Iterator[str]:
     made = cluster_machine.kubectl("create", "namespace", name)
     assert made.returncode == 0, made.stderr
     account = ("get", "serviceaccount/default", f"--namespace={name}")
-    eventually(lambda: cluster_machine.kubectl(*account).returncode == 0, 10, lambda: name)
+    # Kubernetes' controllers may wait half a minute after an API server was away.
+    eventually(lambda: cluster_machine.kubectl(*account).returncode == 0, 60, lambda: name)
     yield name
     cluster_machine.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -84,5 +85,4 @@ def operated(operator: Helm, cluster_machine: Machine, namespace: str) -> Iterat
     made = Operated(cluster_machine, namespace)
     yield made
     cluster_machine.kubectl("delete", "swc", "--all", f"--namespace={namespace}")
-    # Kubernetes' own garbage collector may wait half a minute after an API server was away.
     eventually(lambda: not made.pods(), 120, lambda: cluster_machine.report(namespace))
