@@ -15,8 +15,12 @@ Objects = Mapping[tuple[str, str], Seen]
 """(kind, name) -> the record of an object."""
 
 
-def pool_states(cluster: SplitwiseCluster, objects: Objects) -> list[PoolState]:
-    """The pools of the spec, and those that only have Deployments left."""
+def pool_states(cluster: SplitwiseCluster, objects: Objects, current: str) -> list[PoolState]:
+    """The pools of the spec, and those that only have Deployments left.
+
+    Workers of the current revision count as ready once routers have had the time to find them;
+    those of another, which may only be taken away, as long as they are.
+    """
     listed = {pool.name: pool for pool in cluster.spec.pools}
     sets = [seen for seen in objects.values() if isinstance(seen.part, Workers)]
     there = {seen.pool: seen.role for seen in sets if seen.role != ROUTER}
@@ -31,6 +35,8 @@ def pool_states(cluster: SplitwiseCluster, objects: Objects) -> list[PoolState]:
         }
         desired = desired_of(cluster, objects, pool) if pool else 0
         ready = {rev: _ready(objects, name, rev) for rev in {*wanted, *_revisions(objects, name)}}
+        if current in ready:
+            ready[current] = min(ready[current], _settled(objects, name, current))
         made.append(PoolState(name, role, desired, ready, wanted, is_listed=pool is not None))
     return made
 
@@ -58,6 +64,15 @@ def _ready(objects: Objects, pool: str, of_revision: str) -> int:
         seen.part.ready and not seen.is_leaving
         for seen in objects.values()
         if isinstance(seen.part, Pod) and (seen.pool, seen.revision) == (pool, of_revision)
+    )
+
+
+def _settled(objects: Objects, pool: str, of_revision: str) -> int:
+    """Those that have been ready for SETTLE_SECONDS, as their Deployment counts them."""
+    return sum(
+        seen.part.settled
+        for seen in objects.values()
+        if isinstance(seen.part, Workers) and (seen.pool, seen.revision) == (pool, of_revision)
     )
 
 

@@ -33,9 +33,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """A Deployment of one pool and revision. `refused`: why it cannot make the pods it should."""
+    """A Deployment of one pool and revision. `settled`: pods that have been ready for some seconds.
+
+    `refused`: why it cannot make the pods it should.
+    """
 
     wanted: int
+    settled: int
     refused: str | None
 
 
@@ -106,7 +110,8 @@ def _part(kind: str, body: Object, owned: str) -> Workers | Scaled | Pod | None:
         refused = _condition(body, "ReplicaFailure")
         failed = refused is not None and refused["status"] == "True"
         why = refused.get("message", "") if refused is not None and failed else None
-        return Workers(int(body["spec"].get("replicas", 1)), why)
+        settled = (body.get("status") or {}).get("availableReplicas", 0)
+        return Workers(int(body["spec"].get("replicas", 1)), settled, why)
     if kind == "SplitwisePool":
         marks = body["metadata"].get("annotations") or {}
         return Scaled(

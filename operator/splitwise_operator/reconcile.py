@@ -103,7 +103,7 @@ class Reconciler:
     ) -> list[Problem]:
         """Applies what differs, scales old revisions, deletes what is too much."""
         step = next_step(
-            pool_states(cluster, objects), current, routers_done(cluster, objects, current)
+            pool_states(cluster, objects, current), current, routers_done(cluster, objects, current)
         )
         counts = {
             pool.name: Counts(

@@ -16,6 +16,10 @@ from splitwise_operator.names import Object
 
 LOCAL: Final = Images()
 
+SETTLE_SECONDS: Final = 3
+"""So long is a new pod ready before an old one goes: routers hear of it through the API server, and
+meet it within a second or two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -174,6 +178,7 @@ def _deployment(
         "metadata": names.metadata(cluster, name, own),
         "spec": {
             "replicas": replicas,
+            "minReadySeconds": SETTLE_SECONDS,
             "selector": {"matchLabels": selector},
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": template,

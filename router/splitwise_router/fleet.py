@@ -65,7 +65,7 @@ class Fleet:
 
     def _open(self, endpoint: Endpoint) -> None:
         if found := self._sessions.get(endpoint.identity):
-            found[0].endpoint = endpoint
+            found[0].relist(endpoint)
             return
         session = Session(endpoint, self._served, self._news, self._log)
         self._sessions[endpoint.identity] = session, asyncio.create_task(session.run())
@@ -118,8 +118,11 @@ class Fleet:
         return Found(prompt, token, revision_of(prompt)), placement.reason
 
     def lacks_a_phase(self) -> bool:
-        """Whether some phase has no worker of whatever revision: then waiting is of no use."""
-        roles = {s.endpoint.role for s in self.sessions if s.usable}
+        """Whether some phase has no worker of whatever revision, nor one that is being met.
+
+        Then waiting is of no use.
+        """
+        roles = {s.endpoint.role for s in self.sessions if s.usable or s.is_being_met}
         return bool(_missing(roles))
 
     def not_ready(self) -> str | None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +31,8 @@ SILENCE_S: Final = 10.0
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
+MEETING_S: Final = 5.0
+"""A worker that is said to be ready is waited for as long, though it does not answer yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,11 +83,22 @@ class Session:
         self.load = Load()
         self.claims = Claims()
         self.leaving = False  # listed no more: it ends what it has
+        self._was_met = False  # since it was said to be ready
+        self._ready_s = time.monotonic()
+        self._hurry = asyncio.Event()
         self._served = served
         self._changed = changed
         self._log = log
         self._legs: dict[int, Leg] = {}
         self._outbox: asyncio.Queue[ToWorker] = asyncio.Queue()
+
+    def relist(self, endpoint: Endpoint) -> None:
+        """Takes what is said of the worker now; one that has become ready is met at once."""
+        if endpoint.ready and not self.endpoint.ready:
+            self._was_met = self.info is not None
+            self._ready_s = time.monotonic()
+            self._hurry.set()
+        self.endpoint = endpoint
 
     @property
     def usable(self) -> bool:
@@ -91,6 +106,12 @@ class Session:
         if self.info is None or self.leaving or not self.endpoint.ready or self.misfit:
             return False
         return self.load.ready and not self.load.draining
+
+    @property
+    def is_being_met(self) -> bool:
+        """Whether a worker that is said to be ready has just been listed, and not answered yet."""
+        waits = not self._was_met and self.endpoint.ready and not self.leaving
+        return waits and time.monotonic() - self._ready_s < MEETING_S
 
     @property
     def misfit(self) -> str | None:
@@ -137,7 +158,10 @@ class Session:
                     was_open = self.info is not None
                     self._lose(why)
                 pause_s = FIRST_PAUSE_S if was_open else min(2 * pause_s, LONGEST_PAUSE_S)
-                await asyncio.sleep(pause_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), pause_s)
+                    pause_s = FIRST_PAUSE_S
+                self._hurry.clear()
 
     async def _follow(self, stub: WorkerStub) -> str:
         """Opens one stream and reads it to its end; why it ended."""
@@ -174,7 +198,7 @@ class Session:
             self._changed()
 
     def _greet(self, info: WorkerInfo) -> None:
-        self.info = info
+        self.info, self._was_met = info, True
         fields = {"worker": info.worker_id, "pool": info.pool, "role": info.role}
         if (why := self.misfit) is None:
             self._log.info("worker connected", extra={"fields": fields})

@@ -1,6 +1,8 @@
 """A lost worker costs time, never a token: INV-1 and INV-2."""
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -114,6 +116,22 @@ def test_a_worker_that_comes_back_serves_again(start: Start, model: Path) -> Non
         worker.start()
         stack.router.wait_for_readiness(200)
         assert ask(stack.url, model).text == 3 * WORDS
+
+
+def test_a_request_waits_for_a_worker_that_is_listed_and_was_not_met_yet(
+    start: Start, model: Path
+) -> None:
+    old, new = Worker("old", "mixed"), Worker("new", "mixed")
+    with start([old]) as stack, ThreadPoolExecutor() as asking:
+        stack.router.list_workers([new])
+        stack.router.wait_for_readiness(503)
+        answer = asking.submit(ask, stack.url, model)
+        time.sleep(0.5)
+        new.start(model)
+        try:
+            assert answer.result(timeout=20).headers["x-splitwise-token-worker"] == "new"
+        finally:
+            new.kill()
 
 
 def test_workers_come_and_go_with_their_list(start: Start, model: Path) -> None:
