@@ -123,10 +123,11 @@ class _Process:
             await server.stop(grace=0)
             return 1
         remaining = await service.drain(self._config.drain_seconds)
-        await server.stop(grace=1.0)
         self._engine.submit(commands.Stop())
-        self._link.stop()
         await asyncio.to_thread(thread.join, STOP_S)
+        self._loop.call_soon(self._sessions.close)  # behind what the engine's last steps delivered
+        await server.stop(grace=STOP_S)
+        self._link.stop()
         log.info("stopped", extra={"fields": {"sequences_cut": remaining}})
         return 0
 

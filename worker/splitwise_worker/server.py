@@ -50,7 +50,7 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         log.info("router attached", extra={"fields": fields})
         try:
             yield FromWorker(info=self._info, load=self._sessions.load)
-            while not session.closed:
+            while not session.closed or session.updates:
                 await session.wait()
                 updates, session.updates = session.updates, []
                 yield FromWorker(load=self._sessions.load, updates=updates)

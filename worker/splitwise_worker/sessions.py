@@ -73,6 +73,11 @@ class Sessions:
         """Nothing more is kept for this router."""
         self._open.pop(session.number, None)
 
+    def close(self) -> None:
+        """Ends every stream, once its router has all that it is still to be told."""
+        for session in self._open.values():
+            session.close()
+
     def deliver(self, updates: Updates, load: worker_pb2.Load) -> None:
         """Takes what a step of the engine brought; updates for a session that ended are dropped."""
         self.load = load
