@@ -69,14 +69,23 @@ def helm(running_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> 
     return Helm(found, tmp_path_factory.mktemp("helm"), running_machine.kubeconfig)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def operator(helm: Helm, running_machine: Machine) -> Iterator[Helm]:
-    """The chart, installed for a module's tests."""
+    """The chart, installed once for all tests of it; those of other operators come before."""
     with running_machine.network.entered():
         helm.do("install", *RELEASE)
     yield helm
     with running_machine.network.entered():
         helm.do("uninstall", "splitwise", "--namespace", NAMESPACE, "--wait")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the installed operator comes last: until then there is none."""
+    here = Path(__file__).parent
+    own = [item for item in items if item.path.parent == here]
+    own.sort(key=lambda item: "operator" in getattr(item, "fixturenames", ()))
+    for index, item in zip([i for i, item in enumerate(items) if item.path.parent == here], own):
+        items[index] = item
 
 
 @pytest.fixture
