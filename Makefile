@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -60,7 +60,10 @@ generate: setup ## Write everything that is generated from the code
 verify: generate lint ## Fail when something generated is not what the code says
 	git diff --exit-code -- docs crds helm manifests core/splitwise_core/rpc
 
-bench: kubernetes ## Run the CPU benchmarks: engine, router, idle cluster, operator (which needs Go)
+bench-kv: setup ## Measure how fast KV moves between sidecars, and how much of it is hidden
+	$(BIN)/python -m bench.kv
+
+bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, idle cluster, operator (needs Go)
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.idle

@@ -168,8 +168,8 @@ _TRANSFER_RULES: Final = (
         "rdma: requireRdma needs devices; say which resource the nodes offer",
     ),
     (
-        f"!{_RDMA_IS_REQUIRED} || self.transport != 'GRPC'",
-        "transport: GRPC is no RDMA; use Auto, or leave out requireRdma",
+        f"!{_RDMA_IS_REQUIRED} || self.transport == 'Auto'",
+        "transport: what is named is no RDMA; use Auto, or leave out requireRdma",
     ),
 )
 _OUR_LABELS: Final = (

@@ -45,7 +45,7 @@ LABEL_VALUES: Final = {
     "role": "`prompt`, `token`, `mixed`",
     "pool": "pool names of the SplitwiseCluster",
     "outcome": "`Outcome` of kv.proto in lower case, or `ok`",
-    "transport": "`grpc`, or `none` where nothing was moved",
+    "transport": "`shm`, `tcp`, `grpc`, or `none` where nothing was moved",
     "direction": "`sent`, `received`",
     "state": "see the metric's help",
     "kind": "`prompt`, `token`",

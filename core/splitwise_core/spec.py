@@ -115,7 +115,11 @@ class Transfer(SpecModel):
     """How KV moves between workers."""
 
     transport: Annotated[
-        Literal["Auto", "GRPC"], Field(description="Auto takes the cheapest that works.")
+        Literal["Auto", "SHM", "TCP", "GRPC"],
+        Field(
+            description="Auto takes the cheapest that works between two workers: shared memory "
+            "on one machine, TCP, or gRPC. Another value takes that one, and no other."
+        ),
     ] = "Auto"
     lease_seconds: Annotated[
         int,
@@ -139,8 +143,10 @@ class Transfer(SpecModel):
     def _required_rdma_is_there(self) -> "Transfer":
         if self.require_rdma and self.rdma is None:
             raise ValueError("rdma: requireRdma needs devices; say which resource the nodes offer")
-        if self.require_rdma and self.transport == "GRPC":
-            raise ValueError("transport: GRPC is no RDMA; use Auto, or leave out requireRdma")
+        if self.require_rdma and self.transport != "Auto":
+            raise ValueError(
+                f"transport: {self.transport} is no RDMA; use Auto, or leave out requireRdma"
+            )
         return self
 
 

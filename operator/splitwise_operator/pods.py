@@ -137,6 +137,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
     arguments = {
         "socket": _SOCKET,
         "listen": f"$(POD_IP):{names.SIDECAR_PORT}",
+        "listen-tcp": f"$(POD_IP):{names.SIDECAR_TCP_PORT}",
         "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
         "role": pool.role,
         "pool": pool.name,
@@ -161,6 +162,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "env": _identity(),
         "ports": [
             {"name": "kv", "containerPort": names.SIDECAR_PORT},
+            {"name": "kv-tcp", "containerPort": names.SIDECAR_TCP_PORT},
             {"name": "kv-status", "containerPort": names.SIDECAR_STATUS_PORT},
         ],
         "volumeMounts": [_RUN_MOUNT],

@@ -6,7 +6,6 @@ All of it begins with Attach and ends with the worker's connection; the next wor
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
@@ -40,12 +39,11 @@ class Attachment:
         send: Send,
         transports: dict[str, Transport],
         metrics: SidecarMetrics,
-        digests: Executor,
         apart: Apart,
     ) -> None:
         self.worker_id = worker_id
         self.epoch = epoch
-        self.leases = Leases(epoch, pool, self._tell, metrics, digests)
+        self.leases = Leases(epoch, pool, self._tell, metrics)
         self.draining = False
         self._pool = pool
         self._send = send
@@ -147,7 +145,7 @@ class Attachment:
             self._send(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
             return
         order = Order(message.transfer_id, span, message.deadline_unix_ms / 1e3)
-        transfer = Transfer(order, self._peer(message.peer), self._transports, self._metrics)
+        transfer = Transfer(order, self._peer(message.peer), self._metrics)
         self._transfers[order.id] = transfer
         transfer.start(self._transfer_ended)
 
@@ -185,7 +183,8 @@ class Attachment:
     def _peer(self, address: str) -> Peer:
         peer = self._peers.get(address)
         if peer is None:
-            peer = self._peers[address] = Peer(address, self._hello, self._let_go)
+            peer = Peer(address, self._hello, self._transports, self._let_go)
+            self._peers[address] = peer
         return peer
 
     def _let_go(self, peer: Peer) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitwise_core.arguments import address
-from splitwise_sidecar.transports import grpc_bytes
+from splitwise_sidecar.transports import grpc_bytes, shm, tcp
 
-TRANSPORTS = (grpc_bytes.NAME,)
+TRANSPORTS = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
 """Every transport there is, cheapest first."""
 RDMA: tuple[str, ...] = ()
 """Those of them that move bytes by RDMA."""
@@ -20,6 +20,7 @@ class SidecarConfig:
 
     socket: Path
     listen: str
+    listen_tcp: str
     status: str
     role: str
     pool: str
@@ -33,13 +34,20 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     parser = ArgumentParser(prog="splitwise-sidecar", description="Moves KV between workers.")
     parser.add_argument("--socket", type=Path, required=True, help="where the worker attaches")
     parser.add_argument("--listen", required=True, type=address, help="host:port for peers")
+    parser.add_argument(
+        "--listen-tcp",
+        type=address,
+        help="host:port for KV over TCP; else any port beside --listen",
+    )
     parser.add_argument("--status", required=True, type=address, help="host:port of /metrics")
     parser.add_argument("--role", required=True, choices=["prompt", "token", "mixed"])
     parser.add_argument("--pool", required=True)
     parser.add_argument("--transports", type=_transports, default=TRANSPORTS, help="cheapest first")
     parser.add_argument("--require-rdma", action="store_true", help="end rather than do without")
     parser.add_argument("--drain-seconds", type=int, default=20, help="for transfers under way")
-    return SidecarConfig(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    host = given["listen"].rpartition(":")[0]
+    return SidecarConfig(**given | {"listen_tcp": given["listen_tcp"] or f"{host}:0"})
 
 
 def _transports(text: str) -> tuple[str, ...]:

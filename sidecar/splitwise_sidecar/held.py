@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.arrivals import Arrivals
 from splitwise_sidecar.lease import Event, Lease, step
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Span
@@ -27,6 +28,7 @@ class Held:
     ) -> None:
         self.lease = lease
         self.span = span
+        self.arrivals = Arrivals(span)
         self.lease_ms = lease_ms
         self.metrics = metrics
         self.send = send

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
@@ -17,7 +16,7 @@ from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused, failure, label
-from splitwise_sidecar.transports.grpc_bytes import wire_id
+from splitwise_sidecar.transports import wire_id
 
 log = logging.getLogger("splitwise.sidecar.leases")
 
@@ -34,14 +33,11 @@ Send = Callable[[kv_pb2.FromSidecarToWorker], None]
 class Leases:
     """The leases of one attachment."""
 
-    def __init__(
-        self, epoch: int, pool: Pool, send: Send, metrics: SidecarMetrics, digests: Executor
-    ) -> None:
+    def __init__(self, epoch: int, pool: Pool, send: Send, metrics: SidecarMetrics) -> None:
         self._epoch = epoch
         self._pool = pool
         self._send = send
         self._metrics = metrics
-        self._digests = digests
         self._held: dict[str, Held] = {}
         self._by_wire: dict[bytes, Held] = {}
         self._awaited: dict[str, asyncio.Future[None]] = {}
@@ -141,25 +137,29 @@ class Leases:
 
     # ---- bytes (transports.Sink) ----
 
-    def write(
-        self, wire_id: bytes, epoch: int, layer: int, offset: int, data: memoryview
-    ) -> kv_pb2.Outcome:
-        """Writes a chunk, or drops it; the Outcome says which. Never waits."""
+    def room(
+        self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int
+    ) -> list[memoryview]:
+        """Memory for a chunk, to be filled before anything else runs. Raises Refused."""
         held = self._by_wire.get(wire_id)
         if held is None or epoch != self._epoch or held.lease.state not in WRITABLE:
             self._metrics.late_write()
-            return kv_pb2.STALE_EPOCH if epoch != self._epoch else kv_pb2.UNKNOWN_TRANSFER
-        if layer >= self._pool.geometry.num_layers or offset + len(data) > held.span.layer_bytes:
+            is_stale = epoch != self._epoch
+            outcome = kv_pb2.STALE_EPOCH if is_stale else kv_pb2.UNKNOWN_TRANSFER
+            raise Refused(outcome, "no lease takes this chunk")
+        if not held.arrivals.are_next(layer, offset, length):
             held.metrics.ended("received", held.transport, kv_pb2.DENIED)
-            log.warning("chunk out of bounds", extra={"fields": {"transfer": held.lease.id}})
-            return kv_pb2.DENIED
+            fields = {"transfer": held.lease.id, "layer": layer, "offset": offset, "bytes": length}
+            log.warning("chunk out of bounds or order", extra={"fields": fields})
+            raise Refused(kv_pb2.DENIED, "a chunk out of bounds or order")
         held.step(Event.CHUNK)
-        start = 0
-        for piece in held.span.pieces(layer, offset, len(data)):
-            piece[:] = data[start : start + len(piece)]
-            start += len(piece)
-        held.metrics.moved("received", held.transport, len(data))
-        return kv_pb2.OK
+        return list(held.span.pieces(layer, offset, length))
+
+    def landed(self, wire_id: bytes, layer: int, offset: int, length: int) -> None:
+        """A chunk is there."""
+        held = self._by_wire[wire_id]
+        held.arrivals.add(layer, offset, length)
+        held.metrics.moved("received", held.transport, length)
 
     def push_opened(self, wire_id: bytes, transport: str) -> None:
         """Chunks of this transfer are about to arrive."""
@@ -196,15 +196,9 @@ class Leases:
             if held.outcome:
                 raise Refused(held.outcome, held.detail)
             held.step(Event.COMMIT)
-            loop = asyncio.get_running_loop()
-            actual = await loop.run_in_executor(
-                self._digests, lambda: [held.span.digest(layer) for layer in range(len(digests))]
-            )
         finally:
             held.checking = None
-        if held.outcome:
-            raise Refused(held.outcome, held.detail)
-        bad = [layer for layer, digest in enumerate(actual) if digest != digests[layer]]
+        bad = held.arrivals.damaged(digests)
         if bad:
             self._damage(held, bad)
         else:

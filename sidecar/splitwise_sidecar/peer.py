@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,6 +11,7 @@ import grpc
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.transports import Transport
 
 log = logging.getLogger("splitwise.sidecar.peer")
 
@@ -33,7 +34,7 @@ class Introduction:
     """What Hello agreed on."""
 
     epoch: int
-    transport: str
+    transport: Transport
 
 
 class Guest(Protocol):
@@ -53,9 +54,14 @@ class Peer:
     """A sidecar at `address`. `let_go` is called once, when it is lost or long unused."""
 
     def __init__(
-        self, address: str, hello: kv_pb2.HelloRequest, let_go: Callable[["Peer"], None]
+        self,
+        address: str,
+        hello: kv_pb2.HelloRequest,
+        transports: Mapping[str, Transport],
+        let_go: Callable[["Peer"], None],
     ) -> None:
         self.address = address
+        self._transports = transports
         self._hello = hello
         self._let_go = let_go
         self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
@@ -68,16 +74,31 @@ class Peer:
         self.lost = False
 
     async def introduce(self) -> Introduction:
-        """The peer's epoch and transport; asked for once. Raises Refused."""
+        """The peer's epoch, and the first transport that works; asked for once. Raises Refused."""
         async with self._meeting:
             if self._introduction is None:
                 reply = await self.call(self._stub.Hello, self._hello)
                 if reply.outcome != kv_pb2.OK:
                     raise Refused(reply.outcome, reply.detail)
-                if reply.transport not in self._hello.transports:
-                    raise Refused(kv_pb2.TRANSPORT_FAILED, f"not offered: {reply.transport!r}")
-                self._introduction = Introduction(reply.epoch, reply.transport)
+                transport = await self._first_that_works(reply)
+                self._introduction = Introduction(reply.epoch, transport)
             return self._introduction
+
+    async def _first_that_works(self, reply: kv_pb2.HelloReply) -> Transport:
+        failures = []
+        for endpoint in reply.endpoints:
+            transport = self._transports.get(endpoint.transport)
+            if transport is None:
+                raise Refused(kv_pb2.TRANSPORT_FAILED, f"not offered: {endpoint.transport!r}")
+            try:
+                await transport.connect(self.address, endpoint.address, reply.epoch)
+            except Refused as refused:
+                failures.append(f"{transport.name}: {refused.detail}")
+                continue
+            fields = {"peer": self.address, "transport": transport.name, "not": failures}
+            log.info("transport chosen", extra={"fields": fields})
+            return transport
+        raise Refused(kv_pb2.TRANSPORT_FAILED, "; ".join(failures) or "the peer offers nothing")
 
     def forget_introduction(self, epoch: int) -> None:
         """The peer has said that this epoch is over: the next transfer introduces itself anew."""

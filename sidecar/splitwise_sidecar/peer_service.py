@@ -1,7 +1,7 @@
 """What other sidecars may ask of this one: the KvPeer service, in front of the present leases."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import grpc
 
@@ -21,11 +21,11 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     def __init__(
         self,
         attachment: Callable[[], Attachment | None],
-        transports: Sequence[str],
+        endpoints: Mapping[str, str],
         metrics: SidecarMetrics,
     ) -> None:
         self._attachment = attachment
-        self._transports = transports
+        self._endpoints = endpoints  # transport -> the address that peers are told
         self._metrics = metrics
 
     async def Hello(
@@ -33,7 +33,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         request: kv_pb2.HelloRequest,
         context: grpc.aio.ServicerContext[kv_pb2.HelloRequest, kv_pb2.HelloReply],
     ) -> kv_pb2.HelloReply:
-        """Compares geometry and chooses the transport."""
+        """Compares geometry, and tells how bytes get here."""
         try:
             here = self._present()
             if request.geometry_fingerprint != here.geometry.fingerprint():
@@ -42,16 +42,17 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
                     f"the pools of {request.worker_id} and {here.worker_id} differ in model, "
                     f"dtype or shape; here: {here.geometry}",
                 )
-            common = [name for name in request.transports if name in self._transports]
+            common = [name for name in request.transports if name in self._endpoints]
             if not common:
                 raise Refused(
                     kv_pb2.TRANSPORT_FAILED,
-                    f"this sidecar receives over {list(self._transports)} only",
+                    f"this sidecar receives over {list(self._endpoints)} only",
                 )
         except Refused as refused:
             return kv_pb2.HelloReply(outcome=self._count(refused), detail=refused.detail)
+        doors = [kv_pb2.Endpoint(transport=t, address=self._endpoints[t]) for t in common]
         return kv_pb2.HelloReply(
-            outcome=kv_pb2.OK, worker_id=here.worker_id, epoch=here.epoch, transport=common[0]
+            outcome=kv_pb2.OK, worker_id=here.worker_id, epoch=here.epoch, endpoints=doors
         )
 
     async def Reserve(

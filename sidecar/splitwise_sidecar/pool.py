@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from typing import Final
 
-import xxhash
-
 from splitwise_core.kv import DTYPE_BYTES, KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.refusal import Refused
@@ -17,12 +15,13 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 class Pool:
-    """The mapping of a worker's pool."""
+    """The mapping of a worker's pool; `fd` reads the same memory, and cannot write it."""
 
-    def __init__(self, geometry: KvGeometry, num_blocks: int, mapped: mmap) -> None:
+    def __init__(self, geometry: KvGeometry, num_blocks: int, mapped: mmap, fd: int) -> None:
         assert len(mapped) == num_blocks * geometry.block_bytes
         self.geometry = geometry
         self.num_blocks = num_blocks
+        self.fd = fd
         self._mapped = mapped
         self.memory = memoryview(mapped)
 
@@ -30,6 +29,7 @@ class Pool:
         """Unmaps. BufferError says that something still reads or writes it: a bug."""
         self.memory.release()
         self._mapped.close()
+        os.close(self.fd)
 
     def span(self, blocks: Sequence[int], num_tokens: int) -> "Span":
         """Where a sequence lies. Raises Refused(INVALID) for blocks that cannot be its own."""
@@ -80,13 +80,6 @@ class Span:
             if length == 0:
                 return
 
-    def digest(self, layer: int) -> int:
-        """xxh3-64 of the layer as it lies in memory now."""
-        state = xxhash.xxh3_64()
-        for piece in self.pieces(layer, 0, self.layer_bytes):
-            state.update(piece)
-        return int(state.intdigest())
-
 
 def geometry_of(message: kv_pb2.Geometry) -> KvGeometry:
     """The geometry a worker named. Raises Refused(INVALID) when there is no such shape."""
@@ -96,7 +89,7 @@ def geometry_of(message: kv_pb2.Geometry) -> KvGeometry:
     return KvGeometry(message.model, message.dtype, *counts)
 
 
-def map_pool(fd: int, geometry: KvGeometry, num_blocks: int) -> Pool:
+def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool = True) -> Pool:
     """Maps a worker's memfd; `fd` stays the caller's. Raises Refused(INVALID).
 
     A file that could shrink under the mapping would kill this process at the next read.
@@ -112,7 +105,25 @@ def map_pool(fd: int, geometry: KvGeometry, num_blocks: int) -> Pool:
     if actual != size or size == 0:
         raise Refused(kv_pb2.INVALID, f"the pool has {actual} bytes, its geometry says {size}")
     try:
-        mapped = mmap(fd, size, MAP_SHARED, PROT_READ | PROT_WRITE)
+        mapped = mmap(fd, size, MAP_SHARED, PROT_READ | (PROT_WRITE if writable else 0))
     except OSError as error:
         raise Refused(kv_pb2.NO_CAPACITY, f"the pool cannot be mapped: {error}") from error
-    return Pool(geometry, num_blocks, mapped)
+    return Pool(geometry, num_blocks, mapped, _only_to_read(fd))
+
+
+def new_pool(geometry: KvGeometry, content: bytes) -> Pool:
+    """One block of memory of this process's own, with this content."""
+    fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, len(content))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        pool = map_pool(fd, geometry, 1)
+    finally:
+        os.close(fd)
+    pool.memory[:] = content
+    return pool
+
+
+def _only_to_read(fd: int) -> int:
+    """Another descriptor of the same memory: who is handed it cannot write."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)

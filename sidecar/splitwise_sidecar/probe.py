@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from mmap import mmap
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
@@ -21,10 +20,10 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
-from splitwise_sidecar.pool import Pool
+from splitwise_sidecar.pool import Pool, new_pool
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transfer import Order, Transfer
-from splitwise_sidecar.transports import NONE, Transport
+from splitwise_sidecar.transports import Transport
 
 log = logging.getLogger("splitwise.sidecar.probe")
 
@@ -55,7 +54,10 @@ class Door:
 
 
 class Probe:
-    """Tries until one try has passed. `tell` hears of each, `idle` when a lease of it has ended."""
+    """Tries until one try of all transports has passed.
+
+    `tell` hears of each, `idle` when a lease of it has ended.
+    """
 
     def __init__(
         self,
@@ -75,26 +77,36 @@ class Probe:
         self._idle = idle
         self._tokens = probe_tokens(geometry)
         self._source_geometry = replace(geometry, block_tokens=self._tokens)
-        self._transport = NONE
-        self._before = kv_pb2.OUTCOME_UNSPECIFIED
+        self._before: dict[str, kv_pb2.Outcome] = {}
 
     async def run(self, metrics: SidecarMetrics) -> None:
         """Returns once a probe has passed."""
         pause_s = FIRST_PAUSE_S
         while True:
-            ended = await self._try()
-            metrics.probed(ended.transport, ended.outcome, ended.probe_s)
-            self._log(ended)
+            ended = await self._try_all(metrics)
             self._tell(ended)
             if ended.outcome == kv_pb2.OK:
                 return
             await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _try(self) -> kv_pb2.ProbeEnded:
+    async def _try_all(self, metrics: SidecarMetrics) -> kv_pb2.ProbeEnded:
+        """One try of each transport, since a peer may need any; how the last of them ended."""
+        ended = kv_pb2.ProbeEnded()
+        for transport in self._apart.transports.values():
+            ended = await self._try(transport)
+            metrics.probed(ended.transport, ended.outcome, ended.probe_s)
+            self._log(ended)
+            if ended.outcome != kv_pb2.OK:
+                break
+        return ended
+
+    async def _try(self, transport: Transport) -> kv_pb2.ProbeEnded:
         started_s = time.monotonic()
-        self._transport = NONE
-        peer = Peer(self._door.address, self._door.hello, lambda _: None)
+        hello = kv_pb2.HelloRequest()
+        hello.CopyFrom(self._door.hello)
+        hello.transports[:] = [transport.name]
+        peer = Peer(self._door.address, hello, {transport.name: transport}, lambda _: None)
         outcome, detail = kv_pb2.OK, ""
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -105,14 +117,13 @@ class Probe:
             outcome, detail = kv_pb2.EXPIRED, f"not verified within {DEADLINE_S:g} s"
         finally:
             await peer.close()
-            for transport in self._apart.transports.values():
-                await transport.forget(peer.address)
+            await transport.forget(peer.address)
         return kv_pb2.ProbeEnded(
             outcome=outcome,
             detail=detail,
             kv_bytes=self._source_geometry.block_bytes if outcome == kv_pb2.OK else 0,
             probe_s=time.monotonic() - started_s,
-            transport=self._transport,
+            transport=transport.name,
         )
 
     async def _pass_through(self, peer: Peer) -> None:
@@ -121,7 +132,6 @@ class Probe:
         if introduction.epoch != self._door.epoch:
             detail = f"the sidecar at {peer.address} is another worker's"
             raise Refused(kv_pb2.DENIED, detail)
-        self._transport = introduction.transport
         transfer_id = f"probe-{secrets.token_hex(16)}"
         lease = kv_pb2.OpenLease(
             transfer_id=transfer_id,
@@ -137,7 +147,7 @@ class Probe:
 
     async def _push(self, peer: Peer, transfer_id: str) -> None:
         order = Order(transfer_id, self._source().span([0], self._tokens), time.time() + DEADLINE_S)
-        transfer = Transfer(order, peer, dict(self._apart.transports), self._apart.metrics)
+        transfer = Transfer(order, peer, self._apart.metrics)
         over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
         transfer.start(lambda ended: None if over.done() else over.set_result(ended))
         for layer in range(self._source_geometry.num_layers):
@@ -153,21 +163,21 @@ class Probe:
 
     def _source(self) -> Pool:
         """One block of random bytes: what was there before does not match by chance."""
-        memory = mmap(-1, self._source_geometry.block_bytes)
-        memory[:] = os.urandom(len(memory))
-        return Pool(self._source_geometry, 1, memory)
+        geometry = self._source_geometry
+        return new_pool(geometry, os.urandom(geometry.block_bytes))
 
     def _log(self, ended: kv_pb2.ProbeEnded) -> None:
         """Says what has changed; a failure that lasts is said once."""
-        if ended.outcome == self._before:
+        if ended.outcome == self._before.get(ended.transport):
             return
-        self._before = ended.outcome
-        fields: dict[str, object] = {"address": self._door.address, "outcome": label(ended.outcome)}
+        self._before[ended.transport] = ended.outcome
+        fields: dict[str, object] = {"address": self._door.address, "transport": ended.transport}
+        fields["outcome"] = label(ended.outcome)
         if ended.outcome != kv_pb2.OK:
             log.warning("KV probe failed", extra={"fields": fields | {"detail": ended.detail}})
             return
         fields |= {"bytes": ended.kv_bytes, "seconds": round(ended.probe_s, 4)}
-        log.info("KV probe passed", extra={"fields": fields | {"transport": ended.transport}})
+        log.info("KV probe passed", extra={"fields": fields})
 
 
 def probe_tokens(geometry: KvGeometry) -> int:

@@ -6,8 +6,6 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 import grpc
 
@@ -18,18 +16,18 @@ from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.config import SidecarConfig
+from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer_service import PeerService
 from splitwise_sidecar.pool import geometry_of, map_pool
 from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import Sink, Transport, grpc_bytes
-from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection, WorkerSocket
+from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp
+from splitwise_sidecar.transports.shm_receiver import ShmReceiver
+from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
+from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection
 
 log = logging.getLogger("splitwise.sidecar")
-
-
-DIGEST_THREADS: Final = 2
 
 
 class Sidecar:
@@ -39,19 +37,22 @@ class Sidecar:
         self._config = config
         self._metrics = SidecarMetrics(telemetry)
         self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
-        self._digests = ThreadPoolExecutor(DIGEST_THREADS, thread_name_prefix="digest")
-        self._worker_socket = WorkerSocket(config.socket, self._connected)
+        self._worker_socket = LocalSocket(config.socket, self._connected)
+        self._shm = ShmReceiver(config.socket.parent, self._present_leases)
+        self._tcp = TcpReceiver(self._present_leases)
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
         self._pending: set[Connection] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._server: grpc.aio.Server | None = None
         self.port = 0
+        self.endpoints: dict[str, str] = {}  # transport -> its address, as peers are told
 
     async def start(self) -> None:
         """Listens to peers and to the worker. Raises UserError when an address is taken."""
         server = grpc.aio.server(options=OPTIONS)
-        service = PeerService(self._present, self._config.transports, self._metrics)
+        self._start_receivers()
+        service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
         grpc_bytes.add_receiver(server, self._present_leases)
         try:
@@ -67,6 +68,18 @@ class Sidecar:
         await server.start()
         self._worker_socket.start()
 
+    def _start_receivers(self) -> None:
+        for name in self._config.transports:
+            address = ""
+            if name == shm.NAME:
+                self._shm.start()
+                address = str(self._shm.path)
+            elif name == tcp.NAME:
+                host, _, port = self._config.listen_tcp.rpartition(":")
+                self._tcp.start(host.strip("[]"), int(port))
+                address = str(self._tcp.port)
+            self.endpoints[name] = address
+
     async def drain(self, within_s: float) -> None:
         """Takes nothing new and waits for what is under way."""
         if self._attachment is not None:
@@ -80,9 +93,10 @@ class Sidecar:
             if connection is not None:
                 connection.close("the sidecar stops")
         await asyncio.gather(*self._ending)
+        self._shm.stop()
+        self._tcp.stop()
         if self._server is not None:
             await self._server.stop(grace=0)
-        self._digests.shutdown()
 
     # ---- the worker ----
 
@@ -139,7 +153,6 @@ class Sidecar:
             send=connection.send,
             transports=self._transports(self._metrics),
             metrics=self._metrics,
-            digests=self._digests,
             apart=Apart(self._transports(self._probes_metrics), self._probes_metrics),
         )
 
@@ -149,10 +162,12 @@ class Sidecar:
         def count_sent(transport: str) -> Callable[[int], None]:
             return lambda count: metrics.moved("sent", transport, count)
 
-        known: dict[str, Transport] = {
-            grpc_bytes.NAME: grpc_bytes.GrpcTransport(count_sent(grpc_bytes.NAME))
+        known: dict[str, Callable[[Callable[[int], None]], Transport]] = {
+            shm.NAME: shm.ShmTransport,
+            tcp.NAME: tcp.TcpTransport,
+            grpc_bytes.NAME: grpc_bytes.GrpcTransport,
         }
-        return {name: known[name] for name in self._config.transports}
+        return {name: known[name](count_sent(name)) for name in self._config.transports}
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

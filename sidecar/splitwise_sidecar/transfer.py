@@ -16,7 +16,7 @@ from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Introduction, Peer
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import NONE, Push, Transport
+from splitwise_sidecar.transports import NONE, Push
 
 RESERVE_WAIT_MS: Final = 5000
 """How long the peer may wait for its worker to open the lease: it is told at the same time."""
@@ -44,7 +44,6 @@ class Transfer:
         self,
         order: Order,
         peer: Peer,
-        transports: dict[str, Transport],
         metrics: SidecarMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,7 +52,6 @@ class Transfer:
         self._span = order.span
         self._deadline_s = order.deadline_s
         self._peer = peer
-        self._transports = transports
         self._metrics = metrics
         self._clock = clock
         layers = order.span.pool.geometry.num_layers
@@ -204,11 +202,11 @@ class Transfer:
                 push.cancel()
 
     def _open_push(self, introduction: Introduction) -> Push:
-        self._transport = introduction.transport
+        self._transport = introduction.transport.name
         self._pushes += 1
         self._first_byte_s = self._first_byte_s or self._clock()
-        transport = self._transports[introduction.transport]
-        return transport.open_push(self._peer.address, self.id, introduction.epoch, self._left_s())
+        address, epoch = self._peer.address, introduction.epoch
+        return introduction.transport.open_push(address, self.id, epoch, self._left_s())
 
     def _report(self, refused: Refused | None) -> kv_pb2.TransferEnded:
         outcome = kv_pb2.OK if refused is None else refused.outcome

@@ -1,22 +1,18 @@
-"""The unix socket on which this sidecar's worker attaches: one datagram a message, one worker.
+"""The connection on which this sidecar's worker attaches: one datagram a message, one worker.
 
 The worker's end closing is the only sign of its death that is needed: the kernel closes it.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.refusal import Refused
 
@@ -27,7 +23,6 @@ MAX_UNSENT: Final = 4096
 """Messages that wait for a worker that does not read; past it the worker is given up."""
 
 ATTACH_WITHIN_S: Final = 5.0
-_UCRED: Final = struct.Struct("3i")  # pid, uid, gid
 
 Hear = Callable[[kv_pb2.FromWorkerToSidecar, int | None], None]
 
@@ -115,79 +110,3 @@ class Connection:
             raise Refused(kv_pb2.INVALID, "a message that is no FromWorkerToSidecar") from error
         assert self._hear is not None
         self._hear(message, fds[0] if fds else None)
-
-
-class WorkerSocket:
-    """Listens at `path`; `connected` is called with every worker that may be one."""
-
-    def __init__(self, path: Path, connected: Callable[[socket.socket], None]) -> None:
-        self._path = path
-        self._connected = connected
-        self._socket: socket.socket | None = None
-
-    def start(self) -> None:
-        """Begins to listen. Raises UserError when that is not possible."""
-        try:
-            self._socket = _listen(self._path)
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            raise UserError(
-                "port-taken" if taken else "environment",
-                where=f"--socket {self._path}",
-                wrong=f"cannot listen there: {error.strerror or error}",
-                fix="stop the sidecar that listens there" if taken else "choose another path",
-            ) from error
-        asyncio.get_running_loop().add_reader(self._socket, self._accept)
-
-    def stop(self) -> None:
-        """Stops listening."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
-            self._path.unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        assert self._socket is not None
-        try:
-            connection, _ = self._socket.accept()
-        except OSError as error:  # it hung up before it was accepted
-            log.info("no connection after all", extra={"fields": {"error": error}})
-            return
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, uid, _ = _UCRED.unpack(credentials)
-        if uid != os.geteuid():
-            log.warning("not our user", extra={"fields": {"pid": pid, "uid": uid}})
-            connection.close()
-            return
-        connection.setblocking(False)
-        self._connected(connection)
-
-
-def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid == os.geteuid():
-        path.parent.chmod(0o700)  # a mounted volume may be another's: then the socket's mode counts
-    _remove_dead(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-        listener.listen(8)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _remove_dead(path: Path) -> None:
-    """Removes the socket of a sidecar that is gone; a living one's stays, and bind fails."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

@@ -110,7 +110,7 @@ def test_many_streams_at_once_equal_transformers_token_for_token(
         assert tokens == [wanted.tokenizer.decode([token]) for token in expected]
         assert usage.completion_tokens == count
         assert usage.splitwise["kv_bytes"] == geometry.sequence_bytes(len(prompt))
-        assert usage.splitwise["transport"] == "grpc"
+        assert usage.splitwise["transport"] == "shm"
     for pod in cluster.pods("token"):
         metrics = cluster.metrics(pod)
         computed = "splitwise_worker_computed_tokens_total"
@@ -136,7 +136,7 @@ def test_bytes_moved_are_counted_alike_on_both_sides(cluster: Cluster) -> None:
     def moved(role: str, direction: str) -> float:
         name = "splitwise_kv_transfer_bytes_total"
         return sum(
-            cluster.metrics(pod).value(name, direction=direction, transport="grpc")
+            cluster.metrics(pod).value(name, direction=direction, transport="shm")
             for pod in cluster.pods(role)
         )
 

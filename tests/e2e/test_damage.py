@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 pytestmark = pytest.mark.e2e
 
 BIN = Path(sys.executable).parent
-LAYERS = 2  # of the tiny model; each is one message here
+LAYERS = 2  # of the tiny model; each is one frame here
 
 
 class House:
@@ -35,7 +35,7 @@ class House:
         self.ports = {
             f"{role}-{name}": free_port()
             for role in ("prompt", "token")
-            for name in ("grpc", "status", "kv", "kv-status")
+            for name in ("grpc", "status", "kv", "kv-tcp", "kv-status")
         }
         self.router = free_port()
 
@@ -65,6 +65,8 @@ class House:
             "sidecar",
             socket=sock,
             listen=f"127.0.0.1:{ports['kv']}",
+            listen_tcp=f"127.0.0.1:{self.ports[f'{role}-kv-tcp']}",
+            transports="tcp",
             status=f"127.0.0.1:{self.ports[f'{role}-kv-status']}",
             role=role,
             pool=role,
@@ -118,7 +120,9 @@ def through_a_proxy(
 
     async def run() -> None:
         with house(directory, model) as built:
-            proxy = await FlippingProxy(f"127.0.0.1:{built.ports['token-kv']}").start()
+            ports = built.ports
+            proxy = FlippingProxy(f"127.0.0.1:{ports['token-kv']}", ports["token-kv-tcp"])
+            await proxy.start()
             await asyncio.to_thread(built.start, proxy.address)
             try:
                 await act(built, proxy)

@@ -56,4 +56,4 @@ def test_the_cluster_file_the_commands_and_the_client_work_as_shown(
     assert said["chat"].split() == ["42"]
     assert "quickstart-token-1" in said["status"]
     assert answered.startswith(" 7{")
-    assert "'transport': 'grpc'" in answered
+    assert "'transport': 'shm'" in answered

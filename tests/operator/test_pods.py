@@ -189,7 +189,10 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
     assert (parsed.prompt_batch_tokens, parsed.lease_seconds) == (99, 7)
 
 
-@pytest.mark.parametrize(("transport", "wanted"), [("Auto", None), ("GRPC", ("grpc",))])
+@pytest.mark.parametrize(
+    ("transport", "wanted"),
+    [("Auto", None), ("SHM", ("shm",)), ("TCP", ("tcp",)), ("GRPC", ("grpc",))],
+)
 def test_a_sidecar_moves_kv_as_the_spec_says(
     transport: str, wanted: tuple[str, ...] | None
 ) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
 from splitwise_core.telemetry import Telemetry
-from splitwise_sidecar.config import parse
+from splitwise_sidecar.config import TRANSPORTS, parse
 from splitwise_sidecar.process import Sidecar
 from tests.support.flipping_proxy import FlippingProxy
 from tests.support.kv_worker import ANSWER_WITHIN_S, KvWorker
@@ -23,11 +23,12 @@ NUM_BLOCKS = 64
 class Node:
     """One worker and its sidecar."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, transports: Sequence[str] = TRANSPORTS) -> None:
         self.socket = directory / name / "kv.sock"
         self.telemetry = Telemetry(Component.SIDECAR, role="mixed", pool=name)
         arguments = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
         arguments += ["--socket", str(self.socket), "--role", "mixed", "--pool", name]
+        arguments += ["--transports", ",".join(transports)]
         self.sidecar = Sidecar(parse(arguments), self.telemetry)
         self.worker = KvWorker(GEOMETRY, NUM_BLOCKS, name)
         self._earlier: list[KvWorker] = []
@@ -75,7 +76,8 @@ class Node:
 class Pair:
     """A prompt node and a token node, with a proxy between them."""
 
-    def __init__(self, prompt: Node, token: Node, proxy: FlippingProxy) -> None:
+    def __init__(self, transport: str, prompt: Node, token: Node, proxy: FlippingProxy) -> None:
+        self.transport = transport
         self.prompt = prompt
         self.token = token
         self.proxy = proxy
@@ -118,16 +120,31 @@ class Pair:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+@asynccontextmanager
+async def _pair(tmp_path: Path, transport: str) -> AsyncIterator[Pair]:
     """Two sidecars with their workers; peers reach the token side through the proxy."""
     async with AsyncExitStack() as stack:
         nodes = []
         for name in ("p", "t"):
-            node = Node(tmp_path, name)
+            node = Node(tmp_path, name, [transport])
             stack.push_async_callback(node.stop)
             await node.start()
             nodes.append(node)
-        proxy = await FlippingProxy(nodes[1].address).start()
+        tcp_port = int(nodes[1].sidecar.endpoints.get("tcp", 0)) or None
+        proxy = await FlippingProxy(nodes[1].address, tcp_port).start()
         stack.push_async_callback(proxy.stop)
-        yield Pair(nodes[0], nodes[1], proxy)
+        yield Pair(transport, nodes[0], nodes[1], proxy)
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    """A pair that moves KV by one transport, whichever."""
+    async with _pair(tmp_path, request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=["tcp", "grpc"])
+async def proxied_pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+    """A pair whose KV passes through the proxy."""
+    async with _pair(tmp_path, request.param) as made:
+        yield made

@@ -27,29 +27,29 @@ def nothing_left(pair: Pair) -> None:
 # ---- damage ----
 
 
-async def test_damaged_bytes_are_sent_again_and_arrive(pair: Pair) -> None:
-    pair.proxy.flips = 1
-    source, target = pair.open("t")
-    pair.complete("t")
-    await pair.token.worker.expect("lease_verified")
-    ended = await pair.prompt.worker.expect("transfer_ended")
-    assert pair.arrived(source, target)
+async def test_damaged_bytes_are_sent_again_and_arrive(proxied_pair: Pair) -> None:
+    proxied_pair.proxy.flips = 1
+    source, target = proxied_pair.open("t")
+    proxied_pair.complete("t")
+    await proxied_pair.token.worker.expect("lease_verified")
+    ended = await proxied_pair.prompt.worker.expect("transfer_ended")
+    assert proxied_pair.arrived(source, target)
     assert (ended.outcome, ended.pushes) == (kv_pb2.OK, 2)
     assert ended.kv_bytes == GEOMETRY.sequence_bytes(100)
-    assert pair.proxy.damaged == 1
-    assert pair.prompt.value("splitwise_kv_repushes_total") == 1
-    assert pair.token.value("splitwise_kv_damaged_layers_total") == 1
+    assert proxied_pair.proxy.damaged == 1
+    assert proxied_pair.prompt.value("splitwise_kv_repushes_total") == 1
+    assert proxied_pair.token.value("splitwise_kv_damaged_layers_total") == 1
     # Only the damaged layer went again.
-    sent = pair.prompt.value("splitwise_kv_transfer_bytes_total")
+    sent = proxied_pair.prompt.value("splitwise_kv_transfer_bytes_total")
     assert sent == GEOMETRY.sequence_bytes(100) * (1 + 1 / GEOMETRY.num_layers)
 
 
-async def test_bytes_that_always_arrive_damaged_are_never_decoded(pair: Pair) -> None:
-    pair.proxy.flips = 1000
-    pair.open("t")
-    pair.complete("t")
-    await ended_everywhere(pair, kv_pb2.DIGEST_MISMATCH, kv_pb2.DIGEST_MISMATCH)
-    assert pair.token.value("splitwise_kv_transfers_total", outcome="digest_mismatch") == 1
+async def test_bytes_that_always_arrive_damaged_are_never_decoded(proxied_pair: Pair) -> None:
+    proxied_pair.proxy.flips = 1000
+    proxied_pair.open("t")
+    proxied_pair.complete("t")
+    await ended_everywhere(proxied_pair, kv_pb2.DIGEST_MISMATCH, kv_pb2.DIGEST_MISMATCH)
+    assert proxied_pair.token.value("splitwise_kv_transfers_total", outcome="digest_mismatch") == 1
 
 
 # ---- ends that someone wants ----
@@ -80,21 +80,23 @@ async def test_a_lease_that_its_worker_closes_ends_the_transfer(pair: Pair) -> N
     nothing_left(pair)
 
 
-async def test_bytes_that_come_after_the_end_of_a_lease_are_dropped_and_counted(pair: Pair) -> None:
+async def test_bytes_that_come_after_the_end_of_a_lease_are_dropped_and_counted(
+    proxied_pair: Pair,
+) -> None:
     """INV-6."""
-    _, target = pair.open("t")
-    pair.proxy.bulk_may_pass.clear()
-    pair.prompt.worker.layers_ready("t")
-    await pair.proxy.bulk_held.wait()
-    pair.token.worker.close_lease("t")
-    await pair.token.worker.expect("lease_ended")
-    pair.token.worker.fill(target, 100, seed=5)  # the blocks are another sequence's now
-    others = pair.token.worker.read(target, 100)
-    pair.proxy.bulk_may_pass.set()
-    ended = await pair.prompt.worker.expect("transfer_ended")
+    _, target = proxied_pair.open("t")
+    proxied_pair.proxy.bulk_may_pass.clear()
+    proxied_pair.prompt.worker.layers_ready("t")
+    await proxied_pair.proxy.bulk_held.wait()
+    proxied_pair.token.worker.close_lease("t")
+    await proxied_pair.token.worker.expect("lease_ended")
+    proxied_pair.token.worker.fill(target, 100, seed=5)  # the blocks are another sequence's now
+    others = proxied_pair.token.worker.read(target, 100)
+    proxied_pair.proxy.bulk_may_pass.set()
+    ended = await proxied_pair.prompt.worker.expect("transfer_ended")
     assert ended.outcome == kv_pb2.UNKNOWN_TRANSFER
-    assert pair.token.value("splitwise_kv_late_writes_total") >= 1
-    assert pair.token.worker.read(target, 100) == others
+    assert proxied_pair.token.value("splitwise_kv_late_writes_total") >= 1
+    assert proxied_pair.token.worker.read(target, 100) == others
 
 
 async def test_the_end_of_something_that_ended_is_no_error(pair: Pair) -> None:
@@ -208,12 +210,14 @@ def nothing_left_at(node: Node) -> None:
     assert node.worker.nothing_came()
 
 
-async def test_a_peer_that_falls_silent_is_lost_within_three_seconds(pair: Pair) -> None:
-    pair.open("t")
-    await pair.until(lambda: pair.token.value("splitwise_kv_leases", state="reserved") == 1)
-    pair.proxy.may_pass.clear()
+async def test_a_peer_that_falls_silent_is_lost_within_three_seconds(proxied_pair: Pair) -> None:
+    proxied_pair.open("t")
+    await proxied_pair.until(
+        lambda: proxied_pair.token.value("splitwise_kv_leases", state="reserved") == 1
+    )
+    proxied_pair.proxy.may_pass.clear()
     silent = time.monotonic()
-    ended = await pair.prompt.worker.expect("transfer_ended")
+    ended = await proxied_pair.prompt.worker.expect("transfer_ended")
     assert ended.outcome == kv_pb2.PEER_LOST
     assert time.monotonic() - silent < 3.0
 
@@ -233,16 +237,16 @@ async def test_a_sidecar_without_a_worker_takes_no_transfer(pair: Pair) -> None:
     assert "no worker" in ended.detail
 
 
-async def test_a_slow_peer_does_not_hold_up_another(pair: Pair) -> None:
-    pair.proxy.bulk_may_pass.clear()
-    pair.open("slow", target=[20, 21, 22, 23, 24, 25, 26])
-    pair.prompt.worker.layers_ready("slow")
-    await pair.proxy.bulk_held.wait()
+async def test_a_slow_peer_does_not_hold_up_another(proxied_pair: Pair) -> None:
+    proxied_pair.proxy.bulk_may_pass.clear()
+    proxied_pair.open("slow", target=[20, 21, 22, 23, 24, 25, 26])
+    proxied_pair.prompt.worker.layers_ready("slow")
+    await proxied_pair.proxy.bulk_held.wait()
     # The same sidecar under its own address is another peer.
-    source, target = pair.open("quick", peer=pair.token.address)
-    pair.complete("quick")
-    assert (await pair.token.worker.expect("lease_verified")).transfer_id == "quick"
-    assert pair.arrived(source, target)
-    pair.proxy.bulk_may_pass.set()
-    pair.prompt.worker.finish("slow")
-    assert (await pair.token.worker.expect("lease_verified")).transfer_id == "slow"
+    source, target = proxied_pair.open("quick", peer=proxied_pair.token.address)
+    proxied_pair.complete("quick")
+    assert (await proxied_pair.token.worker.expect("lease_verified")).transfer_id == "quick"
+    assert proxied_pair.arrived(source, target)
+    proxied_pair.proxy.bulk_may_pass.set()
+    proxied_pair.prompt.worker.finish("slow")
+    assert (await proxied_pair.token.worker.expect("lease_verified")).transfer_id == "slow"

@@ -15,7 +15,7 @@ async def test_every_byte_arrives_whatever_the_block_ids(pair: Pair, num_tokens:
     assert pair.arrived(source, target, num_tokens)
     assert list(verified.output_tokens) == [7, 9]
     assert verified.kv_bytes == ended.kv_bytes == GEOMETRY.sequence_bytes(num_tokens)
-    assert (verified.transport, ended.transport) == ("grpc", "grpc")
+    assert (verified.transport, ended.transport) == (pair.transport, pair.transport)
     assert (ended.outcome, ended.pushes) == (kv_pb2.OK, 1)
     assert ended.visible_s > 0
     assert ended.transfer_s > 0
@@ -85,7 +85,7 @@ async def test_what_moved_is_counted_on_both_sides(pair: Pair) -> None:
     await pair.token.worker.expect("lease_verified")
     await pair.prompt.worker.expect("transfer_ended")
     for node, direction in ((pair.prompt, "sent"), (pair.token, "received")):
-        labels = {"direction": direction, "transport": "grpc"}
+        labels = {"direction": direction, "transport": pair.transport}
         count = node.value("splitwise_kv_transfer_bytes_total", **labels)
         assert count == GEOMETRY.sequence_bytes(100)
         assert node.value("splitwise_kv_transfers_total", outcome="ok", **labels) == 1

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar import probe
+from splitwise_sidecar.config import TRANSPORTS
 from splitwise_sidecar.probe import PROBE_BYTES, probe_tokens
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node, Pair
 from tests.support.kv_worker import KvWorker
@@ -39,14 +41,24 @@ async def test_a_probe_writes_its_block_and_no_other(pair: Pair) -> None:
     node = pair.token
     node.worker.start_probe(3, node.address)
     said = await ended(node)
-    assert (said.outcome, said.transport) == (kv_pb2.OK, "grpc")
+    assert (said.outcome, said.transport) == (kv_pb2.OK, pair.transport)
     assert (said.kv_bytes, said.probe_s > 0) == (GEOMETRY.block_bytes, True)
-    assert node.value(PROBES, transport="grpc", outcome="ok") == 1
+    assert node.value(PROBES, transport=pair.transport, outcome="ok") == 1
     nothing_left(node)
     size, memory = GEOMETRY.block_bytes, node.worker.memory
     assert any(memory[3 * size : 4 * size])
     assert not any(memory[: 3 * size])
     assert not any(memory[4 * size :])
+
+
+async def test_every_transport_is_tried_since_a_peer_may_need_any(tmp_path: Path) -> None:
+    node = Node(tmp_path, "n")
+    await node.start()
+    node.worker.start_probe(3, node.address)
+    assert (await ended(node)).outcome == kv_pb2.OK
+    for transport in TRANSPORTS:
+        assert node.value(PROBES, transport=transport, outcome="ok") == 1
+    await node.stop()
 
 
 async def test_transfers_go_on_beside_a_probe(pair: Pair) -> None:
@@ -84,7 +96,7 @@ async def test_a_door_where_nobody_is_is_told_and_heals(
     node.worker.start_probe(3, f"127.0.0.1:{port}")
     for _ in range(3):
         said = await ended(node)
-        assert (said.outcome, said.transport) == (kv_pb2.PEER_LOST, "none")
+        assert (said.outcome, said.transport) == (kv_pb2.PEER_LOST, pair.transport)
         assert f"127.0.0.1:{port}" in said.detail
         assert node.value("splitwise_kv_leases") == 0
     assert [record.message for record in caplog.records].count("KV probe failed") == 1
@@ -97,27 +109,29 @@ async def test_a_door_where_nobody_is_is_told_and_heals(
         nothing_left(node)
 
 
-async def test_a_door_that_damages_what_passes_is_found_out_and_heals(pair: Pair) -> None:
-    pair.proxy.flips = 2 * GEOMETRY.num_layers  # the first push, and the second one
-    pair.token.worker.start_probe(3, pair.proxy.address)
-    assert (await ended(pair.token)).outcome == kv_pb2.DIGEST_MISMATCH
-    assert (await ended(pair.token)).outcome == kv_pb2.OK
-    assert pair.token.value("splitwise_kv_damaged_layers_total") == 0, "no request was damaged"
-    nothing_left(pair.token)
+async def test_a_door_that_damages_what_passes_is_found_out_and_heals(proxied_pair: Pair) -> None:
+    proxied_pair.proxy.flips = 2 * GEOMETRY.num_layers  # the first push, and the second one
+    proxied_pair.token.worker.start_probe(3, proxied_pair.proxy.address)
+    assert (await ended(proxied_pair.token)).outcome == kv_pb2.DIGEST_MISMATCH
+    assert (await ended(proxied_pair.token)).outcome == kv_pb2.OK
+    assert proxied_pair.token.value("splitwise_kv_damaged_layers_total") == 0, (
+        "no request was damaged"
+    )
+    nothing_left(proxied_pair.token)
 
 
 async def test_a_door_that_lets_nothing_through_is_given_up_in_time(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    proxied_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "DEADLINE_S", 0.3)
-    pair.proxy.bulk_may_pass.clear()
-    pair.token.worker.start_probe(3, pair.proxy.address)
-    said = await ended(pair.token)
+    proxied_pair.proxy.bulk_may_pass.clear()
+    proxied_pair.token.worker.start_probe(3, proxied_pair.proxy.address)
+    said = await ended(proxied_pair.token)
     assert said.outcome == kv_pb2.EXPIRED
-    pair.proxy.bulk_may_pass.set()
-    while (await ended(pair.token)).outcome != kv_pb2.OK:
+    proxied_pair.proxy.bulk_may_pass.set()
+    while (await ended(proxied_pair.token)).outcome != kv_pb2.OK:
         pass
-    nothing_left(pair.token)
+    nothing_left(proxied_pair.token)
 
 
 async def test_another_workers_door_is_not_ours(pair: Pair) -> None:
@@ -128,15 +142,15 @@ async def test_another_workers_door_is_not_ours(pair: Pair) -> None:
     assert not any(pair.token.worker.memory[:])
 
 
-async def test_a_worker_that_dies_during_its_probe_leaves_nothing(pair: Pair) -> None:
-    pair.proxy.bulk_may_pass.clear()
-    pair.token.worker.start_probe(3, pair.proxy.address)
-    await pair.proxy.bulk_held.wait()
-    await pair.token.replace_worker(KvWorker(GEOMETRY, NUM_BLOCKS, "t2"))
-    pair.proxy.bulk_may_pass.set()
-    pair.token.worker.start_probe(3, pair.token.address)
-    assert (await ended(pair.token)).outcome == kv_pb2.OK
-    nothing_left(pair.token)
+async def test_a_worker_that_dies_during_its_probe_leaves_nothing(proxied_pair: Pair) -> None:
+    proxied_pair.proxy.bulk_may_pass.clear()
+    proxied_pair.token.worker.start_probe(3, proxied_pair.proxy.address)
+    await proxied_pair.proxy.bulk_held.wait()
+    await proxied_pair.token.replace_worker(KvWorker(GEOMETRY, NUM_BLOCKS, "t2"))
+    proxied_pair.proxy.bulk_may_pass.set()
+    proxied_pair.token.worker.start_probe(3, proxied_pair.token.address)
+    assert (await ended(proxied_pair.token)).outcome == kv_pb2.OK
+    nothing_left(proxied_pair.token)
 
 
 async def test_a_probe_that_makes_no_sense_ends_the_connection(pair: Pair) -> None:

@@ -1,11 +1,16 @@
-"""A TCP proxy in front of a sidecar that damages, holds back or swallows what passes through it.
+"""A proxy in front of a sidecar that damages, holds back or swallows what passes through it.
 
-It follows HTTP/2 frames and the gRPC messages in them, and touches only messages of at least
-`bulk_bytes`: the KV. Bytes and lengths stay as they are, so only a digest can notice a flip.
+It follows HTTP/2 frames and the gRPC messages in them, and the frames of the transport `tcp`, and
+touches only what has at least `bulk_bytes`: the KV. Bytes and lengths stay as they are, so only a
+digest can notice a flip.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+from splitwise_sidecar.transports.tcp import FRAME
 
 _PREFACE_BYTES = 24
 _FRAME_HEADER_BYTES = 9
@@ -13,8 +18,51 @@ _DATA = 0
 _PREFIX_BYTES = 5  # of a gRPC message: a flag and four bytes of length
 
 
-class _Bulk:
-    """Follows one direction of one connection and flips the last byte of bulk messages."""
+HOST = "127.0.0.2"
+"""Where proxies listen, at the ports of those behind them: a peer's other ports are on its host."""
+
+
+class _Bulk(Protocol):
+    """Follows one direction of one connection and flips the last byte of what is bulky."""
+
+    seen: bool
+
+    def feed(self, data: bytearray) -> None:
+        """Damages `data` in place."""
+
+
+class _TcpBulk:
+    """Frames of the transport `tcp`."""
+
+    def __init__(self, bulk_bytes: int, take_flip: Callable[[], bool]) -> None:
+        self.seen = False
+        self._bulk_bytes = bulk_bytes
+        self._take_flip = take_flip
+        self._header = bytearray()
+        self._length = self._left = 0
+
+    def feed(self, data: bytearray) -> None:
+        """Damages `data` in place."""
+        at = 0
+        while at < len(data):
+            if self._left == 0:
+                taken = data[at : at + FRAME.size - len(self._header)]
+                self._header += taken
+                at += len(taken)
+                if len(self._header) == FRAME.size:
+                    self._length = self._left = FRAME.unpack(self._header)[2]
+                    self._header.clear()
+                    self.seen |= self._length >= self._bulk_bytes
+                continue
+            taken_bytes = min(self._left, len(data) - at)
+            at += taken_bytes
+            self._left -= taken_bytes
+            if self._left == 0 and self._length >= self._bulk_bytes and self._take_flip():
+                data[at - 1] ^= 1
+
+
+class _GrpcBulk:
+    """HTTP/2, and the messages of gRPC in it."""
 
     def __init__(self, bulk_bytes: int, take_flip: Callable[[], bool]) -> None:
         self.seen = False
@@ -73,33 +121,37 @@ class _Bulk:
 
 
 class FlippingProxy:
-    """Listens at `address` for the sidecar at `target` (host:port)."""
+    """Listens at `address` for the sidecar at `target` (host:port), and for its `tcp_port`."""
 
-    def __init__(self, target: str, bulk_bytes: int = 1024) -> None:
+    def __init__(self, target: str, tcp_port: int | None = None, bulk_bytes: int = 1024) -> None:
         self.flips = 0  # so many bulk messages are still to be damaged
         self.damaged = 0
         self.connections = 0
-        self.address = ""
         self.bulk_may_pass = asyncio.Event()  # cleared: connections stop at the first bulk message
         self.bulk_may_pass.set()
         self.may_pass = asyncio.Event()  # cleared: nothing passes, and nobody is told
         self.may_pass.set()
         self.bulk_held = asyncio.Event()  # set once something bulky waits
-        self._host, _, self._port = target.rpartition(":")
+        self._host, _, port = target.rpartition(":")
+        self.address = f"{HOST}:{port}"
+        self._kinds: dict[int, type[_GrpcBulk | _TcpBulk]] = {int(port): _GrpcBulk}
+        if tcp_port is not None:
+            self._kinds[tcp_port] = _TcpBulk
         self._bulk_bytes = bulk_bytes
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> "FlippingProxy":
         """Begins to listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        for port in self._kinds:
+            serve = partial(self._serve, port)
+            self._servers.append(await asyncio.start_server(serve, HOST, port))
         return self
 
     async def stop(self) -> None:
         """Hangs up on everyone."""
-        assert self._server is not None
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for pipe in self._pipes:
             pipe.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
@@ -111,14 +163,16 @@ class FlippingProxy:
         self.damaged += 1
         return True
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
-            back_reader, back_writer = await asyncio.open_connection(self._host, int(self._port))
+            back_reader, back_writer = await asyncio.open_connection(self._host, port)
         except OSError:
             writer.close()
             return
         self.connections += 1
-        bulk = _Bulk(self._bulk_bytes, self._take_flip)
+        bulk: _Bulk = self._kinds[port](self._bulk_bytes, self._take_flip)
 
         async def forward(data: bytearray) -> None:
             bulk.feed(data)

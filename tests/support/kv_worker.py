@@ -13,6 +13,7 @@ from typing import Any
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.geometry import geometry_message
 
 DATAGRAM_BYTES = 128 << 10
 ANSWER_WITHIN_S = 20.0
@@ -42,19 +43,11 @@ class KvWorker:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._socket.connect(str(path))
-        g = self.geometry
         message = kv_pb2.FromWorkerToSidecar(
             attach=kv_pb2.Attach(
                 worker_id=self.worker_id,
                 num_blocks=self.num_blocks,
-                geometry=kv_pb2.Geometry(
-                    model=g.model,
-                    dtype=g.dtype,
-                    num_layers=g.num_layers,
-                    kv_heads=g.kv_heads,
-                    head_dim=g.head_dim,
-                    block_tokens=g.block_tokens,
-                ),
+                geometry=geometry_message(self.geometry),
             )
         )
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self.fd]))]

@@ -67,18 +67,26 @@ class HelloRequest(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., transports: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("outcome", "detail", "worker_id", "epoch", "transport")
+    __slots__ = ("outcome", "detail", "worker_id", "epoch", "endpoints")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
-    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     detail: str
     worker_id: str
     epoch: int
+    endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("transport", "address")
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     transport: str
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., worker_id: _Optional[str] = ..., epoch: _Optional[int] = ..., transport: _Optional[str] = ...) -> None: ...
+    address: str
+    def __init__(self, transport: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class ReserveRequest(_message.Message):
     __slots__ = ("transfer_id", "epoch", "num_tokens", "wait_ms")
@@ -165,6 +173,50 @@ class AbortReply(_message.Message):
     outcome: Outcome
     fenced: bool
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., fenced: _Optional[bool] = ...) -> None: ...
+
+class FromShmSender(_message.Message):
+    __slots__ = ("wire_id", "begin", "layer", "end")
+    WIRE_ID_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    wire_id: bytes
+    begin: ShmBegin
+    layer: ShmLayer
+    end: ShmEnd
+    def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layer: _Optional[_Union[ShmLayer, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ...) -> None: ...
+
+class ShmBegin(_message.Message):
+    __slots__ = ("epoch", "geometry", "num_blocks", "blocks", "num_tokens")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    GEOMETRY_FIELD_NUMBER: _ClassVar[int]
+    NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    geometry: Geometry
+    num_blocks: int
+    blocks: _containers.RepeatedScalarFieldContainer[int]
+    num_tokens: int
+    def __init__(self, epoch: _Optional[int] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
+
+class ShmLayer(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: int
+    def __init__(self, layer: _Optional[int] = ...) -> None: ...
+
+class ShmEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShmAnswer(_message.Message):
+    __slots__ = ("wire_id", "outcome")
+    WIRE_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    wire_id: bytes
+    outcome: Outcome
+    def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ...) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
     __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layer_ready", "finish_transfer", "withdraw_transfer", "start_probe")

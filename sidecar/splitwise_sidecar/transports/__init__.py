@@ -1,16 +1,24 @@
-"""How KV bytes move between two sidecars. Hello chooses, from the caller's list, cheapest first.
+"""How KV bytes move between two sidecars. Hello says what the peer takes; the first that works is
+used, and the cheapest comes first.
 
 A transport pushes layers of a `Span` and writes what arrives through a `Sink`; it knows nothing of
-leases. A faster one takes its place beside `grpc_bytes` under a name of its own.
+leases. All of it runs on the event loop.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Final, Protocol
 
-from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.pool import Span
 
-NONE = "none"
+NONE: Final = "none"
 """The label of a transfer that moved nothing."""
+
+STALL_S: Final = 10.0
+"""No byte taken for this long: the link moves nothing, or next to nothing."""
+
+CHUNK_BYTES: Final = 1 << 20
+"""What is moved before others have their turn: it bounds how long a control call may wait."""
 
 
 class Push(Protocol):
@@ -31,23 +39,71 @@ class Transport(Protocol):
 
     name: str
 
+    async def connect(self, peer: str, address: str, epoch: int) -> None:
+        """Sees that pushes to the sidecar at `peer` (host:port) can work. Raises Refused.
+
+        `address` is what the peer's Hello told of this transport.
+        """
+
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> Push:
-        """Begins a push to the sidecar at `peer` (host:port)."""
+        """Begins a push to a peer that `connect` has been to."""
 
     async def forget(self, peer: str) -> None:
         """Lets go of what is kept open to this peer."""
 
 
 class Sink(Protocol):
-    """The receiving side: where a transport's bytes go."""
+    """The receiving side: where a transport's bytes go. Nothing here waits.
 
-    def write(
-        self, wire_id: bytes, epoch: int, layer: int, offset: int, data: memoryview
-    ) -> kv_pb2.Outcome:
-        """Writes a chunk, or drops it; the Outcome says which. Never waits."""
+    A layer's bytes come in order from 0 on. Whoever asked for room fills it before anything else
+    runs: then a lease that ends between two chunks has no write of the first under way.
+    """
 
     def push_opened(self, wire_id: bytes, transport: str) -> None:
         """Chunks of this transfer are about to arrive."""
 
+    def room(
+        self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int
+    ) -> list[memoryview]:
+        """Memory for bytes [offset, offset + length) of a layer. Raises Refused."""
+
+    def landed(self, wire_id: bytes, layer: int, offset: int, length: int) -> None:
+        """So many bytes are there now: as much as room was given for, or less."""
+
     def push_closed(self, wire_id: bytes) -> None:
         """No more chunks of that push will arrive."""
+
+
+FindSink = Callable[[], Sink | None]
+"""The sink of the moment; None takes nothing."""
+
+
+def wire_id(transfer_id: str) -> bytes:
+    """The transfer's id beside its bytes: of fixed length, however the router's ids look."""
+    return sha256(transfer_id.encode()).digest()[:16]
+
+
+def copy_in(
+    sink: Sink,
+    wire_id: bytes,
+    epoch: int,
+    layer: int,
+    offset: int,
+    data: Sequence[memoryview],
+) -> None:
+    """Copies a chunk to where it belongs. Raises Refused, and then it is dropped."""
+    length = sum(map(len, data))
+    _copy(sink.room(wire_id, epoch, layer, offset, length), data)
+    sink.landed(wire_id, layer, offset, length)
+
+
+def _copy(targets: Sequence[memoryview], sources: Sequence[memoryview]) -> None:
+    """Between memories of one length that may be cut differently."""
+    rest = iter(sources)
+    source = memoryview(b"")
+    for target in targets:
+        while target:
+            source = source or next(rest)
+            length = min(len(target), len(source))
+            target[:length] = source[:length]
+            target, source = target[length:], source[length:]

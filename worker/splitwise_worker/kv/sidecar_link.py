@@ -12,6 +12,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.geometry import geometry_message
 from splitwise_worker.kv.host_pool import HostPool
 
 log = logging.getLogger("splitwise.worker.sidecar_link")
@@ -129,7 +130,7 @@ class SidecarLink:
             attach = kv_pb2.FromWorkerToSidecar(
                 attach=kv_pb2.Attach(
                     worker_id=self._worker_id,
-                    geometry=_geometry(self._pool),
+                    geometry=geometry_message(self._pool.geometry),
                     num_blocks=self._pool.num_blocks,
                 )
             )
@@ -173,15 +174,3 @@ class SidecarLink:
 def _timeval(seconds: float) -> bytes:
     whole = int(seconds)
     return array("l", [whole, int((seconds - whole) * 1e6)]).tobytes()
-
-
-def _geometry(pool: HostPool) -> kv_pb2.Geometry:
-    g = pool.geometry
-    return kv_pb2.Geometry(
-        model=g.model,
-        dtype=g.dtype,
-        num_layers=g.num_layers,
-        kv_heads=g.kv_heads,
-        head_dim=g.head_dim,
-        block_tokens=g.block_tokens,
-    )

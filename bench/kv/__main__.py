@@ -1,0 +1,160 @@
+"""`python -m bench.kv`: how fast KV moves between two sidecars, and how much of it is not seen.
+
+Real sidecars, each a process of its own, on this machine's loopback; workers that compute nothing
+and say that a layer is ready when its share of an emulated prompt is over. Every row is measured in
+the same rounds as the plain socket that it is held against. Prints tables; the last line is JSON.
+"""
+
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+from psutil import Process
+
+from bench.kv.pair import Pair, pair
+from bench.kv.raw import Memcpy, RawTcp, raw_tcp
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.channel import OPTIONS
+from splitwise_core.rpc.kv_pb2_grpc import KvPeerStub
+from splitwise_sidecar.config import TRANSPORTS
+
+LLAMA_3_8B: Final = KvGeometry("Llama-3-8B", "bfloat16", 32, 8, 128, 16)
+LLAMA_3_70B: Final = KvGeometry("Llama-3-70B", "bfloat16", 80, 8, 128, 16)
+
+BULK_TOKENS: Final = 4096  # 512 MiB of Llama-3-8B: Reserve and Commit do not count any more
+ROUNDS: Final = 9
+WARM_UP: Final = 2
+LENGTHS: Final = (128, 512, 2048, 8192)
+REPEATS: Final = 7
+CONTROL_S: Final = 5.0
+CONTROL_EVERY_S: Final = 0.005
+
+
+async def main() -> None:
+    """Measures and prints."""
+    with tempfile.TemporaryDirectory(prefix="kv-") as place:
+        ratios, control_p99_ms = await bulk(Path(place))
+    hidden = {}
+    for geometry in (LLAMA_3_8B, LLAMA_3_70B):
+        for transport in ("shm", "tcp"):
+            with tempfile.TemporaryDirectory(prefix="kv-") as place:
+                hidden[geometry.model, transport] = await overlap(geometry, transport, Path(place))
+    result = {name: ratios.get(name) for name in ("shm", "tcp", "nixl", "grpc")}
+    result["hidden_2048"] = round(min(hidden.values()), 3)
+    result["control_p99_ms"] = round(control_p99_ms, 2)
+    print(json.dumps(result))
+
+
+# ---- how fast ----
+
+
+async def bulk(place: Path) -> tuple[dict[str, float], float]:
+    """Throughput of each transport as a ratio to a plain socket's; P99 of control calls in ms."""
+    total = LLAMA_3_8B.sequence_bytes(BULK_TOKENS)
+    print(f"one transfer of {total >> 20} MiB ({LLAMA_3_8B.model}, {BULK_TOKENS} tokens), medians")
+    async with AsyncExitStack() as stack:
+        raw = stack.enter_context(raw_tcp(total))
+        plains: dict[str, RawTcp | Memcpy] = {"memcpy": Memcpy(total), "plain socket": raw}
+        pairs = {}
+        for name in TRANSPORTS:
+            made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
+            pairs[name] = await stack.enter_async_context(made)
+        rows = [*plains, *pairs]
+        seconds: dict[str, list[float]] = {name: [] for name in rows}
+        cpu_s: dict[str, float] = dict.fromkeys(rows, 0.0)
+        for number in range(ROUNDS + WARM_UP):
+            for name in rows:
+                plain = plains.get(name)
+                processes = plain.processes if plain else pairs[name].processes
+                before = used_s(processes)
+                took = plain.move() if plain else (await pairs[name].move(BULK_TOKENS)).transfer_s
+                if number >= WARM_UP:
+                    seconds[name].append(took)
+                    cpu_s[name] += used_s(processes) - before
+        ratios = {name: ratio(seconds["plain socket"], seconds[name]) for name in rows}
+        print(f"{'':14}{'GB/s':>8}{'of a plain socket':>20}{'CPU s/GB':>10}")
+        for name in rows:
+            rate = total / statistics.median(seconds[name]) / 1e9
+            cost = cpu_s[name] / ROUNDS / total * 1e9
+            print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
+        latencies = {name: await control(pairs[name]) for name in pairs}
+    return {name: round(ratios[name], 2) for name in pairs}, max(latencies.values())
+
+
+def used_s(processes: Iterable[Process]) -> float:
+    """Processor seconds of these processes so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def ratio(base_s: list[float], own_s: list[float]) -> float:
+    """Median over the rounds of how many times as fast."""
+    return statistics.median(base / own for base, own in zip(base_s, own_s))
+
+
+async def control(measured: Pair) -> float:
+    """P99 of a control call to the sidecar that receives, while transfers follow each other; ms."""
+    over = time.perf_counter() + CONTROL_S
+
+    async def load() -> None:
+        while time.perf_counter() < over:
+            await measured.move(BULK_TOKENS)
+
+    times = []
+    async with grpc.aio.insecure_channel(measured.address, options=OPTIONS) as channel:
+        renew = KvPeerStub(channel).Renew
+        request = kv_pb2.RenewRequest(epoch=measured.token.epoch)
+        await renew(request)
+        loading = asyncio.create_task(load())
+        while not loading.done():
+            began = time.perf_counter()
+            await renew(request)
+            times.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(CONTROL_EVERY_S)
+        await loading
+    p50, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
+    print(f"control calls during {measured.transport}: P50 {p50:.2f} ms, P99 {p99:.2f} ms")
+    return p99
+
+
+# ---- how much is hidden ----
+
+
+async def overlap(geometry: KvGeometry, transport: str, place: Path) -> float:
+    """The part of a transfer of 2,048 tokens that a prompt as long as the transfer hides.
+
+    A prompt that took longer would hide more: this is the slowest link that the claim is made for.
+    """
+    print(f"{geometry.model} over {transport}: a prompt that takes as long as its transfer, in ms")
+    print(
+        f"{'tokens':>8}{'MiB':>8}{'prompt':>9}{'seen, sent last':>17}{'by layer':>10}{'hidden':>8}"
+    )
+    hidden = 0.0
+    async with pair(transport, geometry, max(LENGTHS), place) as measured:
+        for tokens in LENGTHS:
+            await measured.move(tokens)
+            alone = [(await measured.move(tokens)).transfer_s for _ in range(3)]
+            prompt_s = statistics.median(alone)
+            serial, layerwise = [], []
+            for _ in range(REPEATS):
+                serial.append((await measured.move(tokens, prompt_s, layerwise=False)).visible_s)
+                layerwise.append((await measured.move(tokens, prompt_s)).visible_s)
+            seen_s, left_s = statistics.median(serial), statistics.median(layerwise)
+            share = 1 - left_s / seen_s
+            hidden = share if tokens == 2048 else hidden
+            print(
+                f"{tokens:8}{geometry.sequence_bytes(tokens) >> 20:8}{prompt_s * 1e3:9.1f}"
+                f"{seen_s * 1e3:17.1f}{left_s * 1e3:10.1f}{share:8.1%}"
+            )
+    return hidden
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

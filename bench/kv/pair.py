@@ -1,0 +1,118 @@
+"""Two real sidecars, each a process of its own, and two workers that compute nothing."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from psutil import Process
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+from tests.support.kv_worker import KvWorker
+from tests.support.ports import free_port
+
+START_S = 20.0
+
+
+class Pair:
+    """A prompt and a token worker whose sidecars move KV by one transport."""
+
+    def __init__(
+        self,
+        transport: str,
+        prompt: KvWorker,
+        token: KvWorker,
+        address: str,
+        processes: Sequence[Process],
+    ) -> None:
+        self.transport = transport
+        self.prompt = prompt
+        self.token = token
+        self.address = address
+        self.processes = processes
+        self._number = 0
+
+    async def move(
+        self, num_tokens: int, prompt_s: float = 0.0, *, layerwise: bool = True
+    ) -> kv_pb2.TransferEnded:
+        """One transfer whose prompt takes `prompt_s`; raises RuntimeError when it fails.
+
+        Layer-wise, each layer is announced when its share of the time is over; else all at the end.
+        """
+        self._number += 1
+        name = f"bench-{self._number}"
+        geometry = self.prompt.geometry
+        blocks = range(geometry.blocks_for(num_tokens))
+        self.token.open_lease(name, list(blocks), num_tokens)
+        self.prompt.start_transfer(name, self.address, list(blocks), num_tokens)
+        began = time.perf_counter()
+        for layer in range(geometry.num_layers):
+            due = began + prompt_s * (layer + 1) / geometry.num_layers
+            await asyncio.sleep(max(0.0, due - time.perf_counter()) if prompt_s else 0)
+            if layerwise:
+                self.prompt.layers_ready(name, layer, layer + 1)
+        if not layerwise:
+            self.prompt.layers_ready(name)
+        self.prompt.finish(name)
+        ended: kv_pb2.TransferEnded = await self.prompt.expect("transfer_ended")
+        if ended.outcome != kv_pb2.OK:
+            raise RuntimeError(f"a transfer failed: {ended}")
+        await self.token.expect("lease_verified")
+        return ended
+
+
+@asynccontextmanager
+async def pair(
+    transport: str, geometry: KvGeometry, num_tokens: int, directory: Path
+) -> AsyncIterator[Pair]:
+    """Starts them; pools hold a sequence of `num_tokens`."""
+    processes, workers, addresses = [], [], []
+    try:
+        for name in ("p", "t"):
+            address = f"127.0.0.1:{free_port()}"
+            socket = directory / f"{transport}-{name}.sock"
+            processes.append(_sidecar(transport, name, address, socket))
+            addresses.append(address)
+            worker = KvWorker(geometry, geometry.blocks_for(num_tokens), name)
+            workers.append(worker)
+            await _attach(worker, socket)
+        prompt, token = workers
+        for worker in workers:
+            worker.memory[:] = bytes(len(worker.memory))  # the first touch of a page is slow
+        known = [Process(process.pid) for process in processes]
+        yield Pair(transport, prompt, token, addresses[1], known)
+    finally:
+        for worker in workers:
+            worker.close()
+        for process in processes:
+            process.terminate()
+            process.wait(START_S)
+
+
+async def _attach(worker: KvWorker, socket: Path) -> None:
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                await worker.attach(socket)
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                worker.hang_up()
+                await asyncio.sleep(0.05)
+
+
+def _sidecar(transport: str, name: str, address: str, socket: Path) -> subprocess.Popen[bytes]:
+    program = str(Path(sys.executable).parent / "splitwise-sidecar")
+    options = {
+        "socket": socket,
+        "listen": address,
+        "status": f"127.0.0.1:{free_port()}",
+        "role": "mixed",
+        "pool": name,
+        "transports": transport,
+    }
+    flags = [f"--{option}={value}" for option, value in options.items()]
+    return subprocess.Popen([program, *flags], stderr=subprocess.DEVNULL)

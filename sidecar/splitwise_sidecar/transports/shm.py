@@ -1,0 +1,207 @@
+"""Bytes over shared memory, for peers on one machine: the receiver copies them out of the pool.
+
+The sender hands over a descriptor that only reads its pool, and says which blocks hold which layer.
+Every write is thus the receiver's own: a sender that hangs, or goes on after its lease is over, can
+spoil nothing. The receiver's digest is of what it copied, the sender's of what it meant.
+
+A connection to a peer carries any number of pushes.
+"""
+
+import asyncio
+import socket
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import xxhash
+from google.protobuf.message import DecodeError
+
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.geometry import geometry_message
+from splitwise_sidecar.local_socket import is_our_user
+from splitwise_sidecar.pool import Span
+from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.transports import CHUNK_BYTES, STALL_S, wire_id
+from splitwise_sidecar.transports.sockets import writable
+
+NAME: Final = "shm"
+DATAGRAM_BYTES: Final = 128 << 10
+
+
+class ShmTransport:
+    """Sends to any number of peers of this machine."""
+
+    name = NAME
+
+    def __init__(self, count_sent: Callable[[int], None]) -> None:
+        self._count_sent = count_sent
+        self._lines: dict[str, _Line] = {}
+
+    async def connect(self, peer: str, address: str, epoch: int) -> None:
+        """Connects to the peer's socket, whose path is `address`. Raises Refused.
+
+        The path was drawn at random, so that one of another machine cannot be there by chance.
+        """
+        line = _Line(_connect(address))
+        await self.forget(peer)
+        self._lines[peer] = line
+
+    def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "ShmPush":
+        """Begins a push to a peer that `connect` has been to."""
+        return ShmPush(self._lines[peer], wire_id(transfer_id), epoch, self._count_sent)
+
+    async def forget(self, peer: str) -> None:
+        """Hangs up on this peer."""
+        if line := self._lines.pop(peer, None):
+            line.close("forgotten")
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setblocking(False)
+    try:
+        connection.connect(path)
+        if not is_our_user(connection):  # it would be given all of the pool to read
+            raise OSError("another user listens there")
+    except (OSError, ValueError) as error:
+        connection.close()
+        raise Refused(kv_pb2.TRANSPORT_FAILED, f"no shared memory by {path!r}: {error}") from error
+    return connection
+
+
+class _Line:
+    """The connection to one peer, and the answers that pushes wait for."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._answers: dict[bytes, asyncio.Future[kv_pb2.Outcome]] = {}
+        self._closed = ""
+        asyncio.get_running_loop().add_reader(connection, self._readable)
+
+    def expect(self, wire_id: bytes) -> "asyncio.Future[kv_pb2.Outcome]":
+        """The answer to a push that is about to begin. Raises Refused."""
+        if self._closed:
+            raise Refused(kv_pb2.PEER_LOST, self._closed)
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[wire_id] = answer
+        return answer
+
+    def end(self, wire_id: bytes) -> None:
+        """Tells the peer that no more layers come, if it takes messages just now."""
+        if not self._closed:
+            with suppress(OSError):
+                self._socket.send(_end(wire_id).SerializeToString())
+
+    def leave(self, wire_id: bytes) -> None:
+        """Nobody waits for this answer any more."""
+        self._answers.pop(wire_id, None)
+
+    async def send(self, message: kv_pb2.FromShmSender, fd: int | None = None) -> None:
+        """Raises Refused."""
+        data = message.SerializeToString()
+        rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))]
+        try:
+            async with asyncio.timeout(STALL_S):
+                while not self._closed:
+                    try:
+                        self._socket.sendmsg([data], rights)
+                        return
+                    except BlockingIOError:
+                        await writable(self._socket)
+        except TimeoutError as error:
+            why = f"the peer took no messages for {STALL_S:.0f} s"
+            raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
+        except OSError as error:
+            self.close(f"the push broke: {error}")
+        raise Refused(kv_pb2.PEER_LOST, self._closed)
+
+    def close(self, why: str) -> None:
+        """Hangs up; who waits for an answer hears why."""
+        if self._closed:
+            return
+        self._closed = why
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(kv_pb2.PEER_LOST)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(DATAGRAM_BYTES)
+            message = kv_pb2.ShmAnswer.FromString(data)
+        except BlockingIOError:
+            return
+        except (OSError, DecodeError) as error:
+            self.close(f"the push broke: {error}")
+            return
+        if not data:
+            self.close("the peer hung up")
+        elif (answer := self._answers.get(message.wire_id)) and not answer.done():
+            answer.set_result(message.outcome)
+
+
+class ShmPush:
+    """One pass over layers that the peer copies as it is told of them."""
+
+    def __init__(
+        self, line: _Line, wire_id: bytes, epoch: int, count_sent: Callable[[int], None]
+    ) -> None:
+        self._line = line
+        self._wire_id = wire_id
+        self._epoch = epoch
+        self._count_sent = count_sent
+        self._answer: asyncio.Future[kv_pb2.Outcome] | None = None
+
+    async def layer(self, layer: int, span: Span) -> int:
+        """Lets the peer copy a layer; the xxh3-64 of what is to be read. Raises Refused."""
+        if self._answer is None:
+            self._answer = self._line.expect(self._wire_id)
+            await self._line.send(self._begin(span), span.pool.fd)
+        elif self._answer.done():
+            raise _refusal(self._answer.result())
+        ready = kv_pb2.ShmLayer(layer=layer)
+        await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layer=ready))
+        digest = xxhash.xxh3_64()
+        for offset in range(0, span.layer_bytes, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, span.layer_bytes - offset)
+            for piece in span.pieces(layer, offset, length):
+                digest.update(piece)
+            await asyncio.sleep(0)
+        self._count_sent(span.layer_bytes)
+        return int(digest.intdigest())
+
+    async def finish(self) -> None:
+        """Returns when the peer has taken every byte. Raises Refused when it has not."""
+        assert self._answer is not None
+        await self._line.send(_end(self._wire_id))
+        outcome = await self._answer
+        if outcome != kv_pb2.OK:
+            raise _refusal(outcome)
+
+    def cancel(self) -> None:
+        """Waits for nothing more. What the peer still copies, its lease does not take."""
+        if self._answer is not None:
+            if not self._answer.done():
+                self._line.end(self._wire_id)
+            self._line.leave(self._wire_id)
+            self._answer = None
+
+    def _begin(self, span: Span) -> kv_pb2.FromShmSender:
+        begin = kv_pb2.ShmBegin(
+            epoch=self._epoch,
+            geometry=geometry_message(span.pool.geometry),
+            num_blocks=span.pool.num_blocks,
+            blocks=span.blocks,
+            num_tokens=span.num_tokens,
+        )
+        return kv_pb2.FromShmSender(wire_id=self._wire_id, begin=begin)
+
+
+def _end(wire_id: bytes) -> kv_pb2.FromShmSender:
+    return kv_pb2.FromShmSender(wire_id=wire_id, end=kv_pb2.ShmEnd())
+
+
+def _refusal(outcome: kv_pb2.Outcome) -> Refused:
+    return Refused(outcome, f"the peer copied no more: {label(outcome)}")

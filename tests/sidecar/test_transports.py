@@ -1,0 +1,252 @@
+"""Which way bytes go, and what the doors of shm and tcp do with those who are no peers."""
+
+import asyncio
+import mmap
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitwise_core.kv import KvGeometry
+from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.arrivals import Arrivals
+from splitwise_sidecar.pool import Span, new_pool
+from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports.tcp import ANSWER, FRAME, TcpPush, TcpTransport
+from tests.sidecar.conftest import GEOMETRY, Node
+
+TOKENS = 100
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    """A prompt and a token node that may use every transport."""
+    async with AsyncExitStack() as stack:
+        made = []
+        for name in ("p", "t"):
+            node = Node(tmp_path, name)
+            stack.push_async_callback(node.stop)
+            await node.start()
+            made.append(node)
+        yield made[0], made[1]
+
+
+async def transfer(prompt: Node, token: Node, name: str = "t") -> kv_pb2.TransferEnded:
+    """One transfer, to its end."""
+    blocks = list(range(GEOMETRY.blocks_for(TOKENS)))
+    prompt.worker.fill(blocks, TOKENS, seed=len(name))
+    token.worker.open_lease(name, blocks, TOKENS)
+    prompt.worker.start_transfer(name, token.address, blocks, TOKENS)
+    prompt.worker.layers_ready(name)
+    prompt.worker.finish(name)
+    ended: kv_pb2.TransferEnded = await prompt.worker.expect("transfer_ended")
+    if ended.outcome == kv_pb2.OK:
+        await token.worker.expect("lease_verified")
+        assert token.worker.read(blocks, TOKENS) == prompt.worker.read(blocks, TOKENS)
+    return ended
+
+
+def close_shm(node: Node) -> None:
+    """As on another machine: there is no such path."""
+    Path(node.sidecar.endpoints["shm"]).unlink()
+
+
+# ---- the choice ----
+
+
+async def test_peers_on_one_machine_share_memory(nodes: tuple[Node, Node]) -> None:
+    assert (await transfer(*nodes)).transport == "shm"
+
+
+async def test_peers_on_two_machines_use_tcp(nodes: tuple[Node, Node]) -> None:
+    close_shm(nodes[1])
+    assert (await transfer(*nodes)).transport == "tcp"
+
+
+async def test_grpc_goes_where_nothing_else_does(nodes: tuple[Node, Node]) -> None:
+    close_shm(nodes[1])
+    nodes[1].sidecar.endpoints["tcp"] = "1"  # a port that nobody listens on
+    assert (await transfer(*nodes)).transport == "grpc"
+
+
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+async def test_a_transport_that_was_named_is_not_replaced(tmp_path: Path, transport: str) -> None:
+    async with AsyncExitStack() as stack:
+        prompt, token = (Node(tmp_path, "p", [transport]), Node(tmp_path, "t"))
+        for node in (prompt, token):
+            stack.push_async_callback(node.stop)
+            await node.start()
+        token.sidecar.endpoints |= {"shm": "/nowhere/kv.sock", "tcp": "1"}
+        ended = await transfer(prompt, token)
+    assert ended.outcome == kv_pb2.TRANSPORT_FAILED
+    assert transport in ended.detail
+
+
+# ---- shm: memory of others is read, and never written ----
+
+
+def test_what_reads_a_pool_cannot_write_it() -> None:
+    pool = new_pool(KvGeometry("tiny", "float16", 1, 1, 8, 128), bytes(4096))
+    with pytest.raises(PermissionError):
+        mmap.mmap(pool.fd, 4096)
+    pool.memory[:4] = b"seen"
+    with mmap.mmap(pool.fd, 4096, prot=mmap.PROT_READ) as mapped:
+        assert mapped[:4] == b"seen"
+    pool.close()
+
+
+async def test_a_lease_that_ends_while_layers_are_copied_is_fenced_at_once(
+    nodes: tuple[Node, Node],
+) -> None:
+    """INV-6."""
+    prompt, token = nodes
+    blocks = list(range(GEOMETRY.blocks_for(TOKENS)))
+    token.worker.open_lease("t", blocks, TOKENS)
+    prompt.worker.fill(blocks, TOKENS, seed=1)
+    prompt.worker.start_transfer("t", token.address, blocks, TOKENS)
+    prompt.worker.layers_ready("t", 0, 2)
+    token.worker.close_lease("t")
+    assert (await token.worker.expect("lease_ended")).outcome == kv_pb2.CANCELLED
+    before = token.worker.memory[:]
+    prompt.worker.layers_ready("t", 2)
+    prompt.worker.finish("t")
+    assert (await prompt.worker.expect("transfer_ended")).outcome != kv_pb2.OK
+    assert token.worker.memory[:] == before
+    assert (await transfer(prompt, token, "next")).transport == "shm"
+
+
+# ---- strangers ----
+
+
+async def test_noise_on_the_tcp_port_hurts_nobody(nodes: tuple[Node, Node]) -> None:
+    draw = random.Random(7)
+    close_shm(nodes[1])
+    for size in (1, 39, 40, 41, 5000):
+        noise = await speak_tcp(nodes[1])
+        await asyncio.get_running_loop().sock_sendall(noise, draw.randbytes(size))
+        noise.close()
+    assert (await transfer(*nodes)).outcome == kv_pb2.OK
+
+
+async def test_noise_on_the_shm_socket_hurts_nobody(nodes: tuple[Node, Node]) -> None:
+    draw = random.Random(7)
+    for size in (1, 40, 5000):
+        noise = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        noise.setblocking(False)
+        noise.connect(nodes[1].sidecar.endpoints["shm"])
+        noise.send(draw.randbytes(size))
+        assert await asyncio.get_running_loop().sock_recv(noise, 100) == b"", "it hangs up"
+        noise.close()
+    assert (await transfer(*nodes)).transport == "shm"
+
+
+async def speak_tcp(node: Node) -> socket.socket:
+    made = socket.socket()
+    made.setblocking(False)
+    address = ("127.0.0.1", int(node.sidecar.endpoints["tcp"]))
+    await asyncio.get_running_loop().sock_connect(made, address)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        pytest.param([("other", 0, 64)], kv_pb2.UNKNOWN_TRANSFER, id="a transfer nobody opened"),
+        pytest.param([("t", 99, 64)], kv_pb2.DENIED, id="a layer that does not exist"),
+        pytest.param([("t", 0, 1 << 40)], kv_pb2.DENIED, id="more bytes than a layer has"),
+        pytest.param([("t", 0, 64), ("u", 0, 64)], kv_pb2.INVALID, id="two transfers in one push"),
+    ],
+)
+async def test_a_push_that_is_not_allowed_is_answered_with_why(
+    nodes: tuple[Node, Node], frames: list[tuple[str, int, int]], expected: int
+) -> None:
+    token = nodes[1].worker
+    for name in ("t", "u"):
+        token.open_lease(name, [len(name), ord(name[0]) % 60], 20)
+        nodes[0].worker.start_transfer(name, nodes[1].address, [1, 2], 20)
+    while nodes[1].value("splitwise_kv_leases", state="reserved") < 2:
+        await asyncio.sleep(0.01)
+    before = nodes[1].value("splitwise_kv_transfer_bytes_total")
+    connection = await speak_tcp(nodes[1])
+    loop = asyncio.get_running_loop()
+    for name, layer, length in frames:
+        head = FRAME.pack(wire_id(name), token.epoch, length, layer)
+        await loop.sock_sendall(connection, head + bytes(min(length, 64)))
+    async with asyncio.timeout(5):
+        (answer,) = ANSWER.unpack(await loop.sock_recv(connection, ANSWER.size))
+    connection.close()
+    assert answer == expected
+    taken = 64 if len(frames) == 2 else 0
+    assert nodes[1].value("splitwise_kv_transfer_bytes_total") == before + taken
+
+
+async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
+    nodes[1].worker.open_lease("t", [1, 2], 20)
+    tcp = TcpTransport(lambda _: None)
+    port = nodes[1].sidecar.endpoints["tcp"]
+    await tcp.connect(nodes[1].address, port, 1)
+    push = tcp.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)
+    pool = new_pool(GEOMETRY, bytes(GEOMETRY.block_bytes))
+    with pytest.raises(Refused, match="stale_epoch"):
+        await push_one(push, pool.span([0], 10))
+    push.cancel()
+    await tcp.forget(nodes[1].address)
+    pool.close()
+
+
+async def push_one(push: TcpPush, span: Span) -> None:
+    await push.layer(0, span)
+    await push.finish()
+
+
+# ---- what has arrived ----
+
+SMALL = KvGeometry("tiny", "float16", 2, 1, 8, 4)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_any_cut_of_a_layer_gives_its_digest(cuts: list[int], draw: random.Random) -> None:
+    pool = new_pool(SMALL, draw.randbytes(SMALL.block_bytes))
+    span = pool.span([0], 3)
+    arrivals = Arrivals(span)
+    for layer in range(2):
+        offset = 0
+        for cut in [*cuts, 1 << 20]:
+            length = min(cut, span.layer_bytes - offset)
+            if length == 0:
+                break
+            assert arrivals.are_next(layer, offset, length)
+            arrivals.add(layer, offset, length)
+            offset += length
+    assert arrivals.damaged(digests(span)) == []
+    pool.memory[0] ^= 1
+    assert arrivals.damaged(digests(span)) == [0]
+    pool.close()
+
+
+@given(st.integers(0, 3), st.integers(0, 200), st.integers(0, 200))
+def test_only_what_comes_next_is_taken(layer: int, offset: int, length: int) -> None:
+    pool = new_pool(SMALL, bytes(SMALL.block_bytes))
+    span = pool.span([0], 3)
+    arrivals = Arrivals(span)
+    arrivals.add(0, 0, 10)
+    next_offset = 10 if layer == 0 else 0
+    is_next = layer < 2 and length > 0 and offset in (0, next_offset)
+    assert arrivals.are_next(layer, offset, length) == (
+        is_next and offset + length <= span.layer_bytes
+    )
+    pool.close()
+
+
+def digests(span: Span) -> dict[int, int]:
+    return {
+        layer: xxhash.xxh3_64(b"".join(span.pieces(layer, 0, span.layer_bytes))).intdigest()
+        for layer in range(2)
+    }
