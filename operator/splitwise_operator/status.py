@@ -244,15 +244,30 @@ def _capacity(view: View) -> _Verdict:
     return _Verdict(_TRUE, Reason.SCHEDULED)
 
 
+def _to_go(view: View) -> list[str]:
+    """Deployments of a pool that the spec no longer has, or of another revision."""
+    pools = {pool.name for pool in (*view.pools, view.router)}
+    return sorted(
+        one.name
+        for one in view.objects
+        if isinstance(one.part, Workers)
+        and (one.pool not in pools or one.revision not in ("", view.revision))
+    )
+
+
 def _progress(view: View) -> _Verdict:
     if view.problems:
         problem = view.problems[0]
         return _Verdict(_FALSE, problem.reason, problem.message)
     waiting = [pool for pool in (*view.pools, view.router) if not pool.is_settled]
+    others = any(one.revision not in ("", view.revision) for one in view.objects)
+    if not waiting and (to_go := _to_go(view)):
+        reason = Reason.ROLLING_OUT if others else Reason.SCALING
+        return _Verdict(_TRUE, reason, f"To go: {', '.join(to_go)}.")
     if not waiting:
         return _Verdict(_FALSE, Reason.COMPLETE)
     said = ", ".join(f"{p.name} {p.updated} of {p.desired}" for p in waiting)
-    if any(one.revision not in ("", view.revision) for one in view.objects):
+    if others:
         return _Verdict(_TRUE, Reason.ROLLING_OUT, f"Of the new revision are ready: {said}.")
     if not any(pool.ready for pool in (*view.pools, view.router)):
         return _Verdict(_TRUE, Reason.CREATING, f"Ready: {said}.")

@@ -40,11 +40,17 @@ def container(**state: Any) -> dict[str, Any]:
     return {"containerStatuses": [{"name": "worker", **state}]}
 
 
+def deployment(pool: str, *conditions: dict[str, str], revision: str = REV) -> Seen:
+    meta = {"name": "d", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    labels = {"splitwise.dev/pool": pool, "splitwise.dev/revision": revision}
+    status = {"conditions": list(conditions)}
+    body = {"metadata": meta | {"labels": labels}, "spec": {"replicas": 1}, "status": status}
+    return seen("Deployment", body)
+
+
 def refused(message: str) -> Seen:
     failure = {"type": "ReplicaFailure", "status": "True", "message": message}
-    meta = {"name": "d", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-    body = {"metadata": meta, "spec": {"replicas": 1}, "status": {"conditions": [failure]}}
-    return seen("Deployment", body)
+    return deployment("prompt", failure)
 
 
 def status_of(
@@ -61,6 +67,20 @@ def conditions_of(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 ALL = (pod("prompt"), pod("token"), pod("router"))
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        pytest.param(deployment("prompt"), "Complete", id="what the spec asks for"),
+        pytest.param(deployment("gone"), "Scaling", id="a pool that the spec no longer has"),
+        pytest.param(deployment("prompt", revision="r0"), "RollingOut", id="another revision"),
+    ],
+)
+def test_a_cluster_is_complete_when_nothing_is_left_to_go(left: Seen, reason: str) -> None:
+    assert conditions_of(status_of(*ALL, left))["Progressing"][1] == reason
+
+
 UNSCHEDULABLE = {
     "type": "PodScheduled",
     "status": "False",

@@ -64,6 +64,16 @@ class Machine:
         done = self.kubectl("apply", f"--namespace={namespace}", "-f", "-", objects=list(objects))
         assert done.returncode == 0, done.stderr
 
+    def define(self, definitions: Path) -> None:
+        """Applies the CustomResourceDefinitions of a directory, and waits until they are served."""
+        applied = self.kubectl(
+            "apply", "--server-side", "--force-conflicts", "-f", str(definitions)
+        )
+        assert applied.returncode == 0, applied.stderr
+        established = ("--for=condition=Established", f"--timeout={START_S:.0f}s")
+        waited = self.kubectl("wait", "crd", "--all", *established)
+        assert waited.returncode == 0, waited.stderr
+
     def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
         """The pods of a namespace, in the order of their names."""
         found = self.get("pods", f"--namespace={namespace}", f"--selector={selector}")["items"]
@@ -120,10 +130,8 @@ _TOLD: Final = (("get", "pods", "-o", "wide"), ("get", "events", "--sort-by=.las
 
 
 @contextmanager
-def machine(
-    programs: Path, definitions: Path, directory: Path, nodes: Sequence[Node] = NODES
-) -> Iterator[Machine]:
-    """Runs one in `directory`, with the CustomResourceDefinitions of a directory. Needs root."""
+def machine(programs: Path, directory: Path, nodes: Sequence[Node] = NODES) -> Iterator[Machine]:
+    """Runs one in `directory`, with nothing installed. Needs root."""
     with network() as inside, ExitStack() as stack:
         with inside.entered():
             plane = stack.enter_context(control_plane(programs, directory, with_controllers=True))
@@ -133,17 +141,8 @@ def machine(
             for program in (*kubelets.values(), _services(plane, directory)):
                 stack.enter_context(running(program))
             made = Machine(plane, inside, images, kubelets, directory)
-            _define(made, definitions)
             _wait_until_ready(made)
         yield made
-
-
-def _define(made: Machine, definitions: Path) -> None:
-    applied = made.kubectl("apply", "--server-side", "-f", str(definitions))
-    assert applied.returncode == 0, applied.stderr
-    waiting = ("wait", "--for=condition=Established", "crd", "--all", f"--timeout={START_S:.0f}s")
-    waited = made.kubectl(*waiting)
-    assert waited.returncode == 0, waited.stderr
 
 
 def _wait_until_ready(made: Machine) -> None:

@@ -13,13 +13,12 @@ from tests.support.machine import PROGRAMS, Machine, machine
 from tests.support.netns import why_not
 from tests.support.operated import Operated
 
-CRDS = Path(__file__).parents[3] / "crds"
 _numbers = count(1)
 RELEASE = (
     *("splitwise", str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
     *("--take-ownership", "--wait", "--timeout=120s"),
 )
-"""What `helm install` and `helm upgrade` are told; the tests' cluster may have the CRDs before."""
+"""What `helm install` is told; the cluster may have the CRDs before, of a release that went."""
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +31,7 @@ def running_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machin
         pytest.skip(f"a whole cluster: {found} lacks {', '.join(missing)}")
     if reason is not None:
         pytest.skip(f"a whole cluster on this machine: {reason}")
-    with machine(found, CRDS, tmp_path_factory.mktemp("m")) as made:
+    with machine(found, tmp_path_factory.mktemp("m")) as made:
         yield made
 
 

@@ -17,7 +17,6 @@ def test_install_serve_delete_uninstall(
     helm: Helm, cluster_machine: Machine, namespace: str, tiny_model: Path
 ) -> None:
     kube, operated = cluster_machine, Operated(cluster_machine, namespace)
-    kube.kubectl("delete", "crd", "splitwiseclusters.splitwise.dev", "splitwisepools.splitwise.dev")
     helm.do("install", *RELEASE)
 
     operated.apply(quickstart(tiny_model))

@@ -21,6 +21,7 @@ from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
+CRDS = Path(__file__).parents[3] / "crds"
 KILLS = 5
 """For each of: create, scale, rollout, delete."""
 SOON_S = 3.0
@@ -63,6 +64,7 @@ class Killed:
 
 @pytest.fixture
 def killed(cluster_machine: Machine, namespace: str) -> Iterator[Killed]:
+    cluster_machine.define(CRDS)
     made = Killed(cluster_machine, namespace, seed=11)
     made.start()
     yield made

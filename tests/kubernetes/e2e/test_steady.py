@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from splitwise_operator.kinds import DEPLOYMENT
 from tests.support.operated import Operated, quickstart
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
@@ -47,11 +48,20 @@ def test_what_others_break_is_put_right_and_what_is_theirs_is_left(
 
 def nothing_moves_when_the_same_is_applied_again(cluster: Operated, tiny_model: Path) -> None:
     cluster.wait_until_complete()
+    cluster.machine.soon(lambda: are_available(cluster), cluster.namespace)
     before, written = cluster.versions(), len(writes(cluster))
     cluster.apply(quickstart(tiny_model))
     time.sleep(WATCHED_S)
     assert cluster.versions() == before
     assert writes(cluster)[written:] == []
+
+
+def are_available(cluster: Operated) -> bool:
+    """Whether Kubernetes has said all that it will of the Deployments."""
+    return all(
+        own["status"].get("availableReplicas", 0) == own["spec"]["replicas"]
+        for own in cluster.objects([DEPLOYMENT])
+    )
 
 
 def every_object_that_is_deleted_comes_back(cluster: Operated) -> None:
