@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 pytestmark = pytest.mark.e2e
 
 STREAMS = 50
-TOKENS = 300
+TOKENS = 150
 ENDS_WITHIN_S = 5.0
 
 

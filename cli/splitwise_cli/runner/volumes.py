@@ -13,7 +13,7 @@ from splitwise_core.errors import UserError
 _PREFIX: Final = "sw-"
 _SOCKET_PATH_BYTES: Final = 107
 """What Linux allows the path of a unix socket."""
-_BELOW_BYTES: Final = len("/49999/9/kv-12345678.sock")
+_BELOW_BYTES: Final = len("/49999/9/kv.sock")
 
 
 @contextmanager

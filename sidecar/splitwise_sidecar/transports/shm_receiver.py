@@ -25,7 +25,8 @@ class ShmReceiver:
     """Listens at a path in `directory` that nobody can guess for pushes into the present sink."""
 
     def __init__(self, directory: Path, sink: FindSink) -> None:
-        self.path = directory / f"kv-{secrets.token_hex(4)}.sock"
+        # As long as the worker's `kv.sock`: whatever has room for one path has it for the other.
+        self.path = directory / secrets.token_urlsafe(5)
         self._sink = sink
         self._listener = LocalSocket(self.path, self._connected)
         self._lines: set[_Line] = set()
