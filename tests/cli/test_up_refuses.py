@@ -161,7 +161,7 @@ def test_truncated_weights(desk: Desk, detach: list[str]) -> None:
     desk.write_model()
     cut(desk.model / "model.safetensors")
     port = free_port()
-    said = desk.refused("--port", str(port), *detach, within_s=30)
+    said = desk.refused("--port", str(port), *detach, within_s=120)
     assert "model.safetensors" in said
     assert "truncated" in said
     with socket.create_server(("127.0.0.1", port)):
@@ -171,7 +171,7 @@ def test_truncated_weights(desk: Desk, detach: list[str]) -> None:
 def test_a_damaged_tokenizer(desk: Desk) -> None:
     desk.write_model()
     cut(desk.model / "tokenizer.json")
-    said = desk.refused("--port", str(free_port()), within_s=30)
+    said = desk.refused("--port", str(free_port()), within_s=120)
     assert str(desk.model / "tokenizer.json") in said
 
 

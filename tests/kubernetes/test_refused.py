@@ -120,7 +120,7 @@ OTHERS: list[tuple[str, object, str]] = [
     (
         "spec.transfer",
         {"rdma": {"resource": "rdma/hca"}, "requireRdma": True, "transport": "GRPC"},
-        "GRPC is no RDMA",
+        "transport: what is named is no RDMA",
     ),
     ("spec.transfer.topologyKey", "a key", "spec.transfer.topologyKey"),
     ("spec.networkPolicy.enabled", "no", "spec.networkPolicy.enabled"),
