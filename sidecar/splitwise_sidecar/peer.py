@@ -91,7 +91,7 @@ class Peer:
             if transport is None:
                 raise Refused(kv_pb2.TRANSPORT_FAILED, f"not offered: {endpoint.transport!r}")
             try:
-                await transport.connect(self.address, endpoint.address, reply.epoch)
+                await transport.connect(self.address, endpoint.address)
             except Refused as refused:
                 failures.append(f"{transport.name}: {refused.detail}")
                 continue

@@ -58,6 +58,12 @@ class Span:
         """Bytes of all layers."""
         return self.pool.geometry.sequence_bytes(self.num_tokens)
 
+    def chunks(self, layer: int, most: int) -> Iterator[tuple[int, list[memoryview]]]:
+        """A layer, at most `most` bytes at a time: where each part begins, and its pieces."""
+        for offset in range(0, self.layer_bytes, most):
+            length = min(most, self.layer_bytes - offset)
+            yield offset, list(self.pieces(layer, offset, length))
+
     def pieces(self, layer: int, offset: int, length: int) -> Iterator[memoryview]:
         """The pool's memory behind bytes [offset, offset + length) of a layer, in order.
 

@@ -191,7 +191,7 @@ async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
     nodes[1].worker.open_lease("t", [1, 2], 20)
     tcp = TcpTransport(lambda _: None)
     port = nodes[1].sidecar.endpoints["tcp"]
-    await tcp.connect(nodes[1].address, port, 1)
+    await tcp.connect(nodes[1].address, port)
     push = tcp.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)
     pool = new_pool(GEOMETRY, bytes(GEOMETRY.block_bytes))
     with pytest.raises(Refused, match="stale_epoch"):

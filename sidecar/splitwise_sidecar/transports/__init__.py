@@ -39,7 +39,7 @@ class Transport(Protocol):
 
     name: str
 
-    async def connect(self, peer: str, address: str, epoch: int) -> None:
+    async def connect(self, peer: str, address: str) -> None:
         """Sees that pushes to the sidecar at `peer` (host:port) can work. Raises Refused.
 
         `address` is what the peer's Hello told of this transport.

@@ -41,7 +41,7 @@ class GrpcTransport:
         self._count_sent = count_sent
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def connect(self, peer: str, address: str, epoch: int) -> None:
+    async def connect(self, peer: str, address: str) -> None:
         """Nothing to do: pushes go where Hello went."""
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "GrpcPush":
@@ -72,13 +72,12 @@ class GrpcPush:
     async def layer(self, layer: int, span: Span) -> int:
         """Sends a layer and returns the xxh3-64 of what was read. Raises Refused."""
         digest = xxhash.xxh3_64()
-        for offset in range(0, span.layer_bytes, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, span.layer_bytes - offset)
+        for offset, pieces in span.chunks(layer, CHUNK_BYTES):
             head = HEADER.pack(self._wire_id, self._epoch, offset, layer)
-            chunk = b"".join((head, *span.pieces(layer, offset, length)))
+            chunk = b"".join((head, *pieces))
             digest.update(memoryview(chunk)[HEADER.size :])
             await self._bounded(self._write(chunk))
-            self._count_sent(length)
+            self._count_sent(len(chunk) - HEADER.size)
         return int(digest.intdigest())
 
     async def finish(self) -> None:

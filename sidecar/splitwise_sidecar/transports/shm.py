@@ -38,7 +38,7 @@ class ShmTransport:
         self._count_sent = count_sent
         self._lines: dict[str, _Line] = {}
 
-    async def connect(self, peer: str, address: str, epoch: int) -> None:
+    async def connect(self, peer: str, address: str) -> None:
         """Connects to the peer's socket, whose path is `address`. Raises Refused.
 
         The path was drawn at random, so that one of another machine cannot be there by chance.
@@ -164,9 +164,8 @@ class ShmPush:
         ready = kv_pb2.ShmLayer(layer=layer)
         await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layer=ready))
         digest = xxhash.xxh3_64()
-        for offset in range(0, span.layer_bytes, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, span.layer_bytes - offset)
-            for piece in span.pieces(layer, offset, length):
+        for _, pieces in span.chunks(layer, CHUNK_BYTES):
+            for piece in pieces:
                 digest.update(piece)
             await asyncio.sleep(0)
         self._count_sent(span.layer_bytes)

@@ -173,8 +173,6 @@ class _Pull:
         """Raises Refused."""
         if layer >= self._source.pool.geometry.num_layers:
             raise Refused(kv_pb2.DENIED, f"layer {layer} is none")
-        whole = self._source.layer_bytes
-        for offset in range(0, whole, CHUNK_BYTES):
-            data = list(self._source.pieces(layer, offset, min(CHUNK_BYTES, whole - offset)))
+        for offset, data in self._source.chunks(layer, CHUNK_BYTES):
             copy_in(self._sink, self.wire_id, self._epoch, layer, offset, data)
             await asyncio.sleep(0)

@@ -8,7 +8,6 @@ Outcome. The peer may answer before: then it has refused, and takes no more.
 import asyncio
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from struct import Struct
 from typing import Final
 
@@ -41,7 +40,7 @@ class TcpTransport:
         self._count_sent = count_sent
         self._doors: dict[str, _Door] = {}
 
-    async def connect(self, peer: str, address: str, epoch: int) -> None:
+    async def connect(self, peer: str, address: str) -> None:
         """Opens a connection to the peer's port `address`, for the first push. Raises Refused."""
         host = peer.rpartition(":")[0].strip("[]")
         if not address.isdecimal():
@@ -207,11 +206,9 @@ class TcpPush:
 
 def _chunks(span: Span, layer: int) -> Iterator[list[memoryview]]:
     """The layer's pieces, a system call's worth at a time."""
-    for offset in range(0, span.layer_bytes, CHUNK_BYTES):
-        length = min(CHUNK_BYTES, span.layer_bytes - offset)
-        pieces = span.pieces(layer, offset, length)
-        while chunk := list(islice(pieces, MAX_VECTORS)):
-            yield chunk
+    for _, pieces in span.chunks(layer, CHUNK_BYTES):
+        for start in range(0, len(pieces), MAX_VECTORS):
+            yield pieces[start : start + MAX_VECTORS]
 
 
 def _after(pieces: Sequence[memoryview], count: int) -> list[memoryview]:
