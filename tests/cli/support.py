@@ -119,7 +119,7 @@ class Desk:
         """The arguments of `splitwise up` on the cluster file."""
         return ["up", "-f", str(self.file), "--state-dir", str(self.state), *arguments]
 
-    def refused(self, *arguments: str, within_s: float = 60.0) -> str:
+    def refused(self, *arguments: str, within_s: float = 10.0) -> str:
         """What `up` says on stderr; asserts that it gives up by itself and leaves nothing."""
         began_s = time.monotonic()
         done = self.command(*self.up(*arguments))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 STREAMS = 50
 TOKENS = 150
-ENDS_WITHIN_S = 15.0
+ENDS_WITHIN_S = 5.0
 
 
 @dataclass(slots=True)

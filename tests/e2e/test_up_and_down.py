@@ -171,7 +171,7 @@ def test_ctrl_c_ends_a_cluster_that_is_ready(desk: Desk) -> None:
         up.send_signal(signal.SIGINT)
         _, said = up.communicate(timeout=40)
     assert up.returncode == 0, said
-    assert time.monotonic() - began_s < 15, "nothing runs: there is nothing to wait for"
+    assert time.monotonic() - began_s < 10
     assert desk.is_empty()
 
 

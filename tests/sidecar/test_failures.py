@@ -210,7 +210,7 @@ def nothing_left_at(node: Node) -> None:
     assert node.worker.nothing_came()
 
 
-async def test_a_peer_that_falls_silent_is_lost_before_its_lease_is(proxied_pair: Pair) -> None:
+async def test_a_peer_that_falls_silent_is_lost_within_three_seconds(proxied_pair: Pair) -> None:
     proxied_pair.open("t")
     await proxied_pair.until(
         lambda: proxied_pair.token.value("splitwise_kv_leases", state="reserved") == 1
@@ -219,7 +219,7 @@ async def test_a_peer_that_falls_silent_is_lost_before_its_lease_is(proxied_pair
     silent = time.monotonic()
     ended = await proxied_pair.prompt.worker.expect("transfer_ended")
     assert ended.outcome == kv_pb2.PEER_LOST
-    assert time.monotonic() - silent < 8.0, "2.75 s, on a machine that has the time"
+    assert time.monotonic() - silent < 3.0
 
 
 async def test_a_peer_that_is_not_there_is_lost_at_once(pair: Pair) -> None:

@@ -14,8 +14,7 @@ from tests.support.operated import Operated, quickstart
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
 WATCHED_S = 20.0
-REPAIRED_S = 15.0
-"""It takes a second or two; other tests share the cores."""
+REPAIRED_S = 5.0
 ACCOUNT = "system:serviceaccount:splitwise-system:splitwise-operator"
 READS = {"get", "list", "watch"}
 
