@@ -1,45 +1,58 @@
-"""What has arrived of one sequence: how many bytes of each layer, and their digest so far.
+"""What has arrived of one sequence: a move for each layer, and who is writing now.
 
-The digest is taken of the pool's memory right after the bytes got there, while the processor still
-has them in its cache: afterwards it would cost two thirds of another copy.
+A layer's digest is taken of the pool's memory as its bytes get there, while the processor still has
+them in its cache: afterwards it would cost two thirds of another copy.
 """
 
 from collections.abc import Mapping
 
-import xxhash
-
+from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 
 
 class Arrivals:
-    """Bytes of a layer come in order; offset 0 begins the layer anew."""
+    """Bytes of a layer come in order; offset 0 begins the layer anew. One writer a layer."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        layers = span.pool.geometry.num_layers
-        self._lengths = [0] * layers
-        self._digests = [xxhash.xxh3_64() for _ in range(layers)]
+        self._moves: list[Move | None] = [None] * span.pool.geometry.num_layers
+        self._lent: set[int] = set()
 
-    def are_next(self, layer: int, offset: int, length: int) -> bool:
-        """Whether these bytes are what comes next of a layer of the sequence."""
-        if layer >= len(self._lengths) or length < 1:
-            return False
-        return offset in (0, self._lengths[layer]) and offset + length <= self._span.layer_bytes
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody may be writing."""
+        return bool(self._lent)
 
-    def add(self, layer: int, offset: int, length: int) -> None:
-        """These bytes, which are next, are in memory now."""
-        digest = self._digests[layer]
+    def lend(self, layer: int, offset: int, length: int) -> Move | None:
+        """The move for these bytes; None when they are not what comes next of a layer."""
+        if layer >= len(self._moves) or length < 1 or layer in self._lent:
+            return None
+        move = self._moves[layer]
+        if move is None:
+            move = self._moves[layer] = new_move(self._span, layer)
+        if offset not in (0, move.at) or offset + length > self._span.layer_bytes:
+            return None
         if offset == 0:
-            digest.reset()
-        for piece in self._span.pieces(layer, offset, length):
-            digest.update(piece)
-        self._lengths[layer] = offset + length
+            move.restart()
+        move.end = offset + length
+        self._lent.add(layer)
+        return move
+
+    def give_back(self, layer: int) -> None:
+        """Nobody writes this layer any more."""
+        self._lent.remove(layer)
+
+    def stop(self) -> None:
+        """Asks whoever is writing to give back soon."""
+        for layer in self._lent:
+            if move := self._moves[layer]:
+                move.stop()
 
     def damaged(self, sent: Mapping[int, int]) -> list[int]:
         """The layers that are not whole, or not what was sent; `sent` has a digest of each."""
         whole = self._span.layer_bytes
         return [
             layer
-            for layer, digest in enumerate(self._digests)
-            if self._lengths[layer] != whole or digest.intdigest() != sent[layer]
+            for layer, move in enumerate(self._moves)
+            if move is None or move.at != whole or move.digest() != sent[layer]
         ]

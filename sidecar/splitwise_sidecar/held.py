@@ -37,6 +37,7 @@ class Held:
         self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
         self.detail = ""
         self._expire = expire
+        self.over = asyncio.Event()  # nothing of it can land any more
         self._pushes_open = 0
         self._all_landed = asyncio.Event()
         self._all_landed.set()
@@ -59,6 +60,7 @@ class Held:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
         self._timer.cancel()
         self._all_landed.set()
+        self.over.set()
         self.metrics.lease_moved(self.lease.state, None)
 
     def push_opened(self, transport: str) -> None:

@@ -1,28 +1,35 @@
 """The token side: leases that this sidecar's worker opened, and the bytes that arrive for them.
 
-Everything here runs on the event loop, and a chunk is written in one piece. So once a lease has
-left its writable states no write can land any more: that is the fence.
+Memory is lent to transports, which may write it from threads, and comes back when no write of
+theirs can land any more. A lease that ends takes no further bytes; it is over, and its blocks the
+worker's, once everything that was lent is back: that is the fence.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.held import Held
-from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease
+from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease, State
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused, failure, label
-from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports import Loan, wire_id
 
 log = logging.getLogger("splitwise.sidecar.leases")
 
 MAX_RESERVE_WAIT_S: Final = 5.0
 LANDING_WAIT_S: Final = 2.0
 """How long a Commit waits for pushes whose streams have not ended here."""
+
+FENCE_WAIT_S: Final = 1.5
+"""How long an Abort waits for the fence: below a call's deadline. A writer is asked to hurry, and
+needs milliseconds."""
 
 REMEMBERED: Final = 4096
 """Verified transfers whose Commit can be repeated; at 24 bytes an id, 100 kB."""
@@ -77,17 +84,21 @@ class Leases:
 
     def close(self, transfer_id: str) -> None:
         """The worker's request is gone. A lease that has just ended was already told of."""
-        if held := self._held.get(transfer_id):
+        if held := self._live(transfer_id):
             self._end(held, Event.CLOSE, kv_pb2.CANCELLED, "closed by its worker")
 
     async def end_all(self) -> None:
         """The worker is gone. When this returns nothing touches its memory any more."""
-        checks = [held.checking for held in self._held.values() if held.checking]
-        for held in list(self._held.values()):
-            self._end(held, Event.CLOSE, kv_pb2.PEER_LOST, "the token worker is gone")
+        held_now = list(self._held.values())
+        checks = [held.checking for held in held_now if held.checking]
+        for held in held_now:
+            if held.lease.state is not State.FENCING:
+                self._end(held, Event.CLOSE, kv_pb2.PEER_LOST, "the token worker is gone")
         for awaited in self._awaited.values():
             awaited.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
+        for held in held_now:
+            await held.over.wait()
 
     # ---- the peer ----
 
@@ -108,7 +119,7 @@ class Leases:
         """Lets these leases live on; returns those that have ended."""
         unknown = []
         for transfer_id in transfer_ids:
-            if held := self._held.get(transfer_id):
+            if held := self._live(transfer_id):
                 held.renew()
             elif transfer_id not in self._verified:
                 unknown.append(transfer_id)
@@ -129,37 +140,42 @@ class Leases:
         # Shielded: a caller that hangs up must not leave the lease half checked.
         return await asyncio.shield(held.checking)
 
-    def abort(self, transfer_id: str, reason: kv_pb2.Outcome) -> None:
-        """The peer gives up. When this returns no write of the transfer can land any more."""
-        self._end(
-            self._find(transfer_id), Event.ABORT, failure(reason), "given up by the prompt worker"
-        )
+    async def abort(self, transfer_id: str, reason: kv_pb2.Outcome) -> bool:
+        """The peer gives up; whether no write of the transfer can land any more."""
+        held = self._held.get(transfer_id)
+        if held is None:
+            raise Refused(kv_pb2.UNKNOWN_TRANSFER, f"no lease {transfer_id!r} is open")
+        if held.lease.state is not State.FENCING:
+            self._end(held, Event.ABORT, failure(reason), "given up by the prompt worker")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FENCE_WAIT_S):
+                await held.over.wait()
+        return held.over.is_set()
 
     # ---- bytes (transports.Sink) ----
 
-    def room(
-        self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int
-    ) -> list[memoryview]:
-        """Memory for a chunk, to be filled before anything else runs. Raises Refused."""
+    def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
+        """Memory for a chunk, until it is given back. Raises Refused."""
         held = self._by_wire.get(wire_id)
         if held is None or epoch != self._epoch or held.lease.state not in WRITABLE:
             self._metrics.late_write()
             is_stale = epoch != self._epoch
             outcome = kv_pb2.STALE_EPOCH if is_stale else kv_pb2.UNKNOWN_TRANSFER
             raise Refused(outcome, "no lease takes this chunk")
-        if not held.arrivals.are_next(layer, offset, length):
+        move = held.arrivals.lend(layer, offset, length)
+        if move is None:
             held.metrics.ended("received", held.transport, kv_pb2.DENIED)
             fields = {"transfer": held.lease.id, "layer": layer, "offset": offset, "bytes": length}
             log.warning("chunk out of bounds or order", extra={"fields": fields})
             raise Refused(kv_pb2.DENIED, "a chunk out of bounds or order")
         held.step(Event.CHUNK)
-        return list(held.span.pieces(layer, offset, length))
+        return Loan(move, held.span, layer, partial(self._returned, held, layer, move.at))
 
-    def landed(self, wire_id: bytes, layer: int, offset: int, length: int) -> None:
-        """A chunk is there."""
-        held = self._by_wire[wire_id]
-        held.arrivals.add(layer, offset, length)
-        held.metrics.moved("received", held.transport, length)
+    def _returned(self, held: Held, layer: int, offset: int, moved_to: int) -> None:
+        held.arrivals.give_back(layer)
+        held.metrics.moved("received", held.transport, moved_to - offset)
+        if held.lease.state is State.FENCING and not held.arrivals.in_use:
+            self._fenced(held)
 
     def push_opened(self, wire_id: bytes, transport: str) -> None:
         """Chunks of this transfer are about to arrive."""
@@ -173,8 +189,13 @@ class Leases:
 
     # ---- the rest ----
 
-    def _find(self, transfer_id: str) -> Held:
+    def _live(self, transfer_id: str) -> Held | None:
+        """The lease, unless it has ended and only waits for its fence."""
         held = self._held.get(transfer_id)
+        return held if held and held.lease.state is not State.FENCING else None
+
+    def _find(self, transfer_id: str) -> Held:
+        held = self._live(transfer_id)
         if held is None:
             raise Refused(kv_pb2.UNKNOWN_TRANSFER, f"no lease {transfer_id!r} is open")
         return held
@@ -191,7 +212,7 @@ class Leases:
         self, held: Held, digests: Mapping[int, int], output_tokens: tuple[int, ...]
     ) -> list[int]:
         try:
-            if not await held.landed(LANDING_WAIT_S):
+            if not await held.landed(LANDING_WAIT_S) or held.arrivals.in_use:
                 raise Refused(kv_pb2.TRANSPORT_FAILED, "bytes of the transfer are still under way")
             if held.outcome:
                 raise Refused(held.outcome, held.detail)
@@ -233,13 +254,23 @@ class Leases:
         self._end(held, Event.EXPIRE, kv_pb2.EXPIRED, f"not renewed for {held.lease_ms} ms")
 
     def _end(self, held: Held, event: Event, outcome: kv_pb2.Outcome, detail: str) -> None:
+        """From here on nothing more is lent; what is lent now is waited for."""
         held.step(event)
         held.outcome, held.detail = outcome, detail
+        if held.arrivals.in_use:
+            held.arrivals.stop()
+        else:
+            self._fenced(held)
+
+    def _fenced(self, held: Held) -> None:
+        """The blocks are the worker's again."""
         held.step(Event.FENCED)
-        self._forget(held, outcome)
-        fields = {"transfer": held.lease.id, "outcome": label(outcome), "detail": detail}
+        self._forget(held, held.outcome)
+        fields = {"transfer": held.lease.id, "outcome": label(held.outcome), "detail": held.detail}
         log.info("lease ended", extra={"fields": fields})
-        ended = kv_pb2.LeaseEnded(transfer_id=held.lease.id, outcome=outcome, detail=detail)
+        ended = kv_pb2.LeaseEnded(
+            transfer_id=held.lease.id, outcome=held.outcome, detail=held.detail
+        )
         held.send(kv_pb2.FromSidecarToWorker(lease_ended=ended))
 
     def _forget(self, held: Held, outcome: kv_pb2.Outcome) -> None:

@@ -107,10 +107,11 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.AbortReply:
         """Fences the lease. For one that is not open nothing can land either."""
         try:
-            self._present(request.epoch).leases.abort(request.transfer_id, request.reason)
+            leases = self._present(request.epoch).leases
+            fenced = await leases.abort(request.transfer_id, request.reason)
         except Refused as refused:
             return kv_pb2.AbortReply(outcome=self._count(refused), fenced=True)
-        return kv_pb2.AbortReply(outcome=kv_pb2.OK, fenced=True)
+        return kv_pb2.AbortReply(outcome=kv_pb2.OK, fenced=fenced)
 
     def _present(self, epoch: int | None = None) -> Attachment:
         """The worker that the caller means. Raises Refused when that one is not here."""

@@ -1,14 +1,17 @@
 """The worker's KV pool as its sidecar sees it: the same memory, mapped, and never trusted."""
 
+import ctypes
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from typing import Final
 
 from splitwise_core.kv import DTYPE_BYTES, KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.layout import SpanLayout, address_of
 from splitwise_sidecar.refusal import Refused
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -24,9 +27,20 @@ class Pool:
         self.fd = fd
         self._mapped = mapped
         self.memory = memoryview(mapped)
+        self.address = address_of(self.memory)
+        self._moves = 0
+
+    def enter(self) -> None:
+        """A move begins that reads or writes this memory by its address."""
+        self._moves += 1
+
+    def leave(self) -> None:
+        """That move has ended."""
+        self._moves -= 1
 
     def close(self) -> None:
-        """Unmaps. BufferError says that something still reads or writes it: a bug."""
+        """Unmaps, when no move is under way: what would fault then is stopped here."""
+        assert self._moves == 0, "memory is unmapped in the middle of a move"
         self.memory.release()
         self._mapped.close()
         os.close(self.fd)
@@ -40,7 +54,7 @@ class Pool:
         return Span(self, tuple(blocks), num_tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """One sequence's KV in the pool. Each layer reads as one string of `layer_bytes` bytes."""
 
@@ -58,11 +72,19 @@ class Span:
         """Bytes of all layers."""
         return self.pool.geometry.sequence_bytes(self.num_tokens)
 
-    def chunks(self, layer: int, most: int) -> Iterator[tuple[int, list[memoryview]]]:
-        """A layer, at most `most` bytes at a time: where each part begins, and its pieces."""
-        for offset in range(0, self.layer_bytes, most):
-            length = min(most, self.layer_bytes - offset)
-            yield offset, list(self.pieces(layer, offset, length))
+    @cached_property
+    def layout(self) -> SpanLayout:
+        """The same for compiled code. It holds no memory: the pool has to stay mapped."""
+        geometry = self.pool.geometry
+        return SpanLayout(
+            pool=self.pool.address,
+            blocks=(ctypes.c_uint32 * len(self.blocks))(*self.blocks),
+            block_bytes=geometry.block_bytes,
+            layer_bytes=geometry.layer_bytes,
+            token_bytes=geometry.token_bytes,
+            block_tokens=geometry.block_tokens,
+            num_tokens=self.num_tokens,
+        )
 
     def pieces(self, layer: int, offset: int, length: int) -> Iterator[memoryview]:
         """The pool's memory behind bytes [offset, offset + length) of a layer, in order.
@@ -118,12 +140,12 @@ def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool =
 
 
 def new_pool(geometry: KvGeometry, content: bytes) -> Pool:
-    """One block of memory of this process's own, with this content."""
+    """Blocks of memory of this process's own, with this content."""
     fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, len(content))
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        pool = map_pool(fd, geometry, 1)
+        pool = map_pool(fd, geometry, len(content) // geometry.block_bytes)
     finally:
         os.close(fd)
     pool.memory[:] = content

@@ -18,6 +18,7 @@ from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.config import SidecarConfig
 from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.peer_service import PeerService
 from splitwise_sidecar.pool import geometry_of, map_pool
 from splitwise_sidecar.probe import Apart
@@ -38,8 +39,9 @@ class Sidecar:
         self._metrics = SidecarMetrics(telemetry)
         self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
         self._worker_socket = LocalSocket(config.socket, self._connected)
-        self._shm = ShmReceiver(config.socket.parent, self._present_leases)
-        self._tcp = TcpReceiver(self._present_leases)
+        self._movers = Movers()
+        self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_leases)
+        self._tcp = TcpReceiver(self._movers, self._present_leases)
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
         self._pending: set[Connection] = set()
@@ -54,7 +56,7 @@ class Sidecar:
         self._start_receivers()
         service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
-        grpc_bytes.add_receiver(server, self._present_leases)
+        grpc_bytes.add_receiver(server, self._movers, self._present_leases)
         try:
             self.port = server.add_insecure_port(self._config.listen)
         except RuntimeError as error:
@@ -94,9 +96,10 @@ class Sidecar:
                 connection.close("the sidecar stops")
         await asyncio.gather(*self._ending)
         self._shm.stop()
-        self._tcp.stop()
+        await self._tcp.stop()
         if self._server is not None:
             await self._server.stop(grace=0)
+        self._movers.close()
 
     # ---- the worker ----
 
@@ -162,12 +165,14 @@ class Sidecar:
         def count_sent(transport: str) -> Callable[[int], None]:
             return lambda count: metrics.moved("sent", transport, count)
 
-        known: dict[str, Callable[[Callable[[int], None]], Transport]] = {
+        known: dict[str, Callable[[Movers, Callable[[int], None]], Transport]] = {
             shm.NAME: shm.ShmTransport,
             tcp.NAME: tcp.TcpTransport,
             grpc_bytes.NAME: grpc_bytes.GrpcTransport,
         }
-        return {name: known[name](count_sent(name)) for name in self._config.transports}
+        return {
+            name: known[name](self._movers, count_sent(name)) for name in self._config.transports
+        }
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

@@ -9,13 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-import xxhash
-from hypothesis import given
-from hypothesis import strategies as st
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.arrivals import Arrivals
+from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.pool import Span, new_pool
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import wire_id
@@ -189,7 +186,8 @@ async def test_a_push_that_is_not_allowed_is_answered_with_why(
 
 async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
     nodes[1].worker.open_lease("t", [1, 2], 20)
-    tcp = TcpTransport(lambda _: None)
+    movers = Movers()
+    tcp = TcpTransport(movers, lambda _: None)
     port = nodes[1].sidecar.endpoints["tcp"]
     await tcp.connect(nodes[1].address, port)
     push = tcp.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)
@@ -198,55 +196,10 @@ async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
         await push_one(push, pool.span([0], 10))
     push.cancel()
     await tcp.forget(nodes[1].address)
+    movers.close()
     pool.close()
 
 
 async def push_one(push: TcpPush, span: Span) -> None:
     await push.layer(0, span)
     await push.finish()
-
-
-# ---- what has arrived ----
-
-SMALL = KvGeometry("tiny", "float16", 2, 1, 8, 4)
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.randoms(use_true_random=False))
-def test_any_cut_of_a_layer_gives_its_digest(cuts: list[int], draw: random.Random) -> None:
-    pool = new_pool(SMALL, draw.randbytes(SMALL.block_bytes))
-    span = pool.span([0], 3)
-    arrivals = Arrivals(span)
-    for layer in range(2):
-        offset = 0
-        for cut in [*cuts, 1 << 20]:
-            length = min(cut, span.layer_bytes - offset)
-            if length == 0:
-                break
-            assert arrivals.are_next(layer, offset, length)
-            arrivals.add(layer, offset, length)
-            offset += length
-    assert arrivals.damaged(digests(span)) == []
-    pool.memory[0] ^= 1
-    assert arrivals.damaged(digests(span)) == [0]
-    pool.close()
-
-
-@given(st.integers(0, 3), st.integers(0, 200), st.integers(0, 200))
-def test_only_what_comes_next_is_taken(layer: int, offset: int, length: int) -> None:
-    pool = new_pool(SMALL, bytes(SMALL.block_bytes))
-    span = pool.span([0], 3)
-    arrivals = Arrivals(span)
-    arrivals.add(0, 0, 10)
-    next_offset = 10 if layer == 0 else 0
-    is_next = layer < 2 and length > 0 and offset in (0, next_offset)
-    assert arrivals.are_next(layer, offset, length) == (
-        is_next and offset + length <= span.layer_bytes
-    )
-    pool.close()
-
-
-def digests(span: Span) -> dict[int, int]:
-    return {
-        layer: xxhash.xxh3_64(b"".join(span.pieces(layer, 0, span.layer_bytes))).intdigest()
-        for layer in range(2)
-    }

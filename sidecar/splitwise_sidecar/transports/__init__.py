@@ -1,14 +1,16 @@
 """How KV bytes move between two sidecars. Hello says what the peer takes; the first that works is
 used, and the cheapest comes first.
 
-A transport pushes layers of a `Span` and writes what arrives through a `Sink`; it knows nothing of
-leases. All of it runs on the event loop.
+A transport pushes layers of a `Span`, and writes what arrives where a `Sink` lets it; it knows
+nothing of leases. It runs on the event loop, and has its bytes moved by `Movers`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
 
+from splitwise_sidecar.moves import Move
 from splitwise_sidecar.pool import Span
 
 NONE: Final = "none"
@@ -16,9 +18,6 @@ NONE: Final = "none"
 
 STALL_S: Final = 10.0
 """No byte taken for this long: the link moves nothing, or next to nothing."""
-
-CHUNK_BYTES: Final = 1 << 20
-"""What is moved before others have their turn: it bounds how long a control call may wait."""
 
 
 class Push(Protocol):
@@ -52,26 +51,38 @@ class Transport(Protocol):
         """Lets go of what is kept open to this peer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """Memory for some bytes of a layer: `move` writes them where they belong.
+
+    It is over with `give_back`, once no write of the transport's can land any more: until then a
+    lease that has ended cannot return its blocks. `move` is stopped when that is waited for.
+    """
+
+    move: Move
+    span: Span
+    layer: int
+    returned: Callable[[int], None]
+
+    def give_back(self) -> None:
+        """The bytes that were moved have landed; no other will."""
+        self.returned(self.move.at)
+
+
 class Sink(Protocol):
     """The receiving side: where a transport's bytes go. Nothing here waits.
 
-    A layer's bytes come in order from 0 on. Whoever asked for room fills it before anything else
-    runs: then a lease that ends between two chunks has no write of the first under way.
+    A layer's bytes come in order from 0 on.
     """
 
     def push_opened(self, wire_id: bytes, transport: str) -> None:
         """Chunks of this transfer are about to arrive."""
 
-    def room(
-        self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int
-    ) -> list[memoryview]:
+    def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
         """Memory for bytes [offset, offset + length) of a layer. Raises Refused."""
 
-    def landed(self, wire_id: bytes, layer: int, offset: int, length: int) -> None:
-        """So many bytes are there now: as much as room was given for, or less."""
-
     def push_closed(self, wire_id: bytes) -> None:
-        """No more chunks of that push will arrive."""
+        """No more chunks of that push will arrive, and all that was lent is back."""
 
 
 FindSink = Callable[[], Sink | None]
@@ -81,29 +92,3 @@ FindSink = Callable[[], Sink | None]
 def wire_id(transfer_id: str) -> bytes:
     """The transfer's id beside its bytes: of fixed length, however the router's ids look."""
     return sha256(transfer_id.encode()).digest()[:16]
-
-
-def copy_in(
-    sink: Sink,
-    wire_id: bytes,
-    epoch: int,
-    layer: int,
-    offset: int,
-    data: Sequence[memoryview],
-) -> None:
-    """Copies a chunk to where it belongs. Raises Refused, and then it is dropped."""
-    length = sum(map(len, data))
-    _copy(sink.room(wire_id, epoch, layer, offset, length), data)
-    sink.landed(wire_id, layer, offset, length)
-
-
-def _copy(targets: Sequence[memoryview], sources: Sequence[memoryview]) -> None:
-    """Between memories of one length that may be cut differently."""
-    rest = iter(sources)
-    source = memoryview(b"")
-    for target in targets:
-        while target:
-            source = source or next(rest)
-            length = min(len(target), len(source))
-            target[:length] = source[:length]
-            target, source = target[length:], source[length:]

@@ -6,24 +6,19 @@ Messages skip protobuf, which would cost as much again: a fixed header, then the
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from struct import Struct
 from typing import Any, Final
 
 import grpc
-import xxhash
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.channel import OPTIONS
+from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import (
-    CHUNK_BYTES,
-    STALL_S,
-    FindSink,
-    Sink,
-    copy_in,
-    wire_id,
-)
+from splitwise_sidecar.transports import STALL_S, FindSink, Sink, wire_id
 
 NAME: Final = "grpc"
 SERVICE: Final = "splitwise.v1.KvBytes"
@@ -32,12 +27,17 @@ HEADER: Final = Struct("<16sQQI4x")  # wire id, epoch, offset in the layer, laye
 ACK: Final = Struct("<I")  # Outcome
 
 
+CHUNK_BYTES: Final = 1 << 20
+"""A message; larger ones are no faster, and smaller ones cost more."""
+
+
 class GrpcTransport:
     """Sends to any number of peers, over one channel each."""
 
     name = NAME
 
-    def __init__(self, count_sent: Callable[[int], None]) -> None:
+    def __init__(self, movers: Movers, count_sent: Callable[[int], None]) -> None:
+        self._movers = movers
         self._count_sent = count_sent
         self._channels: dict[str, grpc.aio.Channel] = {}
 
@@ -50,7 +50,7 @@ class GrpcTransport:
         if channel is None:
             channel = self._channels[peer] = grpc.aio.insecure_channel(peer, options=OPTIONS)
         call: Any = channel.stream_unary(f"/{SERVICE}/Push")(timeout=timeout_s)
-        return GrpcPush(call, wire_id(transfer_id), epoch, self._count_sent)
+        return GrpcPush(self._movers, call, wire_id(transfer_id), epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
         """Closes the channel to this peer."""
@@ -62,8 +62,14 @@ class GrpcPush:
     """One stream of chunks."""
 
     def __init__(
-        self, call: Any, wire_id: bytes, epoch: int, count_sent: Callable[[int], None]
+        self,
+        movers: Movers,
+        call: Any,
+        wire_id: bytes,
+        epoch: int,
+        count_sent: Callable[[int], None],
     ) -> None:
+        self._movers = movers
         self._call = call
         self._wire_id = wire_id
         self._epoch = epoch
@@ -71,14 +77,14 @@ class GrpcPush:
 
     async def layer(self, layer: int, span: Span) -> int:
         """Sends a layer and returns the xxh3-64 of what was read. Raises Refused."""
-        digest = xxhash.xxh3_64()
-        for offset, pieces in span.chunks(layer, CHUNK_BYTES):
-            head = HEADER.pack(self._wire_id, self._epoch, offset, layer)
-            chunk = b"".join((head, *pieces))
-            digest.update(memoryview(chunk)[HEADER.size :])
+        move = new_move(span, layer)
+        while move.at < span.layer_bytes:
+            head = HEADER.pack(self._wire_id, self._epoch, move.at, layer)
+            move.end = min(move.at + CHUNK_BYTES, span.layer_bytes)
+            chunk = await self._movers.run(move, partial(move.gather, head), span.pool)
             await self._bounded(self._write(chunk))
             self._count_sent(len(chunk) - HEADER.size)
-        return int(digest.intdigest())
+        return move.digest()
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
@@ -117,21 +123,23 @@ class GrpcPush:
             raise Refused(outcome, f"the push broke: {error.details()}") from error
 
 
-def add_receiver(server: grpc.aio.Server, sink: FindSink) -> None:
+def add_receiver(server: grpc.aio.Server, movers: Movers, sink: FindSink) -> None:
     """Lets `server` receive pushes into the sink of the moment; None takes nothing."""
 
     async def push(
         chunks: AsyncIterator[bytes], _: grpc.aio.ServicerContext[bytes, bytes]
     ) -> bytes:
         present = sink()
-        return ACK.pack(kv_pb2.STALE_EPOCH if present is None else await _take(chunks, present))
+        if present is None:
+            return ACK.pack(kv_pb2.STALE_EPOCH)
+        return ACK.pack(await _take(chunks, movers, present))
 
     handler: Any = grpc.stream_unary_rpc_method_handler(push)
     generic = grpc.method_handlers_generic_handler(SERVICE, {"Push": handler})
     server.add_generic_rpc_handlers((generic,))
 
 
-async def _take(chunks: AsyncIterator[bytes], sink: Sink) -> kv_pb2.Outcome:
+async def _take(chunks: AsyncIterator[bytes], movers: Movers, sink: Sink) -> kv_pb2.Outcome:
     """Writes chunks until the stream ends, or one is refused: what follows it is not read."""
     opened: bytes | None = None
     try:
@@ -144,8 +152,12 @@ async def _take(chunks: AsyncIterator[bytes], sink: Sink) -> kv_pb2.Outcome:
                 sink.push_opened(own, NAME)
             if own != opened:
                 return kv_pb2.INVALID
-            data = [memoryview(chunk)[HEADER.size :]]
-            copy_in(sink, own, epoch, layer, offset, data)
+            loan = sink.lend(own, epoch, layer, offset, len(chunk) - HEADER.size)
+            try:
+                take = partial(loan.move.scatter, chunk, HEADER.size)
+                await movers.run(loan.move, take, loan.span.pool)
+            finally:
+                loan.give_back()
         return kv_pb2.OK
     except Refused as refused:
         return refused.outcome

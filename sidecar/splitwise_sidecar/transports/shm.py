@@ -14,15 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import xxhash
 from google.protobuf.message import DecodeError
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.geometry import geometry_message
 from splitwise_sidecar.local_socket import is_our_user
+from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import CHUNK_BYTES, STALL_S, wire_id
+from splitwise_sidecar.transports import STALL_S, wire_id
 from splitwise_sidecar.transports.sockets import writable
 
 NAME: Final = "shm"
@@ -34,7 +35,8 @@ class ShmTransport:
 
     name = NAME
 
-    def __init__(self, count_sent: Callable[[int], None]) -> None:
+    def __init__(self, movers: Movers, count_sent: Callable[[int], None]) -> None:
+        self._movers = movers
         self._count_sent = count_sent
         self._lines: dict[str, _Line] = {}
 
@@ -49,7 +51,8 @@ class ShmTransport:
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "ShmPush":
         """Begins a push to a peer that `connect` has been to."""
-        return ShmPush(self._lines[peer], wire_id(transfer_id), epoch, self._count_sent)
+        line = self._lines[peer]
+        return ShmPush(self._movers, line, wire_id(transfer_id), epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
         """Hangs up on this peer."""
@@ -146,8 +149,14 @@ class ShmPush:
     """One pass over layers that the peer copies as it is told of them."""
 
     def __init__(
-        self, line: _Line, wire_id: bytes, epoch: int, count_sent: Callable[[int], None]
+        self,
+        movers: Movers,
+        line: _Line,
+        wire_id: bytes,
+        epoch: int,
+        count_sent: Callable[[int], None],
     ) -> None:
+        self._movers = movers
         self._line = line
         self._wire_id = wire_id
         self._epoch = epoch
@@ -163,13 +172,11 @@ class ShmPush:
             raise _refusal(self._answer.result())
         ready = kv_pb2.ShmLayer(layer=layer)
         await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layer=ready))
-        digest = xxhash.xxh3_64()
-        for _, pieces in span.chunks(layer, CHUNK_BYTES):
-            for piece in pieces:
-                digest.update(piece)
-            await asyncio.sleep(0)
+        move = new_move(span, layer)
+        move.end = span.layer_bytes
+        await self._movers.run(move, move.read, span.pool)
         self._count_sent(span.layer_bytes)
-        return int(digest.intdigest())
+        return move.digest()
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""

@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.local_socket import LocalSocket
+from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.pool import Pool, Span, geometry_of, map_pool
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import CHUNK_BYTES, FindSink, Sink, copy_in
+from splitwise_sidecar.transports import FindSink, Sink
 from splitwise_sidecar.transports.shm import DATAGRAM_BYTES, NAME
 
 log = logging.getLogger("splitwise.sidecar.shm_receiver")
@@ -24,9 +25,10 @@ log = logging.getLogger("splitwise.sidecar.shm_receiver")
 class ShmReceiver:
     """Listens at a path in `directory` that nobody can guess for pushes into the present sink."""
 
-    def __init__(self, directory: Path, sink: FindSink) -> None:
+    def __init__(self, directory: Path, movers: Movers, sink: FindSink) -> None:
         # As long as the worker's `kv.sock`: whatever has room for one path has it for the other.
         self.path = directory / secrets.token_urlsafe(5)
+        self._movers = movers
         self._sink = sink
         self._listener = LocalSocket(self.path, self._connected)
         self._lines: set[_Line] = set()
@@ -42,16 +44,21 @@ class ShmReceiver:
             line.close("the sidecar stops")
 
     def _connected(self, accepted: socket.socket) -> None:
-        self._lines.add(_Line(accepted, self._sink, self._lines.discard))
+        self._lines.add(_Line(accepted, self._movers, self._sink, self._lines.discard))
 
 
 class _Line:
     """One sender's connection: its pools, mapped, and its pushes."""
 
     def __init__(
-        self, connection: socket.socket, sink: FindSink, closed: Callable[["_Line"], None]
+        self,
+        connection: socket.socket,
+        movers: Movers,
+        sink: FindSink,
+        closed: Callable[["_Line"], None],
     ) -> None:
         self._socket = connection
+        self._movers = movers
         self._sink = sink
         self._closed = closed
         self._is_closed = False
@@ -115,7 +122,7 @@ class _Line:
         if sink is None:
             self._answer(wire_id, kv_pb2.STALE_EPOCH)
             return
-        pull = _Pull(sink, wire_id, begin.epoch, span)
+        pull = _Pull(self._movers, sink, wire_id, begin.epoch, span)
         task = asyncio.create_task(pull.run())
         self._pulls[wire_id] = pull, task
         task.add_done_callback(partial(self._pulled, wire_id))
@@ -150,9 +157,12 @@ class _Line:
 class _Pull:
     """One push, as its receiver sees it: layers to copy, in order."""
 
-    def __init__(self, sink: Sink, wire_id: bytes, epoch: int, source: Span) -> None:
+    def __init__(
+        self, movers: Movers, sink: Sink, wire_id: bytes, epoch: int, source: Span
+    ) -> None:
         self.wire_id = wire_id
         self.layers: asyncio.Queue[int | None] = asyncio.Queue()  # None: no more will come
+        self._movers = movers
         self._sink = sink
         self._epoch = epoch
         self._source = source
@@ -173,6 +183,12 @@ class _Pull:
         """Raises Refused."""
         if layer >= self._source.pool.geometry.num_layers:
             raise Refused(kv_pb2.DENIED, f"layer {layer} is none")
-        for offset, data in self._source.chunks(layer, CHUNK_BYTES):
-            copy_in(self._sink, self.wire_id, self._epoch, layer, offset, data)
-            await asyncio.sleep(0)
+        length = self._source.layer_bytes
+        loan = self._sink.lend(self.wire_id, self._epoch, layer, 0, length)
+        copy = partial(loan.move.copy_from, self._source)
+        try:
+            await self._movers.run(loan.move, copy, loan.span.pool, self._source.pool)
+        finally:
+            loan.give_back()
+        if loan.move.at < length:
+            raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease ended meanwhile")

@@ -53,3 +53,14 @@ async def writable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_writer(connection)
+
+
+async def readable(connection: socket.socket) -> None:
+    """Returns when bytes have come, or the end of them."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)

@@ -7,25 +7,23 @@ Outcome. The peer may answer before: then it has refused, and takes no more.
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from typing import Final
 
-import xxhash
-
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import CHUNK_BYTES, STALL_S, wire_id
+from splitwise_sidecar.transports import STALL_S, wire_id
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
 
 NAME: Final = "tcp"
 
 FRAME: Final = Struct("<16sQQI4x")  # wire id, epoch, bytes that follow, layer
 ANSWER: Final = Struct("<I")  # Outcome
-
-MAX_VECTORS: Final = 64
-"""Pieces in one system call; the kernel takes 1,024, and hashing them first would cool them."""
 
 KEPT: Final = 8
 """Connections to one peer that wait for the next push."""
@@ -36,7 +34,8 @@ class TcpTransport:
 
     name = NAME
 
-    def __init__(self, count_sent: Callable[[int], None]) -> None:
+    def __init__(self, movers: Movers, count_sent: Callable[[int], None]) -> None:
+        self._movers = movers
         self._count_sent = count_sent
         self._doors: dict[str, _Door] = {}
 
@@ -52,7 +51,8 @@ class TcpTransport:
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "TcpPush":
         """Begins a push to a peer that `connect` has been to."""
-        return TcpPush(self._doors[peer], wire_id(transfer_id), epoch, self._count_sent)
+        door = self._doors[peer]
+        return TcpPush(self._movers, door, wire_id(transfer_id), epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
         """Closes the connections to this peer."""
@@ -112,8 +112,14 @@ class TcpPush:
     """One connection, while the push lasts."""
 
     def __init__(
-        self, door: _Door, wire_id: bytes, epoch: int, count_sent: Callable[[int], None]
+        self,
+        movers: Movers,
+        door: _Door,
+        wire_id: bytes,
+        epoch: int,
+        count_sent: Callable[[int], None],
     ) -> None:
+        self._movers = movers
         self._door = door
         self._wire_id = wire_id
         self._epoch = epoch
@@ -126,19 +132,26 @@ class TcpPush:
             self._connection = await self._door.take()
         elif _has_ended(self._connection):  # it has answered before its time, or hung up
             raise await self._why(self._connection, None)
-        await self._send([self._frame(layer, span.layer_bytes)])
-        digest = xxhash.xxh3_64()
-        for chunk in _chunks(span, layer):
-            for piece in chunk:
-                digest.update(piece)  # just before the kernel copies it: read from memory once
-            self._count_sent(await self._send(chunk))
-            await asyncio.sleep(0)
-        return int(digest.intdigest())
+        connection = self._connection
+        await self._announce(layer, span.layer_bytes)
+        move = new_move(span, layer)
+        move.end = span.layer_bytes
+        while move.at < move.end:
+            before = move.at
+            send = partial(move.send, connection, self._movers.patience_ms(move))
+            try:
+                await self._movers.run(move, send, span.pool)
+            except OSError as error:
+                raise await self._why(connection, error) from error
+            self._count_sent(move.at - before)
+            if move.at < move.end:
+                await self._until_writable(connection)
+        return move.digest()
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
         assert self._connection is not None
-        await self._send([self._frame(0, 0)])
+        await self._announce(0, 0)
         outcome = await self._answer(self._connection)
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
@@ -151,24 +164,17 @@ class TcpPush:
             self._connection.close()
             self._connection = None
 
-    def _frame(self, layer: int, length: int) -> memoryview:
-        return memoryview(FRAME.pack(self._wire_id, self._epoch, length, layer))
-
-    async def _send(self, pieces: list[memoryview]) -> int:
-        """Sends all of it; how many bytes that was. Raises Refused."""
-        connection, sent = self._connection, 0
-        assert connection is not None
-        while pieces:
+    async def _announce(self, layer: int, length: int) -> None:
+        """So many bytes of a layer follow. Raises Refused."""
+        assert self._connection is not None
+        frame = FRAME.pack(self._wire_id, self._epoch, length, layer)
+        while frame:
             try:
-                count = connection.sendmsg(pieces)
+                frame = frame[self._connection.send(frame) :]
             except BlockingIOError:
-                await self._until_writable(connection)
-                continue
+                await self._until_writable(self._connection)
             except OSError as error:
-                raise await self._why(connection, error) from error
-            sent += count
-            pieces = _after(pieces, count)
-        return sent
+                raise await self._why(self._connection, error) from error
 
     async def _until_writable(self, connection: socket.socket) -> None:
         try:
@@ -202,19 +208,3 @@ class TcpPush:
             raise Refused(kv_pb2.PEER_LOST, "the peer hung up")
         (outcome,) = ANSWER.unpack(data)
         return outcome  # type: ignore[no-any-return]
-
-
-def _chunks(span: Span, layer: int) -> Iterator[list[memoryview]]:
-    """The layer's pieces, a system call's worth at a time."""
-    for _, pieces in span.chunks(layer, CHUNK_BYTES):
-        for start in range(0, len(pieces), MAX_VECTORS):
-            yield pieces[start : start + MAX_VECTORS]
-
-
-def _after(pieces: Sequence[memoryview], count: int) -> list[memoryview]:
-    """What is left of the pieces after their first `count` bytes."""
-    for index, piece in enumerate(pieces):
-        if count < len(piece):
-            return [piece[count:], *pieces[index + 1 :]]
-        count -= len(piece)
-    return []

@@ -3,29 +3,34 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple
 
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import CHUNK_BYTES, STALL_S, FindSink, Sink
-from splitwise_sidecar.transports.sockets import tune
-from splitwise_sidecar.transports.tcp import ANSWER, FRAME, MAX_VECTORS, NAME
+from splitwise_sidecar.transports import STALL_S, FindSink, Sink
+from splitwise_sidecar.transports.sockets import readable, tune
+from splitwise_sidecar.transports.tcp import ANSWER, FRAME, NAME
 
 log = logging.getLogger("splitwise.sidecar.tcp_receiver")
 
 MAX_CONNECTIONS: Final = 1024
 """Pushes at once, and connections that wait for one; who comes above is hung up on."""
 
+WASTE_BYTES: Final = 1 << 20
+
 
 class TcpReceiver:
     """Listens for pushes into the sink of the moment."""
 
-    def __init__(self, sink: FindSink) -> None:
+    def __init__(self, movers: Movers, sink: FindSink) -> None:
+        self._movers = movers
         self._sink = sink
         self._listener: socket.socket | None = None
-        self._open: set[_Connection] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self.port = 0
 
     def start(self, host: str, port: int) -> None:
@@ -46,13 +51,14 @@ class TcpReceiver:
         self.port = self._listener.getsockname()[1]
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Stops listening, and hangs up on everyone."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
-        for connection in list(self._open):
-            connection.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -66,108 +72,91 @@ class TcpReceiver:
             accepted.close()
             return
         accepted.setblocking(False)
-        self._open.add(_Connection(tune(accepted), self._sink, self._open.discard))
+        connection = _Connection(tune(accepted), self._movers, self._sink)
+        task = asyncio.create_task(connection.serve())
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+
+class _Frame(NamedTuple):
+    """What the sender announces: `length` bytes of a layer, or with none the end of a push."""
+
+    wire_id: bytes
+    epoch: int
+    length: int
+    layer: int
 
 
 class _Connection:
-    """One peer's connection, and the push that is under way on it."""
+    """One peer's connection: one push after another."""
 
-    def __init__(
-        self, connection: socket.socket, sink: FindSink, closed: Callable[["_Connection"], None]
-    ) -> None:
+    def __init__(self, connection: socket.socket, movers: Movers, sink: FindSink) -> None:
         self._socket = connection
+        self._movers = movers
         self._find_sink = sink
-        self._closed = closed
-        self._head = bytearray(FRAME.size)
-        self._head_bytes = 0
-        self._sink: Sink | None = None  # while a push is under way
-        self._wire_id = b""
-        self._epoch = self._layer = self._offset = self._left = 0
-        self._refused = False
-        self._give_up: asyncio.TimerHandle | None = None
-        self._waste = memoryview(bytearray(0))
-        asyncio.get_running_loop().add_reader(connection, self._readable)
 
-    def close(self) -> None:
-        """Hangs up; the push has ended."""
-        if self._give_up is not None:
-            self._give_up.cancel()
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
-        self._push_over()
-        self._closed(self)
+    async def serve(self) -> None:
+        """Returns when the peer has hung up, or a push was refused."""
+        with self._socket, suppress(OSError, EOFError):
+            while True:
+                outcome = await self._push(await self._frame())
+                await self._answer(outcome)
+                if outcome != kv_pb2.OK:
+                    await self._waste()
+                    return
 
-    def _readable(self) -> None:
-        """Takes what is there, a chunk at most: others want their turn."""
+    async def _push(self, first: _Frame) -> kv_pb2.Outcome:
+        """Takes layers until the frame that ends the push. Raises OSError, or EOFError."""
+        sink = self._find_sink()
+        if sink is None:
+            return kv_pb2.STALE_EPOCH
+        sink.push_opened(first.wire_id, NAME)
+        frame = first
         try:
-            if self._refused:
-                count = self._socket.recv_into(self._waste)
-            elif self._left:
-                count = self._take_bytes()
-            else:
-                count = self._take_head()
-        except BlockingIOError:
-            return
-        except OSError:
-            count = 0
-        if count == 0:
-            self.close()
-
-    def _take_head(self) -> int:
-        count = self._socket.recv_into(memoryview(self._head)[self._head_bytes :])
-        self._head_bytes += count
-        if self._head_bytes == FRAME.size:
-            self._head_bytes = 0
-            wire_id, self._epoch, self._left, self._layer = FRAME.unpack(self._head)
-            self._offset = 0
-            self._begin(wire_id)
-        return count
-
-    def _begin(self, wire_id: bytes) -> None:
-        """A frame: the first of a push, another layer, or the end."""
-        if self._sink is None:
-            self._sink = self._find_sink()
-            if self._sink is None:
-                self._refuse(kv_pb2.STALE_EPOCH)
-                return
-            self._wire_id = wire_id
-            self._sink.push_opened(wire_id, NAME)
-        if wire_id != self._wire_id:
-            self._refuse(kv_pb2.INVALID)
-        elif self._left == 0:
-            self._push_over()
-            self._answer(kv_pb2.OK)
-
-    def _take_bytes(self) -> int:
-        assert self._sink is not None
-        length = min(self._left, CHUNK_BYTES)
-        try:
-            room = self._sink.room(self._wire_id, self._epoch, self._layer, self._offset, length)
+            while frame.wire_id == first.wire_id:
+                if frame.length == 0:
+                    return kv_pb2.OK
+                await self._layer(sink, frame)
+                frame = await self._frame()
         except Refused as refused:
-            self._refuse(refused.outcome)
-            return length  # of which not one is taken here
-        count = self._socket.recvmsg_into(room[:MAX_VECTORS])[0]
-        if count:
-            self._sink.landed(self._wire_id, self._layer, self._offset, count)
-            self._offset += count
-            self._left -= count
-        return count
+            return refused.outcome
+        finally:
+            sink.push_closed(first.wire_id)
+        return kv_pb2.INVALID
 
-    def _refuse(self, outcome: kv_pb2.Outcome) -> None:
-        """Says why, and reads on into nowhere: to hang up now could destroy the answer."""
-        self._refused = True
-        self._give_up = asyncio.get_running_loop().call_later(STALL_S, self.close)
-        self._waste = memoryview(bytearray(CHUNK_BYTES))
-        self._push_over()
-        self._answer(outcome)
+    async def _layer(self, sink: Sink, frame: _Frame) -> None:
+        """Raises Refused, OSError, or EOFError."""
+        offset = 0
+        while offset < frame.length:
+            loan = sink.lend(frame.wire_id, frame.epoch, frame.layer, offset, frame.length - offset)
+            patience_ms = self._movers.patience_ms(loan.move)
+            receive = partial(loan.move.receive, self._socket, patience_ms)
+            try:
+                await self._movers.run(loan.move, receive, loan.span.pool)
+            finally:
+                offset = loan.move.at
+                loan.give_back()
+            if offset < frame.length:
+                await readable(self._socket)
 
-    def _answer(self, outcome: kv_pb2.Outcome) -> None:
-        try:
-            self._socket.send(ANSWER.pack(outcome))
-        except OSError as error:  # the next read finds it too
-            log.info("no answer possible", extra={"fields": {"error": error}})
+    async def _frame(self) -> _Frame:
+        head = memoryview(bytearray(FRAME.size))
+        at = 0
+        while at < FRAME.size:
+            count = await asyncio.get_running_loop().sock_recv_into(self._socket, head[at:])
+            if count == 0:
+                raise EOFError
+            at += count
+        return _Frame(*FRAME.unpack(head))
 
-    def _push_over(self) -> None:
-        if self._sink is not None:
-            self._sink.push_closed(self._wire_id)
-            self._sink = None
+    async def _answer(self, outcome: kv_pb2.Outcome) -> None:
+        async with asyncio.timeout(STALL_S):
+            await asyncio.get_running_loop().sock_sendall(self._socket, ANSWER.pack(outcome))
+
+    async def _waste(self) -> None:
+        """Reads on into nowhere: to hang up now could destroy the answer."""
+        nowhere = bytearray(WASTE_BYTES)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STALL_S):
+                while await asyncio.get_running_loop().sock_recv_into(self._socket, nowhere):
+                    pass

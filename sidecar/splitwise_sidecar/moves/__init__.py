@@ -1,0 +1,57 @@
+"""One layer of a sequence on its way: how far it is, and the digest of what was moved.
+
+Each byte is touched once, if that can be: a copy, or a socket, and the digest share one pass.
+Transports call it from threads; `move.c` does the work, or `plain` where that could not be built.
+"""
+
+import socket
+from typing import Protocol
+
+from splitwise_sidecar.moves.library import LIBRARY
+from splitwise_sidecar.moves.native import NativeMove
+from splitwise_sidecar.moves.plain import PlainMove
+from splitwise_sidecar.pool import Span
+
+__all__ = ["Move", "new_move"]
+
+
+class Move(Protocol):
+    """Bytes of a layer, in order, from `at` to `end`. One call at a time; `stop` at any time."""
+
+    @property
+    def at(self) -> int:
+        """Bytes of the layer that were moved."""
+
+    end: int
+
+    def restart(self) -> None:
+        """Byte 0 is next again, with a fresh digest."""
+
+    def stop(self) -> None:
+        """Lets the call that is under way return soon, and every later one at once."""
+
+    def digest(self) -> int:
+        """xxh3-64 of what was moved."""
+
+    def read(self) -> None:
+        """Takes what is there into the digest."""
+
+    def copy_from(self, source: Span) -> None:
+        """Copies the same bytes of another sequence of this length."""
+
+    def gather(self, head: bytes) -> bytes:
+        """`head`, and the bytes up to `end` after it."""
+
+    def scatter(self, data: bytes, start: int) -> None:
+        """Takes the bytes up to `end` from `data`, where they begin at `start`."""
+
+    def send(self, to: socket.socket, patience_ms: int) -> None:
+        """Sends; returns early when nothing can be sent for `patience_ms`. Raises OSError."""
+
+    def receive(self, source: socket.socket, patience_ms: int) -> None:
+        """Receives; returns early when nothing comes for so long. Raises OSError, or EOFError."""
+
+
+def new_move(span: Span, layer: int) -> Move:
+    """A move of this layer, at its beginning."""
+    return PlainMove(span, layer) if LIBRARY is None else NativeMove(span, layer)
