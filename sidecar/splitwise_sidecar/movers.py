@@ -5,7 +5,7 @@ the thread has let go of the memory. That is what a fence rests on.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -25,14 +25,15 @@ AT_ONCE_BYTES: Final = 64 << 10
 
 
 class Movers:
-    """Runs one call of a move at a time."""
+    """Runs calls of moves. To wake a thread costs as much as to copy a megabyte: the fewer, the
+    better."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mover")
 
-    async def run(self, move: Move, call: Callable[[], T], *pools: Pool) -> T:
-        """What `call`, which is one of the move's and uses these pools, returns or raises."""
-        if self._is_short(move):
+    async def run(self, moves: Sequence[Move], call: Callable[[], T], *pools: Pool) -> T:
+        """What `call`, which is of these moves and uses these pools, returns or raises."""
+        if self._are_short(moves):
             return call()
         for pool in pools:
             pool.enter()
@@ -40,7 +41,8 @@ class Movers:
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            move.stop()
+            for move in moves:
+                move.stop()
             while not running.done():
                 await _whatever_comes(running)
             raise
@@ -48,13 +50,13 @@ class Movers:
             for pool in pools:
                 pool.leave()
 
-    def patience_ms(self, move: Move) -> int:
-        """What the next call of this move may wait on a socket: none on the event loop."""
-        return 0 if self._is_short(move) else PATIENCE_MS
+    def patience_ms(self, moves: Sequence[Move]) -> int:
+        """What the next call of these moves may wait on a socket: nothing on the event loop."""
+        return 0 if self._are_short(moves) else PATIENCE_MS
 
     @staticmethod
-    def _is_short(move: Move) -> bool:
-        return move.end - move.at <= AT_ONCE_BYTES
+    def _are_short(moves: Sequence[Move]) -> bool:
+        return sum(move.end - move.at for move in moves) <= AT_ONCE_BYTES
 
     def close(self) -> None:
         """Ends the threads, once nothing moves any more."""

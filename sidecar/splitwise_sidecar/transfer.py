@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
@@ -188,13 +189,19 @@ class Transfer:
         return bad
 
     async def _push(self, introduction: Introduction, layers: Iterable[int]) -> None:
+        """Each layer as soon as it is there; those that are there together in one go."""
+        left = list(layers)
         push: Push | None = None
         try:
-            for layer in layers:
-                await self._ready[layer].wait()
+            while left:
+                await self._ready[left[0]].wait()
+                batch = list(takewhile(lambda layer: self._ready[layer].is_set(), left))
                 if push is None:  # a prompt may wait for long: no stream before there are bytes
                     push = self._open_push(introduction)
-                self._digests[layer] = await push.layer(layer, self._span)
+                digests = await push.layers(batch, self._span)
+                for layer, digest in zip(batch, digests):
+                    self._digests[layer] = digest
+                left = left[len(batch) :]
             if push is not None:
                 await push.finish()
         finally:

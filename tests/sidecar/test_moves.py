@@ -195,7 +195,7 @@ async def test_a_move_whose_asker_is_cancelled_has_let_go_of_its_memory() -> Non
         move = NativeMove(span, 0)
         move.end = span.layer_bytes
         receive = partial(move.receive, there, 100)
-        asking = asyncio.create_task(movers.run(move, receive, span.pool))
+        asking = asyncio.create_task(movers.run([move], receive, span.pool))
         here.send(b"in time")
         while move.at == 0:
             await asyncio.sleep(0.001)

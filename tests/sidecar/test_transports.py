@@ -174,7 +174,7 @@ async def test_a_push_that_is_not_allowed_is_answered_with_why(
     connection = await speak_tcp(nodes[1])
     loop = asyncio.get_running_loop()
     for name, layer, length in frames:
-        head = FRAME.pack(wire_id(name), token.epoch, length, layer)
+        head = FRAME.pack(wire_id(name), token.epoch, length, layer, 1)
         await loop.sock_sendall(connection, head + bytes(min(length, 64)))
     async with asyncio.timeout(5):
         (answer,) = ANSWER.unpack(await loop.sock_recv(connection, ANSWER.size))
@@ -201,5 +201,5 @@ async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
 
 
 async def push_one(push: TcpPush, span: Span) -> None:
-    await push.layer(0, span)
+    await push.layers([0], span)
     await push.finish()

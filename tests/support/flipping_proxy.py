@@ -40,6 +40,7 @@ class _TcpBulk:
         self._take_flip = take_flip
         self._header = bytearray()
         self._length = self._left = 0
+        self._layers = 0  # that are still to come, after the present one
 
     def feed(self, data: bytearray) -> None:
         """Damages `data` in place."""
@@ -50,15 +51,21 @@ class _TcpBulk:
                 self._header += taken
                 at += len(taken)
                 if len(self._header) == FRAME.size:
-                    self._length = self._left = FRAME.unpack(self._header)[2]
+                    _, _, length, _, layers = FRAME.unpack(self._header)
+                    self._length, self._layers = length, max(layers - 1, 0)
+                    self._left = length if layers else 0
                     self._header.clear()
                     self.seen |= self._length >= self._bulk_bytes
                 continue
             taken_bytes = min(self._left, len(data) - at)
             at += taken_bytes
             self._left -= taken_bytes
-            if self._left == 0 and self._length >= self._bulk_bytes and self._take_flip():
+            if self._left > 0:
+                continue
+            if self._length >= self._bulk_bytes and self._take_flip():
                 data[at - 1] ^= 1
+            if self._layers:
+                self._layers, self._left = self._layers - 1, self._length
 
 
 class _GrpcBulk:

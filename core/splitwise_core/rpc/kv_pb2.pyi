@@ -175,16 +175,16 @@ class AbortReply(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
 class FromShmSender(_message.Message):
-    __slots__ = ("wire_id", "begin", "layer", "end")
+    __slots__ = ("wire_id", "begin", "layers", "end")
     WIRE_ID_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
-    LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     wire_id: bytes
     begin: ShmBegin
-    layer: ShmLayer
+    layers: ShmLayers
     end: ShmEnd
-    def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layer: _Optional[_Union[ShmLayer, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ...) -> None: ...
+    def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layers: _Optional[_Union[ShmLayers, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ...) -> None: ...
 
 class ShmBegin(_message.Message):
     __slots__ = ("epoch", "geometry", "num_blocks", "blocks", "num_tokens")
@@ -200,11 +200,11 @@ class ShmBegin(_message.Message):
     num_tokens: int
     def __init__(self, epoch: _Optional[int] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
 
-class ShmLayer(_message.Message):
-    __slots__ = ("layer",)
-    LAYER_FIELD_NUMBER: _ClassVar[int]
-    layer: int
-    def __init__(self, layer: _Optional[int] = ...) -> None: ...
+class ShmLayers(_message.Message):
+    __slots__ = ("layers",)
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, layers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ShmEnd(_message.Message):
     __slots__ = ()

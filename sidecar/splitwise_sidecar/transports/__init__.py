@@ -5,7 +5,8 @@ A transport pushes layers of a `Span`, and writes what arrives where a `Sink` le
 nothing of leases. It runs on the event loop, and has its bytes moved by `Movers`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
@@ -23,8 +24,8 @@ STALL_S: Final = 10.0
 class Push(Protocol):
     """One pass over some layers of one transfer."""
 
-    async def layer(self, layer: int, span: Span) -> int:
-        """Sends a layer and returns the xxh3-64 of what was read. Raises Refused."""
+    async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
+        """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
@@ -83,6 +84,24 @@ class Sink(Protocol):
 
     def push_closed(self, wire_id: bytes) -> None:
         """No more chunks of that push will arrive, and all that was lent is back."""
+
+
+@contextmanager
+def lent(
+    sink: Sink, wire_id: bytes, epoch: int, parts: Iterable[tuple[int, int, int]]
+) -> Iterator[list[Loan]]:
+    """Memory for (layer, offset, length) of each part, until the end of the block. Raises Refused.
+
+    Nothing may write it after that.
+    """
+    loans: list[Loan] = []
+    try:
+        for layer, offset, length in parts:
+            loans.append(sink.lend(wire_id, epoch, layer, offset, length))
+        yield loans
+    finally:
+        for loan in loans:
+            loan.give_back()
 
 
 FindSink = Callable[[], Sink | None]

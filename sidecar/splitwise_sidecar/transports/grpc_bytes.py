@@ -5,7 +5,7 @@ Messages skip protobuf, which would cost as much again: a fixed header, then the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from struct import Struct
 from typing import Any, Final
@@ -18,7 +18,7 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import STALL_S, FindSink, Sink, wire_id
+from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent, wire_id
 
 NAME: Final = "grpc"
 SERVICE: Final = "splitwise.v1.KvBytes"
@@ -75,13 +75,16 @@ class GrpcPush:
         self._epoch = epoch
         self._count_sent = count_sent
 
-    async def layer(self, layer: int, span: Span) -> int:
-        """Sends a layer and returns the xxh3-64 of what was read. Raises Refused."""
+    async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
+        """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
+        return [await self._layer(layer, span) for layer in layers]
+
+    async def _layer(self, layer: int, span: Span) -> int:
         move = new_move(span, layer)
         while move.at < span.layer_bytes:
             head = HEADER.pack(self._wire_id, self._epoch, move.at, layer)
             move.end = min(move.at + CHUNK_BYTES, span.layer_bytes)
-            chunk = await self._movers.run(move, partial(move.gather, head), span.pool)
+            chunk = await self._movers.run([move], partial(move.gather, head), span.pool)
             await self._bounded(self._write(chunk))
             self._count_sent(len(chunk) - HEADER.size)
         return move.digest()
@@ -152,12 +155,10 @@ async def _take(chunks: AsyncIterator[bytes], movers: Movers, sink: Sink) -> kv_
                 sink.push_opened(own, NAME)
             if own != opened:
                 return kv_pb2.INVALID
-            loan = sink.lend(own, epoch, layer, offset, len(chunk) - HEADER.size)
-            try:
+            part = layer, offset, len(chunk) - HEADER.size
+            with lent(sink, own, epoch, [part]) as (loan,):
                 take = partial(loan.move.scatter, chunk, HEADER.size)
-                await movers.run(loan.move, take, loan.span.pool)
-            finally:
-                loan.give_back()
+                await movers.run([loan.move], take, loan.span.pool)
         return kv_pb2.OK
     except Refused as refused:
         return refused.outcome

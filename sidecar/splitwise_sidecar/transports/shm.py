@@ -10,8 +10,9 @@ A connection to a peer carries any number of pushes.
 import asyncio
 import socket
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -20,7 +21,7 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.geometry import geometry_message
 from splitwise_sidecar.local_socket import is_our_user
 from splitwise_sidecar.movers import Movers
-from splitwise_sidecar.moves import new_move
+from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, wire_id
@@ -163,20 +164,24 @@ class ShmPush:
         self._count_sent = count_sent
         self._answer: asyncio.Future[kv_pb2.Outcome] | None = None
 
-    async def layer(self, layer: int, span: Span) -> int:
-        """Lets the peer copy a layer; the xxh3-64 of what is to be read. Raises Refused."""
+    async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
+        """Lets the peer copy these layers; the xxh3-64 of what is to be read of each.
+
+        Raises Refused.
+        """
         if self._answer is None:
             self._answer = self._line.expect(self._wire_id)
             await self._line.send(self._begin(span), span.pool.fd)
         elif self._answer.done():
             raise _refusal(self._answer.result())
-        ready = kv_pb2.ShmLayer(layer=layer)
-        await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layer=ready))
-        move = new_move(span, layer)
-        move.end = span.layer_bytes
-        await self._movers.run(move, move.read, span.pool)
-        self._count_sent(span.layer_bytes)
-        return move.digest()
+        ready = kv_pb2.ShmLayers(layers=layers)
+        await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layers=ready))
+        moves = [new_move(span, layer) for layer in layers]
+        for move in moves:
+            move.end = span.layer_bytes
+        await self._movers.run(moves, partial(_read, moves), span.pool)
+        self._count_sent(len(layers) * span.layer_bytes)
+        return [move.digest() for move in moves]
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
@@ -203,6 +208,11 @@ class ShmPush:
             num_tokens=span.num_tokens,
         )
         return kv_pb2.FromShmSender(wire_id=self._wire_id, begin=begin)
+
+
+def _read(moves: Sequence[Move]) -> None:
+    for move in moves:
+        move.read()
 
 
 def _end(wire_id: bytes) -> kv_pb2.FromShmSender:

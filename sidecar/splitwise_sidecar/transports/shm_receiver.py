@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.pool import Pool, Span, geometry_of, map_pool
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import FindSink, Sink
+from splitwise_sidecar.transports import FindSink, Loan, Sink, lent
 from splitwise_sidecar.transports.shm import DATAGRAM_BYTES, NAME
 
 log = logging.getLogger("splitwise.sidecar.shm_receiver")
@@ -107,11 +107,11 @@ class _Line:
         kind, wire_id = message.WhichOneof("kind"), message.wire_id
         if kind == "begin" and fd is not None:
             self._begin(wire_id, message.begin, fd)
-        elif wire_id in self._pulls and kind == "layer":
-            self._pulls[wire_id][0].layers.put_nowait(message.layer.layer)
+        elif wire_id in self._pulls and kind == "layers":
+            self._pulls[wire_id][0].layers.put_nowait(list(message.layers.layers))
         elif wire_id in self._pulls and kind == "end":
             self._pulls[wire_id][0].layers.put_nowait(None)
-        elif kind not in ("layer", "end"):  # those may cross the answer that a push is refused
+        elif kind not in ("layers", "end"):  # those may cross the answer that a push is refused
             raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
 
     def _begin(self, wire_id: bytes, begin: kv_pb2.ShmBegin, fd: int) -> None:
@@ -161,7 +161,7 @@ class _Pull:
         self, movers: Movers, sink: Sink, wire_id: bytes, epoch: int, source: Span
     ) -> None:
         self.wire_id = wire_id
-        self.layers: asyncio.Queue[int | None] = asyncio.Queue()  # None: no more will come
+        self.layers: asyncio.Queue[list[int] | None] = asyncio.Queue()  # None: no more will come
         self._movers = movers
         self._sink = sink
         self._epoch = epoch
@@ -171,24 +171,28 @@ class _Pull:
         """Copies until the end, or until the sink refuses."""
         self._sink.push_opened(self.wire_id, NAME)
         try:
-            while (layer := await self.layers.get()) is not None:
-                await self._copy(layer)
+            while (layers := await self.layers.get()) is not None:
+                await self._copy(layers)
         except Refused as refused:
             return refused.outcome
         finally:
             self._sink.push_closed(self.wire_id)
         return kv_pb2.OK
 
-    async def _copy(self, layer: int) -> None:
+    async def _copy(self, layers: Sequence[int]) -> None:
         """Raises Refused."""
-        if layer >= self._source.pool.geometry.num_layers:
-            raise Refused(kv_pb2.DENIED, f"layer {layer} is none")
         length = self._source.layer_bytes
-        loan = self._sink.lend(self.wire_id, self._epoch, layer, 0, length)
-        copy = partial(loan.move.copy_from, self._source)
-        try:
-            await self._movers.run(loan.move, copy, loan.span.pool, self._source.pool)
-        finally:
-            loan.give_back()
-        if loan.move.at < length:
-            raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease ended meanwhile")
+        if any(layer >= self._source.pool.geometry.num_layers for layer in layers):
+            raise Refused(kv_pb2.DENIED, f"of layers {layers} one is none")
+        parts = [(layer, 0, length) for layer in layers]
+        with lent(self._sink, self.wire_id, self._epoch, parts) as loans:
+            moves = [loan.move for loan in loans]
+            pools = {loan.span.pool for loan in loans} | {self._source.pool}
+            await self._movers.run(moves, partial(_copy, loans, self._source), *pools)
+            if any(move.at < length for move in moves):
+                raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease ended meanwhile")
+
+
+def _copy(loans: Sequence[Loan], source: Span) -> None:
+    for loan in loans:
+        loan.move.copy_from(source)

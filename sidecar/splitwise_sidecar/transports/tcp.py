@@ -1,20 +1,20 @@
 """Bytes over plain sockets: from the pool's memory into the socket, and out of it into the pool.
 
 A push has a connection for itself while it lasts; connections are kept for the next one. A frame
-announces a layer, whose bytes follow; a frame without bytes ends the push, and is answered with an
+announces layers, whose bytes follow; a frame without any ends the push, and is answered with an
 Outcome. The peer may answer before: then it has refused, and takes no more.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from struct import Struct
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.movers import Movers
-from splitwise_sidecar.moves import new_move
+from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, wire_id
@@ -22,7 +22,7 @@ from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writa
 
 NAME: Final = "tcp"
 
-FRAME: Final = Struct("<16sQQI4x")  # wire id, epoch, bytes that follow, layer
+FRAME: Final = Struct("<16sQQII")  # wire id, epoch, bytes of a layer, first layer, how many
 ANSWER: Final = Struct("<I")  # Outcome
 
 KEPT: Final = 8
@@ -126,32 +126,40 @@ class TcpPush:
         self._count_sent = count_sent
         self._connection: socket.socket | None = None
 
-    async def layer(self, layer: int, span: Span) -> int:
-        """Sends a layer and returns the xxh3-64 of what was read. Raises Refused."""
+    async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
+        """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
         if self._connection is None:
             self._connection = await self._door.take()
         elif _has_ended(self._connection):  # it has answered before its time, or hung up
             raise await self._why(self._connection, None)
-        connection = self._connection
-        await self._announce(layer, span.layer_bytes)
-        move = new_move(span, layer)
-        move.end = span.layer_bytes
-        while move.at < move.end:
-            before = move.at
-            send = partial(move.send, connection, self._movers.patience_ms(move))
+        digests = []
+        for run in _runs(layers):
+            await self._announce(span.layer_bytes, run[0], len(run))
+            digests += await self._send(self._connection, run, span)
+        return digests
+
+    async def _send(self, to: socket.socket, layers: Sequence[int], span: Span) -> list[int]:
+        moves = [new_move(span, layer) for layer in layers]
+        for move in moves:
+            move.end = span.layer_bytes
+        left = moves
+        while left:
+            before = sum(move.at for move in left)
+            send = partial(_send, left, to, self._movers.patience_ms(left))
             try:
-                await self._movers.run(move, send, span.pool)
+                await self._movers.run(left, send, span.pool)
             except OSError as error:
-                raise await self._why(connection, error) from error
-            self._count_sent(move.at - before)
-            if move.at < move.end:
-                await self._until_writable(connection)
-        return move.digest()
+                raise await self._why(to, error) from error
+            self._count_sent(sum(move.at for move in left) - before)
+            left = [move for move in left if move.at < move.end]
+            if left:
+                await self._until_writable(to)
+        return [move.digest() for move in moves]
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
         assert self._connection is not None
-        await self._announce(0, 0)
+        await self._announce(0, 0, 0)
         outcome = await self._answer(self._connection)
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
@@ -164,10 +172,10 @@ class TcpPush:
             self._connection.close()
             self._connection = None
 
-    async def _announce(self, layer: int, length: int) -> None:
-        """So many bytes of a layer follow. Raises Refused."""
+    async def _announce(self, layer_bytes: int, first: int, count: int) -> None:
+        """So many layers follow. Raises Refused."""
         assert self._connection is not None
-        frame = FRAME.pack(self._wire_id, self._epoch, length, layer)
+        frame = FRAME.pack(self._wire_id, self._epoch, layer_bytes, first, count)
         while frame:
             try:
                 frame = frame[self._connection.send(frame) :]
@@ -208,3 +216,20 @@ class TcpPush:
             raise Refused(kv_pb2.PEER_LOST, "the peer hung up")
         (outcome,) = ANSWER.unpack(data)
         return outcome  # type: ignore[no-any-return]
+
+
+def _runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The layers cut where one does not follow the other."""
+    start = 0
+    for end in range(1, len(layers) + 1):
+        if end == len(layers) or layers[end] != layers[end - 1] + 1:
+            yield layers[start:end]
+            start = end
+
+
+def _send(moves: Sequence[Move], to: socket.socket, patience_ms: int) -> None:
+    """Sends one after the other until the socket takes no more. Raises OSError."""
+    for move in moves:
+        move.send(to, patience_ms)
+        if move.at < move.end:
+            return

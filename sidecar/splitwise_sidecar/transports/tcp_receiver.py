@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -10,8 +11,9 @@ from typing import Final, NamedTuple
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import STALL_S, FindSink, Sink
+from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent
 from splitwise_sidecar.transports.sockets import readable, tune
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, NAME
 
@@ -19,6 +21,9 @@ log = logging.getLogger("splitwise.sidecar.tcp_receiver")
 
 MAX_CONNECTIONS: Final = 1024
 """Pushes at once, and connections that wait for one; who comes above is hung up on."""
+
+MAX_LENT_LAYERS: Final = 8
+"""Layers that are received in one go, before others have their turn."""
 
 WASTE_BYTES: Final = 1 << 20
 
@@ -79,12 +84,13 @@ class TcpReceiver:
 
 
 class _Frame(NamedTuple):
-    """What the sender announces: `length` bytes of a layer, or with none the end of a push."""
+    """What the sender announces: layers of `layer_bytes`, or with none the end of a push."""
 
     wire_id: bytes
     epoch: int
-    length: int
-    layer: int
+    layer_bytes: int
+    first: int
+    layers: int
 
 
 class _Connection:
@@ -114,9 +120,9 @@ class _Connection:
         frame = first
         try:
             while frame.wire_id == first.wire_id:
-                if frame.length == 0:
+                if frame.layers == 0:
                     return kv_pb2.OK
-                await self._layer(sink, frame)
+                await self._layers(sink, frame)
                 frame = await self._frame()
         except Refused as refused:
             return refused.outcome
@@ -124,19 +130,21 @@ class _Connection:
             sink.push_closed(first.wire_id)
         return kv_pb2.INVALID
 
-    async def _layer(self, sink: Sink, frame: _Frame) -> None:
+    async def _layers(self, sink: Sink, frame: _Frame) -> None:
         """Raises Refused, OSError, or EOFError."""
-        offset = 0
-        while offset < frame.length:
-            loan = sink.lend(frame.wire_id, frame.epoch, frame.layer, offset, frame.length - offset)
-            patience_ms = self._movers.patience_ms(loan.move)
-            receive = partial(loan.move.receive, self._socket, patience_ms)
-            try:
-                await self._movers.run(loan.move, receive, loan.span.pool)
-            finally:
-                offset = loan.move.at
-                loan.give_back()
-            if offset < frame.length:
+        layer, offset = frame.first, 0
+        while layer < frame.first + frame.layers:
+            with lent(sink, frame.wire_id, frame.epoch, _next_parts(frame, layer, offset)) as loans:
+                moves = [loan.move for loan in loans]
+                patience_ms = self._movers.patience_ms(moves)
+                receive = partial(_receive, moves, self._socket, patience_ms)
+                await self._movers.run(moves, receive, *{loan.span.pool for loan in loans})
+            for move in moves:
+                offset = move.at
+                if move.at < move.end:
+                    break
+                layer, offset = layer + 1, 0
+            if moves[-1].at < moves[-1].end:
                 await readable(self._socket)
 
     async def _frame(self) -> _Frame:
@@ -160,3 +168,18 @@ class _Connection:
             async with asyncio.timeout(STALL_S):
                 while await asyncio.get_running_loop().sock_recv_into(self._socket, nowhere):
                     pass
+
+
+def _next_parts(frame: _Frame, layer: int, offset: int) -> Iterator[tuple[int, int, int]]:
+    """What comes next of a frame: (layer, offset, length)."""
+    for number in range(layer, min(frame.first + frame.layers, layer + MAX_LENT_LAYERS)):
+        yield number, offset, frame.layer_bytes - offset
+        offset = 0
+
+
+def _receive(moves: Sequence[Move], source: socket.socket, patience_ms: int) -> None:
+    """Receives one after the other until nothing comes. Raises OSError, or EOFError."""
+    for move in moves:
+        move.receive(source, patience_ms)
+        if move.at < move.end:
+            return
