@@ -93,9 +93,9 @@ class Attachment:
                 self.leases.close(message.close_lease.transfer_id)
             case "start_transfer":
                 self._start_transfer(message.start_transfer)
-            case "layer_ready":
-                if transfer := self._transfers.get(message.layer_ready.transfer_id):
-                    transfer.layer_ready(message.layer_ready.layer)
+            case "layers_ready":
+                if transfer := self._transfers.get(message.layers_ready.transfer_id):
+                    transfer.layers_ready(message.layers_ready.first, message.layers_ready.count)
             case "finish_transfer":
                 if transfer := self._transfers.get(message.finish_transfer.transfer_id):
                     transfer.finish(message.finish_transfer.output_tokens)

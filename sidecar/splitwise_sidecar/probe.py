@@ -150,8 +150,7 @@ class Probe:
         transfer = Transfer(order, peer, self._apart.metrics)
         over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
         transfer.start(lambda ended: None if over.done() else over.set_result(ended))
-        for layer in range(self._source_geometry.num_layers):
-            transfer.layer_ready(layer)
+        transfer.layers_ready(0, self._source_geometry.num_layers)
         transfer.finish([0])
         try:
             ended = await over

@@ -39,7 +39,7 @@ class Order:
 
 
 class Transfer:
-    """Runs once. Others move it with `layer_ready`, `finish` and `stop`."""
+    """Runs once. Others move it with `layers_ready`, `finish` and `stop`."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Transfer:
         self._finished: asyncio.Future[tuple[int, ...]] = asyncio.Future()
         self._finished_s = 0.0
         self._first_byte_s = 0.0
+        self._push_s = 0.0
         self._pushes = 0
         self._transport = NONE
         self._introduction: Introduction | None = None
@@ -74,11 +75,12 @@ class Transfer:
         self._peer.enter(self)
         self._task = asyncio.create_task(self._run(ended))
 
-    def layer_ready(self, layer: int) -> None:
-        """This layer is in the pool. Raises Refused(INVALID) for a layer that does not exist."""
-        if layer >= len(self._ready):
-            raise Refused(kv_pb2.INVALID, f"layer {layer} of {len(self._ready)}")
-        self._ready[layer].set()
+    def layers_ready(self, first: int, count: int) -> None:
+        """So many layers are in the pool. Raises Refused(INVALID) for some that do not exist."""
+        if first + count > len(self._ready):
+            raise Refused(kv_pb2.INVALID, f"layers {first} + {count} of {len(self._ready)}")
+        for layer in range(first, first + count):
+            self._ready[layer].set()
 
     def finish(self, output_tokens: Iterable[int]) -> None:
         """The prompt is done. Raises Refused(INVALID) when it was before."""
@@ -198,12 +200,16 @@ class Transfer:
                 batch = list(takewhile(lambda layer: self._ready[layer].is_set(), left))
                 if push is None:  # a prompt may wait for long: no stream before there are bytes
                     push = self._open_push(introduction)
+                began_s = self._clock()
                 digests = await push.layers(batch, self._span)
+                self._push_s += self._clock() - began_s
                 for layer, digest in zip(batch, digests):
                     self._digests[layer] = digest
                 left = left[len(batch) :]
             if push is not None:
+                began_s = self._clock()
                 await push.finish()
+                self._push_s += self._clock() - began_s
         finally:
             if push is not None:
                 push.cancel()
@@ -228,5 +234,6 @@ class Transfer:
         message.kv_bytes = self._span.total_bytes
         message.transfer_s = now - self._first_byte_s
         message.visible_s = now - self._finished_s
+        message.push_s = self._push_s
         self._metrics.handed_over(self._transport, message.transfer_s, message.visible_s)
         return message

@@ -162,9 +162,9 @@ class KvWorker:
 
     def layers_ready(self, transfer_id: str, first: int = 0, last: int | None = None) -> None:
         """Prompt side: layers `first` up to, not including, `last` are in the pool."""
-        for layer in range(first, self.geometry.num_layers if last is None else last):
-            ready = kv_pb2.LayerReady(transfer_id=transfer_id, layer=layer)
-            self.send(layer_ready=ready)
+        count = (self.geometry.num_layers if last is None else last) - first
+        ready = kv_pb2.LayersReady(transfer_id=transfer_id, first=first, count=count)
+        self.send(layers_ready=ready)
 
     def finish(self, transfer_id: str, output_tokens: Sequence[int] = (7,)) -> None:
         """Prompt side: the prompt is done."""

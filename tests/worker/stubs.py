@@ -35,6 +35,9 @@ class LateStore:
     def __init__(self) -> None:
         self.under_way: list[tuple[Sequence[int], Callable[[], None]]] = []
 
+    def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        self.publish(0, blocks, done)
+
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
         self.under_way.append((blocks, done))
 
@@ -68,8 +71,8 @@ class HonestSidecar:
                 self.receives.add(message.open_lease.transfer_id)
             case "start_transfer":
                 self._open(message.start_transfer.transfer_id, message.start_transfer.blocks)
-            case "layer_ready":
-                self.readable.add(message.layer_ready.transfer_id)
+            case "layers_ready":
+                self.readable.add(message.layers_ready.transfer_id)
             case "finish_transfer":
                 self.finished.add(message.finish_transfer.transfer_id)
             case "start_probe":

@@ -30,6 +30,7 @@ from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import SequenceKey
+from splitwise_worker.switchover import Switchover
 from tests.worker.listening_sidecar import ListeningSidecar
 
 LENGTH = 64
@@ -119,6 +120,7 @@ class Rig:
         )
         self.scheduler = Scheduler(self.blocks, LENGTH, sequences, batch_tokens)
         handover = Handover(self.link, LENGTH, LEASE_MS)
+        switchover = self.switchover = Switchover(self.geometry)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, LENGTH, "cpu"),
@@ -126,7 +128,8 @@ class Rig:
             handover=handover,
             probe=Probe(self.blocks, handover, PEER),
             outbox=Outbox(lambda updates, load: self.deliver(updates, load)),
-            metrics=EngineMetrics(self.telemetry),
+            metrics=EngineMetrics(self.telemetry, lambda: switchover.min_tokens),
+            switchover=switchover,
             limits=Limits(LENGTH, VOCAB),
             eos_token_ids=frozenset(eos),
             clock=lambda: self.now,
@@ -216,8 +219,8 @@ class Rig:
     def told(self) -> list[str]:
         """What the sidecar was told since the last call: kinds of messages, layers by number."""
         return [
-            f"layer {message.layer_ready.layer}"
-            if message.WhichOneof("kind") == "layer_ready"
+            _layers(message.layers_ready)
+            if message.WhichOneof("kind") == "layers_ready"
             else str(message.WhichOneof("kind"))
             for message in self.sidecar.heard()
         ]
@@ -242,3 +245,8 @@ class Rig:
             self.telemetry.registry.get_sample_value(name, {"role": "mixed", "pool": "p"} | labels)
             or 0.0
         )
+
+
+def _layers(ready: kv_pb2.LayersReady) -> str:
+    last = ready.first + ready.count - 1
+    return f"layer {last}" if ready.count == 1 else f"layers {ready.first} to {last}"

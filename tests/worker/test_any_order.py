@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
@@ -23,6 +24,7 @@ from splitwise_worker.outbox import Outbox, Updates
 from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import Phase, SequenceKey
+from splitwise_worker.switchover import Switchover
 from tests.worker.stubs import BLOCK_TOKENS, HonestSidecar, LateStore, StubRunner
 from tests.worker.support import EXPIRED, OK, PEER, WALL_S, request
 
@@ -65,7 +67,8 @@ class Orders(RuleBasedStateMachine):
             handover=handover,
             probe=self.probe,
             outbox=Outbox(self.deliver),
-            metrics=EngineMetrics(self.telemetry),
+            metrics=EngineMetrics(self.telemetry, lambda: 1),
+            switchover=Switchover(KvGeometry("stub", "float32", 1, 1, 1, BLOCK_TOKENS)),
             limits=Limits(max_model_len=24, vocab_size=100),
             eos_token_ids=frozenset({13}),
             clock=lambda: self.now,

@@ -52,7 +52,7 @@ def test_only_prompts_that_leave_are_announced(rig: Rig) -> None:
     rig.prefill(1, prompt(5), transfer="t")
     rig.prefill(2, prompt(6))
     rig.turn()
-    ready = [m.layer_ready for m in rig.sidecar.heard() if m.HasField("layer_ready")]
+    ready = [m.layers_ready for m in rig.sidecar.heard() if m.HasField("layers_ready")]
     assert {layer.transfer_id for layer in ready} == {"t"}
 
 

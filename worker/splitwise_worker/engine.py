@@ -18,6 +18,7 @@ from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 from splitwise_worker.stepper import ModelRunner, Stepper
+from splitwise_worker.switchover import Switchover
 
 log = logging.getLogger("splitwise.worker.engine")
 
@@ -37,6 +38,7 @@ class Engine:
         probe: Probe,
         outbox: Outbox,
         metrics: EngineMetrics,
+        switchover: Switchover,
         limits: Limits,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float] = time.monotonic,
@@ -48,6 +50,7 @@ class Engine:
         self._probe = probe
         self._outbox = outbox
         self._metrics = metrics
+        self._switchover = switchover
         self._limits = limits
         self._clock = clock
         self._unix_clock = unix_clock
@@ -60,6 +63,7 @@ class Engine:
             outbox,
             metrics,
             self._endings,
+            switchover,
             eos_token_ids,
             clock,
         )
@@ -230,6 +234,7 @@ class Engine:
         if sequence is None:
             return
         if ended.outcome == kv_pb2.OK and sequence.phase is Phase.SENDING:
+            self._switchover.pushed(sequence.peer, ended.kv_bytes, ended.push_s)
             stages = worker_pb2.Stages(
                 transfer_s=ended.visible_s, kv_bytes=ended.kv_bytes, transport=ended.transport
             )

@@ -1,11 +1,13 @@
 """The engine's metrics, with every label's child looked up once."""
 
+from collections.abc import Callable
 from functools import partial
 
 from splitwise_core.metrics.worker import (
     BUSY,
     COMPUTED_TOKENS,
     KV_BLOCKS,
+    LAYERWISE_MIN,
     QUEUE_REQUESTS,
     QUEUE_TOKENS,
     RUNNING,
@@ -38,7 +40,7 @@ class EngineMetrics:
     Gauges are read from the last census when somebody scrapes: a step pays for none of them.
     """
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
         self._telemetry = telemetry
         self._census = _NOTHING
         self._lent_blocks = 0
@@ -49,6 +51,7 @@ class EngineMetrics:
         telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
         telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
+        telemetry.gauge(LAYERWISE_MIN).set_function(layerwise_min_tokens)
         free = telemetry.gauge(KV_BLOCKS, state="free")
         free.set_function(lambda: self._census.free_blocks)
         for state in _STATES:

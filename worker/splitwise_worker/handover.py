@@ -50,9 +50,10 @@ class Handover:
             )
         )
 
-    def layer_ready(self, transfer_id: str, layer: int) -> None:
-        """This layer of the transfer's blocks may be read."""
-        self._send(layer_ready=kv_pb2.LayerReady(transfer_id=transfer_id, layer=layer))
+    def layers_ready(self, transfer_id: str, first: int, count: int) -> None:
+        """These layers of the transfer's blocks may be read."""
+        ready = kv_pb2.LayersReady(transfer_id=transfer_id, first=first, count=count)
+        self._send(layers_ready=ready)
 
     def finish_transfer(self, sequence: LiveSequence, token: int) -> None:
         """All layers are ready, and this is the first token."""

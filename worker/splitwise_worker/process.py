@@ -35,6 +35,7 @@ from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.server import WorkerService, serve
 from splitwise_worker.sessions import Sessions
+from splitwise_worker.switchover import Switchover
 
 log = logging.getLogger("splitwise.worker")
 
@@ -87,6 +88,7 @@ class _Process:
         )
         blocks = BlockPool(loaded.num_blocks)
         handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
+        switchover = Switchover(geometry)
         self._engine = Engine(
             scheduler=Scheduler(
                 blocks,
@@ -99,7 +101,8 @@ class _Process:
             handover=handover,
             probe=Probe(blocks, handover, config.sidecar_address),
             outbox=Outbox(self._deliver),
-            metrics=EngineMetrics(telemetry),
+            metrics=EngineMetrics(telemetry, lambda: switchover.min_tokens),
+            switchover=switchover,
             limits=Limits(loaded.max_model_len, loaded.decoder.config.vocab_size),
             eos_token_ids=frozenset(loaded.decoder.config.eos_token_ids),
         )

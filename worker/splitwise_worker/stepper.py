@@ -14,6 +14,7 @@ from splitwise_worker.outbox import Outbox, token_update
 from splitwise_worker.sampling import Sampled
 from splitwise_worker.scheduler import Scheduler, Work
 from splitwise_worker.sequence import LiveSequence, Phase
+from splitwise_worker.switchover import Switchover
 
 Finish = worker_pb2.Finish
 
@@ -41,6 +42,7 @@ class Stepper:
         outbox: Outbox,
         metrics: EngineMetrics,
         endings: Endings,
+        switchover: Switchover,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
     ) -> None:
@@ -51,6 +53,7 @@ class Stepper:
         self._outbox = outbox
         self._metrics = metrics
         self._endings = endings
+        self._switchover = switchover
         self._eos = eos_token_ids
         self._clock = clock
 
@@ -76,12 +79,24 @@ class Stepper:
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""
         leaving = [sequence for sequence in work.sequences if sequence.hands_over]
-        return partial(self._publish, leaving) if leaving else None
+        for sequence in leaving:
+            sequence.is_layerwise = self._switchover.is_layerwise(
+                sequence.peer, sequence.num_tokens
+            )
+        by_layer = [sequence for sequence in leaving if sequence.is_layerwise]
+        return partial(self._publish, by_layer) if by_layer else None
 
     def _publish(self, sequences: Sequence[LiveSequence], layer: int) -> None:
+        started = self._clock()
         for sequence in sequences:
-            done = partial(self._handover.layer_ready, sequence.transfer_id, layer)
+            done = partial(self._handover.layers_ready, sequence.transfer_id, layer, 1)
             self._store.publish(layer, sequence.blocks, done)
+        self._switchover.told((self._clock() - started) / len(sequences))
+
+    def _publish_all(self, sequence: LiveSequence) -> None:
+        layers = self._switchover.num_layers
+        done = partial(self._handover.layers_ready, sequence.transfer_id, 0, layers)
+        self._store.publish_all(sequence.blocks, done)
 
     def _accept_first(self, sequence: LiveSequence, sampled: Sampled, now: float) -> None:
         finish = self._finish(sequence)
@@ -94,6 +109,8 @@ class Stepper:
             self._endings.complete(sequence)
         elif sequence.hands_over:
             self._scheduler.move(sequence, Phase.SENDING)
+            if not sequence.is_layerwise:
+                self._publish_all(sequence)
             self._handover.finish_transfer(sequence, sampled.token)
         else:
             self._scheduler.move(sequence, Phase.RUNNING)

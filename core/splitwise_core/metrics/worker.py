@@ -31,6 +31,15 @@ KV_BLOCKS: Final = Metric(
     "transfer that has not ended; `sending` until the peer has verified them.",
     (*POOL, "state"),
 )
+LAYERWISE_MIN: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_kv_layerwise_min_tokens",
+    "Prompts of so many tokens and more are pushed layer by layer while they are computed, shorter "
+    "ones at their end: from the speed of the link last pushed over, and what a layer was measured "
+    "to cost the prompt.",
+    POOL,
+)
 STEPS: Final = Metric(
     Component.WORKER,
     Histogram,

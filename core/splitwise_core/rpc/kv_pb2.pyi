@@ -219,12 +219,12 @@ class ShmAnswer(_message.Message):
     def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ...) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
-    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layer_ready", "finish_transfer", "withdraw_transfer", "start_probe")
+    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layers_ready", "finish_transfer", "withdraw_transfer", "start_probe")
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     OPEN_LEASE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_LEASE_FIELD_NUMBER: _ClassVar[int]
     START_TRANSFER_FIELD_NUMBER: _ClassVar[int]
-    LAYER_READY_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_READY_FIELD_NUMBER: _ClassVar[int]
     FINISH_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     WITHDRAW_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     START_PROBE_FIELD_NUMBER: _ClassVar[int]
@@ -232,11 +232,11 @@ class FromWorkerToSidecar(_message.Message):
     open_lease: OpenLease
     close_lease: CloseLease
     start_transfer: StartTransfer
-    layer_ready: LayerReady
+    layers_ready: LayersReady
     finish_transfer: FinishTransfer
     withdraw_transfer: WithdrawTransfer
     start_probe: StartProbe
-    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layer_ready: _Optional[_Union[LayerReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ..., start_probe: _Optional[_Union[StartProbe, _Mapping]] = ...) -> None: ...
+    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layers_ready: _Optional[_Union[LayersReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ..., start_probe: _Optional[_Union[StartProbe, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("worker_id", "geometry", "num_blocks")
@@ -280,13 +280,15 @@ class StartTransfer(_message.Message):
     deadline_unix_ms: int
     def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ...) -> None: ...
 
-class LayerReady(_message.Message):
-    __slots__ = ("transfer_id", "layer")
+class LayersReady(_message.Message):
+    __slots__ = ("transfer_id", "first", "count")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
-    LAYER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
-    layer: int
-    def __init__(self, transfer_id: _Optional[str] = ..., layer: _Optional[int] = ...) -> None: ...
+    first: int
+    count: int
+    def __init__(self, transfer_id: _Optional[str] = ..., first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class FinishTransfer(_message.Message):
     __slots__ = ("transfer_id", "output_tokens")
@@ -359,7 +361,7 @@ class LeaseEnded(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class TransferEnded(_message.Message):
-    __slots__ = ("transfer_id", "outcome", "detail", "kv_bytes", "transfer_s", "visible_s", "transport", "pushes")
+    __slots__ = ("transfer_id", "outcome", "detail", "kv_bytes", "transfer_s", "visible_s", "transport", "pushes", "push_s")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
@@ -368,6 +370,7 @@ class TransferEnded(_message.Message):
     VISIBLE_S_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     PUSHES_FIELD_NUMBER: _ClassVar[int]
+    PUSH_S_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     outcome: Outcome
     detail: str
@@ -376,7 +379,8 @@ class TransferEnded(_message.Message):
     visible_s: float
     transport: str
     pushes: int
-    def __init__(self, transfer_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., kv_bytes: _Optional[int] = ..., transfer_s: _Optional[float] = ..., visible_s: _Optional[float] = ..., transport: _Optional[str] = ..., pushes: _Optional[int] = ...) -> None: ...
+    push_s: float
+    def __init__(self, transfer_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., kv_bytes: _Optional[int] = ..., transfer_s: _Optional[float] = ..., visible_s: _Optional[float] = ..., transport: _Optional[str] = ..., pushes: _Optional[int] = ..., push_s: _Optional[float] = ...) -> None: ...
 
 class ProbeEnded(_message.Message):
     __slots__ = ("outcome", "detail", "kv_bytes", "probe_s", "transport")

@@ -20,6 +20,9 @@ class KvStore(Protocol):
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """Makes a layer of these blocks readable in the host pool, then calls `done` once."""
 
+    def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """Makes all layers of these blocks readable in the host pool, then calls `done` once."""
+
     def settle(self) -> None:
         """Returns when nothing that was published is still on its way to the host pool."""
 
@@ -35,6 +38,10 @@ class HostStore:
 
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """The layer is there already."""
+        done()
+
+    def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """The layers are there already."""
         done()
 
     def settle(self) -> None:
@@ -65,11 +72,19 @@ class DeviceStore:
 
         A layer of a block is contiguous on both sides, so each copy is one DMA transfer.
         """
+        pieces = [(self._host[block, layer], self.tensor[block, layer]) for block in blocks]
+        self._copy_out(pieces, done)
+
+    def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
+        """The same for all layers: a block is contiguous, and its copy one DMA transfer."""
+        self._copy_out([(self._host[block], self.tensor[block]) for block in blocks], done)
+
+    def _copy_out(self, pieces: Sequence[tuple[Tensor, Tensor]], done: Callable[[], None]) -> None:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         copied = torch.cuda.Event(blocking=True)  # the thread sleeps: the engine needs the core
         with torch.cuda.stream(self._stream):
-            for block in blocks:
-                self._host[block, layer].copy_(self.tensor[block, layer], non_blocking=True)
+            for host, device in pieces:
+                host.copy_(device, non_blocking=True)
             copied.record(self._stream)
         self._copied.put((copied, done))
 
