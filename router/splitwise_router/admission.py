@@ -13,6 +13,7 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation
 from splitwise_router.fleet import Fleet
+from splitwise_router.minting import Mint
 from splitwise_router.session import Session
 
 QUEUE_WAIT_S: Final = 30.0
@@ -33,8 +34,9 @@ class _Waiter:
 class Admission:
     """Places generations on the fleet; those that find no room wait until there is some."""
 
-    def __init__(self, fleet: Fleet, max_queued: int, telemetry: Telemetry) -> None:
+    def __init__(self, fleet: Fleet, max_queued: int, telemetry: Telemetry, mint: Mint) -> None:
         self._fleet = fleet
+        self._mint = mint
         self._max_queued = max_queued
         self._telemetry = telemetry
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
@@ -120,7 +122,7 @@ class Admission:
         if found is None:
             return None, why
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
-        return Attempt(generation, next(self._sequences), found), why
+        return Attempt(generation, next(self._sequences), found, self._mint), why
 
     def _gave_up(self, waiter: _Waiter) -> ApiError:
         """What one is told that has waited for as long as anybody may."""

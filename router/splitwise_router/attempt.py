@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from splitwise_core.capability import Capability
 from splitwise_core.rpc.kv_pb2 import CANCELLED, Outcome
 from splitwise_core.rpc.worker_pb2 import (
     FINISH_FAILED,
@@ -24,6 +25,7 @@ from splitwise_core.rpc.worker_pb2 import (
     Update,
 )
 from splitwise_router.fleet import Found, Revision
+from splitwise_router.minting import Mint
 from splitwise_router.session import Leg, Session
 
 STAGES_WITHIN_S: Final = 1.0
@@ -60,6 +62,11 @@ class Generation:
         """Tokens that may still come."""
         return int(self.sampling.max_tokens) - len(self.output)
 
+    @property
+    def deadline_unix_ms(self) -> int:
+        """When nobody waits for it any more."""
+        return int(self.deadline_unix_s * 1000)
+
     def message(self, sequence: int) -> Request:
         """The request as it goes to the workers."""
         return Request(
@@ -68,7 +75,18 @@ class Generation:
             prompt_tokens=self.prompt,
             output_tokens=self.output,
             sampling=self.sampling,
-            deadline_unix_ms=int(self.deadline_unix_s * 1000),
+            deadline_unix_ms=self.deadline_unix_ms,
+        )
+
+    def capability(self, transfer_id: str, prompt_worker: str, token_worker: str) -> Capability:
+        """What lets the one worker push this sequence's KV to the other."""
+        return Capability(
+            transfer_id=transfer_id,
+            request_id=self.request_id,
+            prompt_worker=prompt_worker,
+            token_worker=token_worker,
+            num_tokens=self.to_prefill,
+            not_after_unix_ms=self.deadline_unix_ms,
         )
 
 
@@ -92,7 +110,7 @@ class LegFailed(Exception):
 class Attempt:
     """The legs of one placement. `end` gives everything back, whatever happened before."""
 
-    def __init__(self, generation: Generation, sequence: int, found: Found) -> None:
+    def __init__(self, generation: Generation, sequence: int, found: Found, mint: Mint) -> None:
         self.found = found
         self._generation = generation
         self._legs: list[tuple[Session, Leg]] = []
@@ -104,9 +122,9 @@ class Attempt:
         self._failure: LegFailed | None = None
         self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
         self._waiter: asyncio.Future[None] | None = None
-        self._start(sequence, found)
+        self._start(sequence, found, mint)
 
-    def _start(self, sequence: int, found: Found) -> None:
+    def _start(self, sequence: int, found: Found, mint: Mint) -> None:
         generation = self._generation
         generation.stages = Stages()
         generation.prompt_worker = _name(found.prompt)
@@ -120,7 +138,10 @@ class Attempt:
         decode = Decode(request=request, transfer=Transfer(transfer_id=transfer_id))
         self._open(found.token, ToWorker(decode=decode), total, 0)
         peer = found.token.info.sidecar if found.token.info else ""
-        transfer = Transfer(transfer_id=transfer_id, peer=peer)
+        capability = generation.capability(
+            transfer_id, generation.prompt_worker, generation.token_worker
+        )
+        transfer = Transfer(transfer_id=transfer_id, peer=peer, capability=mint(capability))
         prefill = Prefill(request=request, transfer=transfer)
         self._open(found.prompt, ToWorker(prefill=prefill), tokens, tokens)
 

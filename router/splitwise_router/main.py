@@ -19,7 +19,7 @@ from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
-from splitwise_core.metrics.router import DISCOVERY_FAILURES
+from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
@@ -28,6 +28,7 @@ from splitwise_router.discovery import SliceQuery, read_source, watch_workers
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.endpoint_slices import SliceWatch
 from splitwise_router.fleet import Fleet
+from splitwise_router.minting import minting
 from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
@@ -65,9 +66,10 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     tokenizer = Tokenizer.load(asked.model, asked.max_length)
     linger_s = LINGER_S if await _is_in_kubernetes(asked) else 0.0
     telemetry = Telemetry(Component.ROUTER)
+    mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
     fleet = Fleet(served, asked.overflow_tokens, log)
-    admission = Admission(fleet, asked.max_queued, telemetry)
+    admission = Admission(fleet, asked.max_queued, telemetry, mint)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
@@ -189,6 +191,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
     add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
     add("--drain-seconds", type=one_or_more, default=20, help="for running requests at the end")
+    add(
+        "--capability-key",
+        type=Path,
+        metavar="FILE",
+        help="keys that transfers are allowed with, one a line in hex, newest first; without it "
+        "sidecars must ask for no capability",
+    )
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
     return parser
 

@@ -16,6 +16,7 @@ from splitwise_sidecar.peer import Peer
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.probe import Apart, Door, Probe, probe_tokens
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.transfer import Order, Transfer
 from splitwise_sidecar.transports import Transport
 
@@ -40,8 +41,10 @@ class Attachment:
         transports: dict[str, Transport],
         metrics: SidecarMetrics,
         apart: Apart,
+        rights: Rights,
     ) -> None:
         self.worker_id = worker_id
+        self.rights = rights
         self.epoch = epoch
         self.leases = Leases(epoch, pool, self._tell, metrics)
         self.draining = False
@@ -144,7 +147,8 @@ class Attachment:
             ended = kv_pb2.TransferEnded(transfer_id=message.transfer_id, outcome=kv_pb2.DRAINING)
             self._send(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
             return
-        order = Order(message.transfer_id, span, message.deadline_unix_ms / 1e3)
+        right = self.rights.to_push(message.transfer_id, message.capability)
+        order = Order(message.transfer_id, span, message.deadline_unix_ms / 1e3, right)
         transfer = Transfer(order, self._peer(message.peer), self._metrics)
         self._transfers[order.id] = transfer
         transfer.start(self._transfer_ended)
@@ -154,7 +158,7 @@ class Attachment:
             raise Refused(kv_pb2.INVALID, "a probe is started twice")
         self._pool.span([message.block], probe_tokens(self.geometry))  # or it makes no sense
         probe = Probe(
-            Door(message.peer, self.epoch, self._hello),
+            Door(message.peer, self.epoch, self._hello, self.rights),
             message.block,
             self.geometry,
             self.leases,

@@ -27,6 +27,7 @@ class SidecarConfig:
     transports: tuple[str, ...]
     require_rdma: bool
     drain_seconds: int
+    capability_key: Path | None
 
 
 def parse(arguments: Sequence[str]) -> SidecarConfig:
@@ -44,6 +45,13 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     parser.add_argument("--pool", required=True)
     parser.add_argument("--transports", type=_transports, default=TRANSPORTS, help="cheapest first")
     parser.add_argument("--require-rdma", action="store_true", help="end rather than do without")
+    parser.add_argument(
+        "--capability-key",
+        type=Path,
+        metavar="FILE",
+        help="keys that routers make capabilities with, one a line in hex, newest first; without "
+        "it every peer may push that knows a transfer's id",
+    )
     parser.add_argument("--drain-seconds", type=int, default=20, help="for transfers under way")
     given = vars(parser.parse_args(arguments))
     host = given["listen"].rpartition(":")[0]

@@ -22,6 +22,7 @@ class Held:
         lease: Lease,
         span: Span,
         lease_ms: int,
+        request_id: str,
         expire: Callable[["Held"], None],
         metrics: SidecarMetrics,
         send: Callable[[kv_pb2.FromSidecarToWorker], None],
@@ -30,6 +31,8 @@ class Held:
         self.span = span
         self.arrivals = Arrivals(span)
         self.lease_ms = lease_ms
+        self.request_id = request_id
+        self.holder = b""  # the write token of who has claimed it
         self.metrics = metrics
         self.send = send
         self.transport = NONE

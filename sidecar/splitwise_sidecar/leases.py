@@ -7,18 +7,20 @@ worker's, once everything that was lent is back: that is the fence.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from splitwise_core.capability import NotAllowed, Refusal
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.held import Held
 from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease, State
 from splitwise_sidecar.metrics import SidecarMetrics
+from splitwise_sidecar.past import Over, Past
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused, failure, label
+from splitwise_sidecar.rights import Allowed, check_holder
 from splitwise_sidecar.transports import Loan, wire_id
 
 log = logging.getLogger("splitwise.sidecar.leases")
@@ -30,9 +32,6 @@ LANDING_WAIT_S: Final = 2.0
 FENCE_WAIT_S: Final = 1.5
 """How long an Abort waits for the fence: below a call's deadline. A writer is asked to hurry, and
 needs milliseconds."""
-
-REMEMBERED: Final = 4096
-"""Verified transfers whose Commit can be repeated; at 24 bytes an id, 100 kB."""
 
 Send = Callable[[kv_pb2.FromSidecarToWorker], None]
 
@@ -48,7 +47,7 @@ class Leases:
         self._held: dict[str, Held] = {}
         self._by_wire: dict[bytes, Held] = {}
         self._awaited: dict[str, asyncio.Future[None]] = {}
-        self._verified: OrderedDict[str, None] = OrderedDict()
+        self._past = Past()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -74,6 +73,7 @@ class Leases:
             lease,
             span,
             message.lease_ms,
+            message.request_id,
             self._expire,
             metrics or self._metrics,
             send or self._send,
@@ -102,36 +102,54 @@ class Leases:
 
     # ---- the peer ----
 
-    async def reserve(self, transfer_id: str, num_tokens: int, wait_s: float) -> int:
-        """Claims a lease, waiting for the worker to open it; how long it holds, in ms."""
+    async def reserve(
+        self, transfer_id: str, num_tokens: int, allowed: Allowed, wait_s: float
+    ) -> int:
+        """Claims a lease, waiting for the worker to open it; how long it holds, in ms.
+
+        Raises Refused, and NotAllowed when it is another's, or not what was allowed.
+        """
         if transfer_id not in self._held:
+            self._past.check_not_over(transfer_id, allowed.write_token)
             await self._wait_open(transfer_id, min(wait_s, MAX_RESERVE_WAIT_S))
         held = self._find(transfer_id)
-        if num_tokens != held.span.num_tokens:
-            raise Refused(
-                kv_pb2.DENIED, f"{num_tokens} tokens do not fit a lease for {held.span.num_tokens}"
-            )
+        tokens = held.span.num_tokens
+        allowed.check_lease(held.request_id, tokens)
+        if num_tokens != tokens:
+            detail = f"{num_tokens} tokens do not fit a lease for {tokens}"
+            raise NotAllowed(Refusal.OTHER_SIZE, detail)
+        if held.holder:  # the first answer may have been lost
+            check_holder(held.holder, allowed.write_token)
         held.step(Event.RESERVE)
+        held.holder = allowed.write_token
         held.renew()
         return held.lease_ms
 
-    def renew(self, transfer_ids: Iterable[str]) -> list[str]:
-        """Lets these leases live on; returns those that have ended."""
-        unknown = []
-        for transfer_id in transfer_ids:
-            if held := self._live(transfer_id):
-                held.renew()
-            elif transfer_id not in self._verified:
-                unknown.append(transfer_id)
-        return unknown
+    def renew(self, transfer_id: str, write_token: bytes) -> None:
+        """Lets a lease live on. Raises Refused when it has ended, NotAllowed when it is another's.
+
+        One that was verified has no time to run out of.
+        """
+        if transfer_id not in self._held and self._past.is_verified(transfer_id):
+            return
+        held = self._find(transfer_id)
+        check_holder(held.holder, write_token)
+        held.renew()
 
     async def commit(
-        self, transfer_id: str, digests: Mapping[int, int], output_tokens: Iterable[int]
+        self,
+        transfer_id: str,
+        digests: Mapping[int, int],
+        output_tokens: Iterable[int],
+        write_token: bytes,
     ) -> list[int]:
         """Compares what arrived with what was sent; the damaged layers. Repeating it is safe."""
-        if transfer_id in self._verified:
+        over = self._past.find(transfer_id)
+        if over is not None and over.is_verified:
+            check_holder(over.holder, write_token)
             return []
         held = self._find(transfer_id)
+        check_holder(held.holder, write_token)
         if digests.keys() != set(range(self._pool.geometry.num_layers)):
             raise Refused(kv_pb2.INVALID, "a commit needs one digest of every layer")
         if held.checking is None:
@@ -140,11 +158,24 @@ class Leases:
         # Shielded: a caller that hangs up must not leave the lease half checked.
         return await asyncio.shield(held.checking)
 
-    async def abort(self, transfer_id: str, reason: kv_pb2.Outcome) -> bool:
-        """The peer gives up; whether no write of the transfer can land any more."""
+    async def abort(
+        self,
+        transfer_id: str,
+        reason: kv_pb2.Outcome,
+        write_token: bytes,
+        check: Callable[[], Allowed],
+    ) -> bool:
+        """The peer gives up; whether no write of the transfer can land any more.
+
+        A lease that nobody has claimed yet is given up by who may claim it, as `check()` says.
+        """
         held = self._held.get(transfer_id)
         if held is None:
             raise Refused(kv_pb2.UNKNOWN_TRANSFER, f"no lease {transfer_id!r} is open")
+        if held.holder:
+            check_holder(held.holder, write_token)
+        else:
+            check().check_lease(held.request_id, held.span.num_tokens)
         if held.lease.state is not State.FENCING:
             self._end(held, Event.ABORT, failure(reason), "given up by the prompt worker")
         with suppress(TimeoutError):
@@ -239,9 +270,6 @@ class Leases:
     def _verify(self, held: Held, output_tokens: tuple[int, ...]) -> None:
         held.step(Event.MATCH)
         self._forget(held, kv_pb2.OK)
-        self._verified[held.lease.id] = None
-        if len(self._verified) > REMEMBERED:
-            self._verified.popitem(last=False)
         verified = kv_pb2.LeaseVerified(
             transfer_id=held.lease.id,
             output_tokens=output_tokens,
@@ -277,6 +305,7 @@ class Leases:
         held.release()
         del self._held[held.lease.id]
         del self._by_wire[wire_id(held.lease.id)]
+        self._past.add(held.lease.id, Over(held.holder, outcome == kv_pb2.OK))
         held.metrics.ended("received", held.transport, outcome)
 
 

@@ -1,11 +1,14 @@
 """What a sidecar counts, said in its own words."""
 
+from splitwise_core.capability import Refusal
 from splitwise_core.metrics.sidecar import (
     ATTACHED,
     DAMAGED_LAYERS,
+    KEY_FAILURES,
     LATE_WRITES,
     LEASES,
     PROBE,
+    REFUSED_CALLS,
     REPUSHES,
     TRANSFER_BYTES,
     TRANSFER_SECONDS,
@@ -28,6 +31,9 @@ class SidecarMetrics:
         self._late_writes = telemetry.counter(LATE_WRITES)
         self._damaged = telemetry.counter(DAMAGED_LAYERS)
         self._repushes = telemetry.counter(REPUSHES)
+        self._key_failures = telemetry.counter(KEY_FAILURES)
+        for reason in Refusal:
+            telemetry.counter(REFUSED_CALLS, refusal=reason.value)
 
     def attached(self, attached: bool) -> None:
         """A worker's pool was attached, or let go."""
@@ -48,6 +54,14 @@ class SidecarMetrics:
         self._telemetry.counter(
             TRANSFERS, direction=direction, transport=transport, outcome=label(outcome)
         ).inc()
+
+    def refused(self, reason: Refusal) -> None:
+        """A peer asked for what it has no right to."""
+        self._telemetry.counter(REFUSED_CALLS, refusal=reason.value).inc()
+
+    def key_failed(self) -> None:
+        """The file with the keys has changed, and does not read."""
+        self._key_failures.inc()
 
     def handed_over(self, transport: str, transfer_s: float, visible_s: float) -> None:
         """A sent transfer was verified by the peer."""

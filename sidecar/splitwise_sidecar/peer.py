@@ -43,6 +43,10 @@ class Guest(Protocol):
     id: str
     lease_ms: int  # 0 until there is a lease to renew
 
+    @property
+    def write_token(self) -> bytes:
+        """What the lease was claimed with."""
+
     def stop(self, outcome: kv_pb2.Outcome, detail: str) -> None:
         """Ends the transfer."""
 
@@ -196,8 +200,12 @@ class Peer:
                 return
 
     async def _renew(self, epoch: int) -> None:
-        ids = [guest.id for guest in self._guests.values() if guest.lease_ms]
-        request = kv_pb2.RenewRequest(epoch=epoch, transfer_ids=ids)
+        guests = [guest for guest in self._guests.values() if guest.lease_ms]
+        request = kv_pb2.RenewRequest(
+            epoch=epoch,
+            transfer_ids=[guest.id for guest in guests],
+            write_tokens=[guest.write_token for guest in guests],
+        )
         reply = await self.call(self._stub.Renew, request)
         if reply.outcome != kv_pb2.OK:
             raise Refused(reply.outcome, f"{self.address} says {label(reply.outcome)}")

@@ -1,18 +1,27 @@
 """What other sidecars may ask of this one: the KvPeer service, in front of the present leases."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import zip_longest
+from typing import Final
 
 import grpc
 
+from splitwise_core.capability import NotAllowed, Refusal
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.lease import ProtocolViolation
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.rights import Allowed
 from splitwise_sidecar.transports import NONE
 
 log = logging.getLogger("splitwise.sidecar.peer_service")
+
+
+REFUSALS: Final = (Refused, ProtocolViolation, NotAllowed)
 
 
 class PeerService(kv_pb2_grpc.KvPeerServicer):
@@ -27,6 +36,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         self._attachment = attachment
         self._endpoints = endpoints  # transport -> the address that peers are told
         self._metrics = metrics
+        self._said: set[Refusal] = set()
 
     async def Hello(
         self,
@@ -62,13 +72,15 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.ReserveReply:
         """Claims a lease, waiting for it a bounded time."""
         try:
-            leases = self._present(request.epoch).leases
-            lease_ms = await leases.reserve(
-                request.transfer_id, request.num_tokens, request.wait_ms / 1e3
+            here = self._present(request.epoch)
+            lease_ms = await here.leases.reserve(
+                request.transfer_id,
+                request.num_tokens,
+                _check(here, request),
+                request.wait_ms / 1e3,
             )
-        except (Refused, ProtocolViolation) as error:
-            refused = self._refusal(error)
-            return kv_pb2.ReserveReply(outcome=self._count(refused), detail=refused.detail)
+        except REFUSALS as error:
+            return kv_pb2.ReserveReply(outcome=self._count(error), detail=str(error))
         return kv_pb2.ReserveReply(outcome=kv_pb2.OK, lease_ms=lease_ms)
 
     async def Renew(
@@ -78,9 +90,16 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.RenewReply:
         """Lets leases live on. Without ids it only says that this side is alive."""
         try:
-            unknown = self._present(request.epoch).leases.renew(request.transfer_ids)
+            leases = self._present(request.epoch).leases
         except Refused as refused:
             return kv_pb2.RenewReply(outcome=self._count(refused))
+        unknown = []
+        for transfer_id, token in zip_longest(request.transfer_ids, request.write_tokens):
+            try:
+                leases.renew(transfer_id or "", token or b"")
+            except REFUSALS as error:
+                self._count(error)
+                unknown.append(transfer_id or "")
         return kv_pb2.RenewReply(outcome=kv_pb2.OK, unknown=unknown)
 
     async def Commit(
@@ -92,10 +111,11 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         try:
             leases = self._present(request.epoch).leases
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
-            bad = await leases.commit(request.transfer_id, digests, request.output_tokens)
-        except (Refused, ProtocolViolation) as error:
-            refused = self._refusal(error)
-            return kv_pb2.CommitReply(outcome=self._count(refused), detail=refused.detail)
+            bad = await leases.commit(
+                request.transfer_id, digests, request.output_tokens, request.write_token
+            )
+        except REFUSALS as error:
+            return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))
         if bad:
             return kv_pb2.CommitReply(outcome=kv_pb2.DIGEST_MISMATCH, bad_layers=bad)
         return kv_pb2.CommitReply(outcome=kv_pb2.OK)
@@ -107,10 +127,13 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.AbortReply:
         """Fences the lease. For one that is not open nothing can land either."""
         try:
-            leases = self._present(request.epoch).leases
-            fenced = await leases.abort(request.transfer_id, request.reason)
-        except Refused as refused:
-            return kv_pb2.AbortReply(outcome=self._count(refused), fenced=True)
+            here = self._present(request.epoch)
+            token, check = request.claim.write_token, partial(_check, here, request)
+            fenced = await here.leases.abort(request.transfer_id, request.reason, token, check)
+        except NotAllowed as error:
+            return kv_pb2.AbortReply(outcome=self._count(error), fenced=False)
+        except REFUSALS as error:
+            return kv_pb2.AbortReply(outcome=self._count(error), fenced=True)
         return kv_pb2.AbortReply(outcome=kv_pb2.OK, fenced=fenced)
 
     def _present(self, epoch: int | None = None) -> Attachment:
@@ -122,13 +145,27 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             raise Refused(kv_pb2.STALE_EPOCH, f"{here.worker_id} has been attached anew since")
         return here
 
-    def _refusal(self, error: Refused | ProtocolViolation) -> Refused:
-        return error if isinstance(error, Refused) else Refused(kv_pb2.DENIED, str(error))
-
-    def _count(self, refused: Refused) -> kv_pb2.Outcome:
+    def _count(self, error: Refused | ProtocolViolation | NotAllowed) -> kv_pb2.Outcome:
         """Counts what no correct peer would ask, and says it in the log."""
-        if refused.outcome in (kv_pb2.INVALID, kv_pb2.DENIED):
-            self._metrics.ended("received", NONE, refused.outcome)
-            fields = {"outcome": label(refused.outcome), "detail": refused.detail}
+        if isinstance(error, NotAllowed):
+            self._count_not_allowed(error)
+            return kv_pb2.DENIED
+        outcome = error.outcome if isinstance(error, Refused) else kv_pb2.DENIED
+        if outcome in (kv_pb2.INVALID, kv_pb2.DENIED):
+            self._metrics.ended("received", NONE, outcome)
+            fields = {"outcome": label(outcome), "detail": error}
             log.warning("a peer's call was refused", extra={"fields": fields})
-        return refused.outcome
+        return outcome
+
+    def _count_not_allowed(self, error: NotAllowed) -> None:
+        """Says each reason once: a stranger must not fill the log."""
+        self._metrics.refused(error.reason)
+        if error.reason not in self._said:
+            self._said.add(error.reason)
+            fields = {"refusal": error.reason.value, "detail": error.detail}
+            log.warning("a peer had no right to its call", extra={"fields": fields})
+
+
+def _check(here: Attachment, request: kv_pb2.ReserveRequest | kv_pb2.AbortRequest) -> Allowed:
+    now_unix_ms = int(time.time() * 1000)
+    return here.rights.check(request.claim, request.transfer_id, here.epoch, now_unix_ms)

@@ -22,6 +22,7 @@ from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
 from splitwise_sidecar.pool import Pool, new_pool
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.transfer import Order, Transfer
 from splitwise_sidecar.transports import Transport
 
@@ -46,11 +47,12 @@ class Apart:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The door to be tried: where it is said to be, and who has to be behind it."""
+    """The door to be tried: where it is said to be, who has to be behind it, and what opens it."""
 
     address: str
     epoch: int
     hello: kv_pb2.HelloRequest
+    rights: Rights
 
 
 class Probe:
@@ -133,20 +135,25 @@ class Probe:
             detail = f"the sidecar at {peer.address} is another worker's"
             raise Refused(kv_pb2.DENIED, detail)
         transfer_id = f"probe-{secrets.token_hex(16)}"
+        deadline_s = time.time() + DEADLINE_S
+        right = self._door.rights.to_probe(
+            transfer_id, self._door.hello.worker_id, self._tokens, int(deadline_s * 1000)
+        )
+        order = Order(transfer_id, self._source().span([0], self._tokens), deadline_s, right)
         lease = kv_pb2.OpenLease(
             transfer_id=transfer_id,
             blocks=[self._block],
             num_tokens=self._tokens,
             lease_ms=int(DEADLINE_S * 1000),
+            request_id=transfer_id,
         )
         self._leases.open(lease, self._apart.metrics, lambda _: self._idle())
         try:
-            await self._push(peer, transfer_id)
+            await self._push(peer, order)
         finally:
             self._leases.close(transfer_id)  # nothing, when it was verified
 
-    async def _push(self, peer: Peer, transfer_id: str) -> None:
-        order = Order(transfer_id, self._source().span([0], self._tokens), time.time() + DEADLINE_S)
+    async def _push(self, peer: Peer, order: Order) -> None:
         transfer = Transfer(order, peer, self._apart.metrics)
         over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
         transfer.start(lambda ended: None if over.done() else over.set_result(ended))

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import grpc
 
+from splitwise_core.capability import Keys
 from splitwise_core.errors import UserError
+from splitwise_core.key_file import KeyFile
 from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
@@ -23,6 +25,7 @@ from splitwise_sidecar.peer_service import PeerService
 from splitwise_sidecar.pool import geometry_of, map_pool
 from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp
 from splitwise_sidecar.transports.shm_receiver import ShmReceiver
 from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
@@ -38,6 +41,8 @@ class Sidecar:
         self._config = config
         self._metrics = SidecarMetrics(telemetry)
         self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
+        path = config.capability_key
+        self._key_file = KeyFile(path, self._metrics.key_failed) if path else None
         self._worker_socket = LocalSocket(config.socket, self._connected)
         self._movers = Movers()
         self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_leases)
@@ -51,7 +56,9 @@ class Sidecar:
         self.endpoints: dict[str, str] = {}  # transport -> its address, as peers are told
 
     async def start(self) -> None:
-        """Listens to peers and to the worker. Raises UserError when an address is taken."""
+        """Listens to peers and to the worker. Raises UserError when that is not possible."""
+        if self._key_file is not None:
+            self._key_file.load()
         server = grpc.aio.server(options=OPTIONS)
         self._start_receivers()
         service = PeerService(self._present, self.endpoints, self._metrics)
@@ -157,7 +164,11 @@ class Sidecar:
             transports=self._transports(self._metrics),
             metrics=self._metrics,
             apart=Apart(self._transports(self._probes_metrics), self._probes_metrics),
+            rights=Rights(attach.worker_id, self._keys),
         )
+
+    def _keys(self) -> Keys:
+        return self._key_file.keys if self._key_file else ()
 
     def _transports(self, metrics: SidecarMetrics) -> dict[str, Transport]:
         """The sending sides that this sidecar may use, cheapest first."""

@@ -17,6 +17,7 @@ from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Introduction, Peer
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.rights import Right
 from splitwise_sidecar.transports import NONE, Push
 
 RESERVE_WAIT_MS: Final = 5000
@@ -36,6 +37,7 @@ class Order:
     id: str
     span: Span
     deadline_s: float
+    right: Right
 
 
 class Transfer:
@@ -52,6 +54,7 @@ class Transfer:
         self.lease_ms = 0
         self._span = order.span
         self._deadline_s = order.deadline_s
+        self._right = order.right
         self._peer = peer
         self._metrics = metrics
         self._clock = clock
@@ -69,6 +72,11 @@ class Transfer:
         self._stopped: Refused | None = None
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def write_token(self) -> bytes:
+        """What the lease is claimed with."""
+        return self._right.write_token
 
     def start(self, ended: Callable[[kv_pb2.TransferEnded], None]) -> None:
         """Begins; `ended` is called once, when nothing reads the blocks any more."""
@@ -114,11 +122,14 @@ class Transfer:
         self._peer.leave(self)
         ended(self._report(refused))
         if refused is not None and self._introduction is not None and not self._peer.lost:
-            await self._peer.abort(
-                kv_pb2.AbortRequest(
-                    transfer_id=self.id, epoch=self._introduction.epoch, reason=refused.outcome
-                )
+            epoch = self._introduction.epoch
+            request = kv_pb2.AbortRequest(
+                transfer_id=self.id,
+                epoch=epoch,
+                reason=refused.outcome,
+                claim=self._right.claim(epoch),
             )
+            await self._peer.abort(request)
 
     async def _outcome(self) -> Refused | None:
         """None when the peer has verified the KV."""
@@ -165,6 +176,7 @@ class Transfer:
             epoch=introduction.epoch,
             num_tokens=self._span.num_tokens,
             wait_ms=RESERVE_WAIT_MS,
+            claim=self._right.claim(introduction.epoch),
         )
         self.lease_ms = await self._peer.reserve(request)
         return introduction
@@ -182,6 +194,7 @@ class Transfer:
                 for layer, digest in enumerate(self._digests)
             ],
             output_tokens=output_tokens,
+            write_token=self.write_token,
         )
         self._committing = True
         bad = await self._peer.commit(request, COMMIT_S)

@@ -35,6 +35,16 @@ def test_a_damaged_list_of_workers_is_named(tmp_path: Path, model: Path) -> None
     assert str(router.endpoints) in refused(router, model)
 
 
+def test_a_file_without_a_capability_key_is_named(tmp_path: Path, model: Path) -> None:
+    path = tmp_path / "capability.key"
+    path.write_text("no key")
+    router = Router(tmp_path, {"capability_key": path})
+    router.list_workers([])
+    said = refused(router, model)
+    assert f"--capability-key {path}: line 1" in said
+    assert "fix: " in said
+
+
 def test_sigterm_lets_running_streams_end(start: Start, model: Path) -> None:
     async def ask(url: str) -> str:
         async with httpx.AsyncClient(base_url=url) as client:

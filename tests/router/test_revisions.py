@@ -15,6 +15,7 @@ from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Generation
 from splitwise_router.discovery import Endpoint
 from splitwise_router.fleet import Fleet, Revision
+from splitwise_router.minting import no_capability
 from tests.router.conftest import Start
 from tests.router.support import WORDS, Stream, completion, read_stream, tokens_of
 from tests.support.cluster import eventually
@@ -129,7 +130,7 @@ async def admission_to(fleet: Fleet, *revisions: str) -> Admission:
     """An admission to mixed workers of these revisions."""
     fleet.apply([Endpoint(f"127.0.0.1:{r}", f"w{r}", r, "mixed") for r in revisions])
     await asyncio.sleep(0)
-    return Admission(fleet, 8, Telemetry(Component.ROUTER))
+    return Admission(fleet, 8, Telemetry(Component.ROUTER), no_capability)
 
 
 async def test_only_its_own_revision_is_good_enough(fleet: Fleet) -> None:

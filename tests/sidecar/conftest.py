@@ -23,12 +23,18 @@ NUM_BLOCKS = 64
 class Node:
     """One worker and its sidecar."""
 
-    def __init__(self, directory: Path, name: str, transports: Sequence[str] = TRANSPORTS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        transports: Sequence[str] = TRANSPORTS,
+        more: Sequence[str] = (),
+    ) -> None:
         self.socket = directory / name / "kv.sock"
         self.telemetry = Telemetry(Component.SIDECAR, role="mixed", pool=name)
         arguments = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
         arguments += ["--socket", str(self.socket), "--role", "mixed", "--pool", name]
-        arguments += ["--transports", ",".join(transports)]
+        arguments += ["--transports", ",".join(transports), *more]
         self.sidecar = Sidecar(parse(arguments), self.telemetry)
         self.worker = KvWorker(GEOMETRY, NUM_BLOCKS, name)
         self._earlier: list[KvWorker] = []
@@ -121,12 +127,12 @@ class Pair:
 
 
 @asynccontextmanager
-async def _pair(tmp_path: Path, transport: str) -> AsyncIterator[Pair]:
+async def joined(tmp_path: Path, transport: str, more: Sequence[str] = ()) -> AsyncIterator[Pair]:
     """Two sidecars with their workers; peers reach the token side through the proxy."""
     async with AsyncExitStack() as stack:
         nodes = []
         for name in ("p", "t"):
-            node = Node(tmp_path, name, [transport])
+            node = Node(tmp_path, name, [transport], more)
             stack.push_async_callback(node.stop)
             await node.start()
             nodes.append(node)
@@ -139,12 +145,12 @@ async def _pair(tmp_path: Path, transport: str) -> AsyncIterator[Pair]:
 @pytest.fixture(params=TRANSPORTS)
 async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """A pair that moves KV by one transport, whichever."""
-    async with _pair(tmp_path, request.param) as made:
+    async with joined(tmp_path, request.param) as made:
         yield made
 
 
 @pytest.fixture(params=["tcp", "grpc"])
 async def proxied_pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """A pair whose KV passes through the proxy."""
-    async with _pair(tmp_path, request.param) as made:
+    async with joined(tmp_path, request.param) as made:
         yield made

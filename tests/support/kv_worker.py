@@ -124,12 +124,21 @@ class KvWorker:
     # ---- what an engine says ----
 
     def open_lease(
-        self, transfer_id: str, blocks: Sequence[int], num_tokens: int, lease_ms: int = 10_000
+        self,
+        transfer_id: str,
+        blocks: Sequence[int],
+        num_tokens: int,
+        lease_ms: int = 10_000,
+        request_id: str = "",
     ) -> None:
         """Token side: lets a transfer land."""
         self.send(
             open_lease=kv_pb2.OpenLease(
-                transfer_id=transfer_id, blocks=blocks, num_tokens=num_tokens, lease_ms=lease_ms
+                transfer_id=transfer_id,
+                blocks=blocks,
+                num_tokens=num_tokens,
+                lease_ms=lease_ms,
+                request_id=request_id,
             )
         )
 
@@ -148,6 +157,7 @@ class KvWorker:
         blocks: Sequence[int],
         num_tokens: int,
         deadline_unix_ms: int = 1 << 50,
+        capability: bytes = b"",
     ) -> None:
         """Prompt side: claims the peer's lease."""
         self.send(
@@ -157,6 +167,7 @@ class KvWorker:
                 blocks=blocks,
                 num_tokens=num_tokens,
                 deadline_unix_ms=deadline_unix_ms,
+                capability=capability,
             )
         )
 

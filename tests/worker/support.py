@@ -40,6 +40,7 @@ WALL_S = 1_800_000_000.0
 LEASE_MS = 10_000
 SESSION = 1
 PEER = "10.0.0.7:50052"
+CAPABILITY = b"as the router gave it"
 
 OK, CANCELLED, EXPIRED = kv_pb2.OK, kv_pb2.CANCELLED, kv_pb2.EXPIRED
 INVALID, PEER_LOST, FAILED = kv_pb2.INVALID, kv_pb2.PEER_LOST, kv_pb2.FAILED
@@ -169,7 +170,9 @@ class Rig:
     ) -> None:
         message = worker_pb2.Prefill(request=request(number, tokens, **more))
         if transfer:
-            message.transfer.CopyFrom(worker_pb2.Transfer(transfer_id=transfer, peer=PEER))
+            message.transfer.CopyFrom(
+                worker_pb2.Transfer(transfer_id=transfer, peer=PEER, capability=CAPABILITY)
+            )
         self.engine.submit(commands.Prefill(session, message))
 
     def decode(

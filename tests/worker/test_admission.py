@@ -47,7 +47,7 @@ NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def put(rig: Rig, kind: str, message: worker_pb2.Request, **transfer: str) -> None:
+def put(rig: Rig, kind: str, message: worker_pb2.Request, **transfer: Any) -> None:
     where = worker_pb2.Transfer(**transfer)
     if kind == "decode":
         rig.engine.submit(commands.Decode(1, worker_pb2.Decode(request=message, transfer=where)))
@@ -82,13 +82,24 @@ def test_is_refused_with_the_name_of_what_is_wrong(rig: Rig, kind: str, nonsense
         pytest.param({"transfer_id": "t", "peer": ""}, id="no peer"),
         pytest.param({"transfer_id": "t", "peer": "somewhere"}, id="a peer without a port"),
         pytest.param({"transfer_id": "t", "peer": "a" * 260 + ":1"}, id="a peer of 262 characters"),
+        pytest.param(
+            {"transfer_id": "t", "peer": "a:1", "capability": bytes(4097)},
+            id="a capability of 4097 bytes",
+        ),
     ],
 )
 def test_a_transfer_that_a_sidecar_would_hang_up_on_never_gets_there(
-    rig: Rig, transfer: dict[str, str]
+    rig: Rig, transfer: dict[str, Any]
 ) -> None:
     put(rig, "prefill", request(1, prompt(5)), **transfer)
     refused(rig)
+
+
+def test_neither_does_a_requests_id_that_is_too_long(rig: Rig) -> None:
+    message = request(1, prompt(5))
+    message.request_id = "r" * 257
+    put(rig, "decode", message, transfer_id="t")
+    assert "request's id" in refused(rig)
 
 
 def test_a_decode_without_a_transfer_is_refused(rig: Rig) -> None:

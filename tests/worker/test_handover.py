@@ -11,6 +11,7 @@ from splitwise_worker.model.decoder import Decoder
 from tests.worker.conftest import MakeRig
 from tests.worker.support import (
     CANCELLED,
+    CAPABILITY,
     EXPIRED,
     FAILURE,
     HANDED_OVER,
@@ -42,6 +43,7 @@ def test_the_sidecar_learns_whose_blocks_and_how_many_tokens(rig: Rig, decoder: 
     start, *_, finish = rig.sidecar.heard()
     asked = start.start_transfer
     assert (asked.transfer_id, asked.peer, asked.num_tokens) == ("t", PEER, 22)
+    assert asked.capability == CAPABILITY
     assert asked.deadline_unix_ms == int((WALL_S + 60) * 1000)
     assert len(asked.blocks) == 1
     first = greedy(decoder, [*prompt(20), 1, 2], 1)
@@ -150,6 +152,7 @@ def test_a_decode_reserves_all_it_may_need_and_opens_a_lease_for_what_arrives(ri
     (message,) = rig.sidecar.heard()
     lease = message.open_lease
     assert (lease.transfer_id, lease.num_tokens, lease.lease_ms) == ("t", 21, 10_000)
+    assert lease.request_id == "request-1"
     assert (rig.blocks.free_blocks, rig.load.running_tokens) == (3, 21)
 
 

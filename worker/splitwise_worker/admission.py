@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from splitwise_core.capability import MAX_BYTES
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
@@ -39,6 +40,7 @@ def prefill_sequence(
     if message.HasField("transfer"):
         sequence.transfer_id = _transfer_id(message.transfer)
         sequence.peer = _peer(message.transfer)
+        sequence.capability = _capability(message.transfer)
     return sequence
 
 
@@ -69,6 +71,9 @@ def _sequence(
         raise Refused(kv_pb2.INVALID, text)
     if len(request.output_tokens) >= sampling.max_tokens:
         raise Refused(kv_pb2.INVALID, "nothing is left to generate")
+    if len(request.request_id) > MAX_ID_CHARACTERS:
+        text = f"a request's id has at most {MAX_ID_CHARACTERS} characters"
+        raise Refused(kv_pb2.INVALID, text)
     _check_tokens("prompt_tokens", request.prompt_tokens, limits)
     _check_tokens("output_tokens", request.output_tokens, limits)
     _check_tokens("stop_token_ids", sampling.stop_token_ids, limits)
@@ -108,6 +113,13 @@ def _peer(transfer: worker_pb2.Transfer) -> str:
         text = "a transfer needs the sidecar of the token worker, as host:port"
         raise Refused(kv_pb2.INVALID, text)
     return transfer.peer
+
+
+def _capability(transfer: worker_pb2.Transfer) -> bytes:
+    length = len(transfer.capability)
+    if length > MAX_BYTES:
+        raise Refused(kv_pb2.INVALID, f"a capability has at most {MAX_BYTES} bytes, not {length}")
+    return transfer.capability
 
 
 def _params(message: worker_pb2.Sampling) -> SamplingParams:

@@ -31,6 +31,7 @@ class Handover:
                 blocks=self._blocks(sequence),
                 num_tokens=sequence.num_tokens,
                 lease_ms=self._lease_ms,
+                request_id=sequence.request_id,
             )
         )
 
@@ -47,6 +48,7 @@ class Handover:
                 blocks=self._blocks(sequence),
                 num_tokens=sequence.num_tokens,
                 deadline_unix_ms=deadline_unix_ms,
+                capability=sequence.capability,
             )
         )
 

@@ -40,6 +40,7 @@ class LiveSequence:
     transfer_id: str = ""
     peer: str = ""
     is_layerwise: bool = True  # whether its layers are told of one by one
+    capability: bytes = b""  # the router's leave to push to the peer
     computed_tokens: int = 0  # tokens whose K/V stand in the blocks
     prefill_started_s: float = 0.0
     decode_from_s: float | None = None  # since when it could decode, until its first decode token

@@ -107,6 +107,12 @@ DISCOVERY_FAILURES: Final = Metric(
     "workers known before go on serving.",
     ("reason",),
 )
+KEY_FAILURES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_key_failures_total",
+    "Changes of the file with the capability keys that did not read; the keys before stayed.",
+)
 WORKER_SESSIONS: Final = Metric(
     Component.ROUTER,
     Gauge,

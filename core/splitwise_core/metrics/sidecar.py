@@ -57,6 +57,20 @@ LATE_WRITES: Final = Metric(
     "Chunks that arrived for a lease that had ended; they were dropped.",
     POOL,
 )
+REFUSED_CALLS: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_refused_calls_total",
+    "Calls of peers that were refused because they had no right to what they asked for, by reason.",
+    (*POOL, "refusal"),
+)
+KEY_FAILURES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_key_failures_total",
+    "Changes of the file with the capability keys that did not read; the keys before stayed.",
+    POOL,
+)
 PROBE: Final = Metric(
     Component.SIDECAR,
     Histogram,

@@ -88,17 +88,31 @@ class Endpoint(_message.Message):
     address: str
     def __init__(self, transport: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
+class Claim(_message.Message):
+    __slots__ = ("caller", "write_token", "capability", "proof")
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    caller: str
+    write_token: bytes
+    capability: bytes
+    proof: bytes
+    def __init__(self, caller: _Optional[str] = ..., write_token: _Optional[bytes] = ..., capability: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
 class ReserveRequest(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "num_tokens", "wait_ms")
+    __slots__ = ("transfer_id", "epoch", "num_tokens", "wait_ms", "claim")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     epoch: int
     num_tokens: int
     wait_ms: int
-    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    claim: Claim
+    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ..., wait_ms: _Optional[int] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ...) -> None: ...
 
 class ReserveReply(_message.Message):
     __slots__ = ("outcome", "detail", "lease_ms")
@@ -111,12 +125,14 @@ class ReserveReply(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., lease_ms: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("epoch", "transfer_ids")
+    __slots__ = ("epoch", "transfer_ids", "write_tokens")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_IDS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     transfer_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, epoch: _Optional[int] = ..., transfer_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    write_tokens: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, epoch: _Optional[int] = ..., transfer_ids: _Optional[_Iterable[str]] = ..., write_tokens: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RenewReply(_message.Message):
     __slots__ = ("outcome", "unknown")
@@ -135,16 +151,18 @@ class LayerDigest(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., xxh3: _Optional[int] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens")
+    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens", "write_token")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     epoch: int
     digests: _containers.RepeatedCompositeFieldContainer[LayerDigest]
     output_tokens: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ...) -> None: ...
+    write_token: bytes
+    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., write_token: _Optional[bytes] = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("outcome", "detail", "bad_layers")
@@ -157,14 +175,16 @@ class CommitReply(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., bad_layers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AbortRequest(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "reason")
+    __slots__ = ("transfer_id", "epoch", "reason", "claim")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     epoch: int
     reason: Outcome
-    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Outcome, str]] = ...) -> None: ...
+    claim: Claim
+    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[_Union[Outcome, str]] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ...) -> None: ...
 
 class AbortReply(_message.Message):
     __slots__ = ("outcome", "fenced")
@@ -249,16 +269,18 @@ class Attach(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ...) -> None: ...
 
 class OpenLease(_message.Message):
-    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms")
+    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms", "request_id")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
     lease_ms: int
-    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CloseLease(_message.Message):
     __slots__ = ("transfer_id",)
@@ -267,18 +289,20 @@ class CloseLease(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ...) -> None: ...
 
 class StartTransfer(_message.Message):
-    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms")
+    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms", "capability")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     peer: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
     deadline_unix_ms: int
-    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ...) -> None: ...
+    capability: bytes
+    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., capability: _Optional[bytes] = ...) -> None: ...
 
 class LayersReady(_message.Message):
     __slots__ = ("transfer_id", "first", "count")

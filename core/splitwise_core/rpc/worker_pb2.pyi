@@ -54,12 +54,14 @@ class Cancel(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("transfer_id", "peer")
+    __slots__ = ("transfer_id", "peer", "capability")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     peer: str
-    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ...) -> None: ...
+    capability: bytes
+    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., capability: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("sequence", "request_id", "prompt_tokens", "output_tokens", "sampling", "deadline_unix_ms")
