@@ -24,6 +24,10 @@ MAX_RESERVE_WAIT_S: Final = 5.0
 LANDING_WAIT_S: Final = 2.0
 """How long a Commit waits for pushes whose streams have not ended here."""
 
+MAX_ID_CHARACTERS: Final = 256
+MAX_AWAITED: Final = 4096
+"""Reservations that wait for their lease; more are not of routers that know what workers take."""
+
 REMEMBERED: Final = 4096
 """Verified transfers whose Commit can be repeated; at 24 bytes an id, 100 kB."""
 
@@ -71,6 +75,7 @@ class Leases:
             metrics or self._metrics,
             send or self._send,
         )
+        self._verified.pop(message.transfer_id, None)  # a Commit means this lease from now on
         self._held[message.transfer_id] = self._by_wire[wire_id(message.transfer_id)] = held
         if awaited := self._awaited.pop(message.transfer_id, None):
             awaited.set_result(None)
@@ -94,6 +99,8 @@ class Leases:
     async def reserve(self, transfer_id: str, num_tokens: int, wait_s: float) -> int:
         """Claims a lease, waiting for the worker to open it; how long it holds, in ms."""
         if transfer_id not in self._held:
+            if len(self._awaited) == MAX_AWAITED or len(transfer_id) > MAX_ID_CHARACTERS:
+                raise Refused(kv_pb2.DENIED, "no wait for this lease: too many, or no such id")
             await self._wait_open(transfer_id, min(wait_s, MAX_RESERVE_WAIT_S))
         held = self._find(transfer_id)
         if num_tokens != held.span.num_tokens:
@@ -183,9 +190,11 @@ class Leases:
         opened = self._awaited.get(transfer_id)
         if opened is None:
             opened = self._awaited[transfer_id] = asyncio.get_running_loop().create_future()
-        await asyncio.wait([opened], timeout=wait_s)
-        if not opened.done() and self._awaited.get(transfer_id) is opened:
-            del self._awaited[transfer_id]  # whoever else waits for it looks again, and gives up
+        try:
+            await asyncio.wait([opened], timeout=wait_s)
+        finally:  # the caller may have hung up meanwhile
+            if not opened.done() and self._awaited.get(transfer_id) is opened:
+                del self._awaited[transfer_id]  # whoever else waits for it looks again in the end
 
     async def _check(
         self, held: Held, digests: Mapping[int, int], output_tokens: tuple[int, ...]

@@ -133,16 +133,16 @@ class Peer:
     async def call(self, method: Any, request: Any, timeout_s: float = CALL_S) -> Any:
         """The reply. All calls are idempotent: one that finds the connection broken goes again.
 
-        Raises Refused(PEER_LOST), which ends all transfers to this peer, or
-        Refused(TRANSPORT_FAILED) for what is no loss.
+        Raises Refused(PEER_LOST), which ends all transfers to this peer, or Refused with
+        TRANSPORT_FAILED or INVALID for what is no loss.
         """
         try:
             try:
-                return await method(request, timeout=timeout_s)
+                reply = await method(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                return await method(request, timeout=timeout_s)
+                reply = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             lost = error.code() in _GONE
             outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
@@ -150,6 +150,9 @@ class Peer:
             if lost:
                 self._lose(refused)
             raise refused from error
+        if reply is None:  # what gRPC makes of bytes that do not parse
+            raise Refused(kv_pb2.INVALID, f"{self.address} answered with no message")
+        return reply
 
     # ---- the watch ----
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import grpc
 
@@ -13,6 +14,9 @@ from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import NONE
 
 log = logging.getLogger("splitwise.sidecar.peer_service")
+
+MAX_OUTPUT_TOKENS: Final = 16 << 10
+"""The worker hears of them in one datagram of 128 KiB, in which each takes five bytes at most."""
 
 
 class PeerService(kv_pb2_grpc.KvPeerServicer):
@@ -91,6 +95,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         """Verifies the digests. Idempotent."""
         try:
             leases = self._present(request.epoch).leases
+            if len(request.output_tokens) > MAX_OUTPUT_TOKENS:
+                raise Refused(kv_pb2.INVALID, f"{len(request.output_tokens)} output tokens")
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
             bad = await leases.commit(request.transfer_id, digests, request.output_tokens)
         except (Refused, ProtocolViolation) as error:

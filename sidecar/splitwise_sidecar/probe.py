@@ -146,7 +146,7 @@ class Probe:
             self._leases.close(transfer_id)  # nothing, when it was verified
 
     async def _push(self, peer: Peer, transfer_id: str) -> None:
-        order = Order(transfer_id, self._source().span([0], self._tokens), time.time() + DEADLINE_S)
+        order = Order(transfer_id, self._source().span([0], self._tokens), DEADLINE_S)
         transfer = Transfer(order, peer, self._apart.metrics)
         over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
         transfer.start(lambda ended: None if over.done() else over.set_result(ended))
