@@ -7,7 +7,6 @@ import grpc
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.transports.grpc_bytes import ACK, SERVICE
 
-
 METHODS = ("Hello", "Reserve", "Renew", "Commit", "Abort")
 
 
