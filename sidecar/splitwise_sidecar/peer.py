@@ -140,7 +140,7 @@ class Peer:
             try:
                 reply = await method(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or self.lost:
                     raise
                 reply = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
@@ -215,7 +215,7 @@ class Peer:
         fields = {"peer": self.address, "detail": refused.detail, "transfers": len(self._guests)}
         if self._guests:  # else nobody misses it: a probe says itself what it found
             log.warning("peer lost", extra={"fields": fields})
-        self._watch = None
+        self._stop_watch()  # it may be in the middle of a call, whose channel is about to close
         self._let_go(self)
         for guest in list(self._guests.values()):
             guest.stop(refused.outcome, refused.detail)

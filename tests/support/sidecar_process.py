@@ -31,18 +31,25 @@ class SidecarProcess:
         self.address = f"{host}:{free_port(host)}"
         self.tcp_port = free_port(host)
         self._status = f"127.0.0.1:{free_port()}"
+        self.program = Background(self._command(transports), directory / f"{name}.log")
+
+    def _command(self, transports: Sequence[str]) -> list[str]:
+        host = self.address.rpartition(":")[0]
         options = {
             "socket": self.socket,
             "listen": self.address,
             "listen-tcp": f"{host}:{self.tcp_port}",
             "status": self._status,
             "role": "mixed",
-            "pool": name,
+            "pool": self.name,
             "transports": ",".join(transports),
         }
         program = str(Path(sys.executable).parent / "splitwise-sidecar")
-        flags = [f"--{option}={value}" for option, value in options.items()]
-        self.program = Background([program, *flags], directory / f"{name}.log")
+        return [program, *(f"--{option}={value}" for option, value in options.items())]
+
+    def will_use(self, transports: Sequence[str]) -> None:
+        """In its next life it moves KV by these."""
+        self.program.command = self._command(transports)
 
     @property
     def pid(self) -> int:
