@@ -71,7 +71,8 @@ class Party:
         assert self._worker is not None
         assert self._reading is not None
         self.frozen.discard("worker")
-        self._worker.kill()
+        if self._worker.returncode is None:
+            self._worker.kill()
         await self._reading
         await self.start_worker()
 

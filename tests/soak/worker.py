@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -114,7 +115,8 @@ class SoakWorker:
         protocol = asyncio.StreamReaderProtocol(reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
         while line := await reader.readline():
-            self._do(json.loads(line))
+            with suppress(OSError):  # the sidecar is gone, or hangs: its messages' reader finds out
+                self._do(json.loads(line))
         os._exit(0)
 
     def _do(self, order: dict[str, Any]) -> None:
@@ -144,8 +146,8 @@ class SoakWorker:
                 self._worker.open_lease(transfer_id, blocks, held.num_tokens, LEASE_MS)
             else:
                 self._start(transfer_id, held, order)
-        except OSError:  # the sidecar is gone; who reads its messages finds out
-            return
+        except OSError:  # it was not sent
+            self._end(transfer_id, UNATTACHED)
 
     def _start(self, transfer_id: str, held: Held, order: dict[str, Any]) -> None:
         for layer, kv in enumerate(content(held.num_tokens, held.number)):
