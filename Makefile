@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv fuzz soak clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -68,6 +68,12 @@ bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, idle c
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.idle
 	$(BIN)/python -m bench.operator
+
+fuzz: setup ## Send a million mutated messages to every door of a sidecar
+	$(BIN)/python -m tests.fuzz
+
+soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
+	$(BIN)/python -m tests.soak
 
 clean: ## Remove what was installed, built, trained and cached here
 	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

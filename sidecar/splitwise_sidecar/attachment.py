@@ -5,12 +5,13 @@ All of it begins with Attach and ends with the worker's connection; the next wor
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.leases import Leases
+from splitwise_sidecar.leases import MAX_ID_CHARACTERS, Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
 from splitwise_sidecar.pool import Pool
@@ -22,7 +23,6 @@ from splitwise_sidecar.transports import Transport
 
 log = logging.getLogger("splitwise.sidecar.attachment")
 
-MAX_ID_CHARACTERS: Final = 256
 MAX_STOP_S: Final = 5.0
 """Stopping a transfer takes one turn of the event loop; more would be a bug."""
 
@@ -147,8 +147,9 @@ class Attachment:
             ended = kv_pb2.TransferEnded(transfer_id=message.transfer_id, outcome=kv_pb2.DRAINING)
             self._send(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
             return
+        within_s = message.deadline_unix_ms / 1e3 - time.time()
         right = self.rights.to_push(message.transfer_id, message.capability)
-        order = Order(message.transfer_id, span, message.deadline_unix_ms / 1e3, right)
+        order = Order(message.transfer_id, span, within_s, right)
         transfer = Transfer(order, self._peer(message.peer), self._metrics)
         self._transfers[order.id] = transfer
         transfer.start(self._transfer_ended)

@@ -33,6 +33,10 @@ FENCE_WAIT_S: Final = 1.5
 """How long an Abort waits for the fence: below a call's deadline. A writer is asked to hurry, and
 needs milliseconds."""
 
+MAX_ID_CHARACTERS: Final = 256
+MAX_AWAITED: Final = 4096
+"""Reservations that wait for their lease; more are not of routers that know what workers take."""
+
 Send = Callable[[kv_pb2.FromSidecarToWorker], None]
 
 
@@ -111,6 +115,8 @@ class Leases:
         """
         if transfer_id not in self._held:
             self._past.check_not_over(transfer_id, allowed.write_token)
+            if len(self._awaited) == MAX_AWAITED or len(transfer_id) > MAX_ID_CHARACTERS:
+                raise Refused(kv_pb2.DENIED, "no wait for this lease: too many, or no such id")
             await self._wait_open(transfer_id, min(wait_s, MAX_RESERVE_WAIT_S))
         held = self._find(transfer_id)
         tokens = held.span.num_tokens
@@ -145,7 +151,7 @@ class Leases:
     ) -> list[int]:
         """Compares what arrived with what was sent; the damaged layers. Repeating it is safe."""
         over = self._past.find(transfer_id)
-        if over is not None and over.is_verified:
+        if transfer_id not in self._held and over is not None and over.is_verified:
             check_holder(over.holder, write_token)
             return []
         held = self._find(transfer_id)
@@ -235,9 +241,11 @@ class Leases:
         opened = self._awaited.get(transfer_id)
         if opened is None:
             opened = self._awaited[transfer_id] = asyncio.get_running_loop().create_future()
-        await asyncio.wait([opened], timeout=wait_s)
-        if not opened.done() and self._awaited.get(transfer_id) is opened:
-            del self._awaited[transfer_id]  # whoever else waits for it looks again, and gives up
+        try:
+            await asyncio.wait([opened], timeout=wait_s)
+        finally:  # the caller may have hung up meanwhile
+            if not opened.done() and self._awaited.get(transfer_id) is opened:
+                del self._awaited[transfer_id]  # whoever else waits for it looks again in the end
 
     async def _check(
         self, held: Held, digests: Mapping[int, int], output_tokens: tuple[int, ...]

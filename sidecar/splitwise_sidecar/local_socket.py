@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from splitwise_core.errors import UserError
+from splitwise_sidecar.accept import accept
 
 log = logging.getLogger("splitwise.sidecar.local_socket")
 
@@ -48,10 +49,8 @@ class LocalSocket:
 
     def _accept(self) -> None:
         assert self._socket is not None
-        try:
-            connection, _ = self._socket.accept()
-        except OSError as error:  # it hung up before it was accepted
-            log.info("no connection after all", extra={"fields": {"error": error}})
+        connection = accept(self._socket, self._accept)
+        if connection is None:
             return
         if not is_our_user(connection):
             connection.close()

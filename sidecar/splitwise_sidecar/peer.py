@@ -137,16 +137,16 @@ class Peer:
     async def call(self, method: Any, request: Any, timeout_s: float = CALL_S) -> Any:
         """The reply. All calls are idempotent: one that finds the connection broken goes again.
 
-        Raises Refused(PEER_LOST), which ends all transfers to this peer, or
-        Refused(TRANSPORT_FAILED) for what is no loss.
+        Raises Refused(PEER_LOST), which ends all transfers to this peer, or Refused with
+        TRANSPORT_FAILED or INVALID for what is no loss.
         """
         try:
             try:
-                return await method(request, timeout=timeout_s)
+                reply = await method(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or self.lost:
                     raise
-                return await method(request, timeout=timeout_s)
+                reply = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             lost = error.code() in _GONE
             outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
@@ -154,6 +154,9 @@ class Peer:
             if lost:
                 self._lose(refused)
             raise refused from error
+        if reply is None:  # what gRPC makes of bytes that do not parse
+            raise Refused(kv_pb2.INVALID, f"{self.address} answered with no message")
+        return reply
 
     # ---- the watch ----
 
@@ -220,7 +223,7 @@ class Peer:
         fields = {"peer": self.address, "detail": refused.detail, "transfers": len(self._guests)}
         if self._guests:  # else nobody misses it: a probe says itself what it found
             log.warning("peer lost", extra={"fields": fields})
-        self._watch = None
+        self._stop_watch()  # it may be in the middle of a call, whose channel is about to close
         self._let_go(self)
         for guest in list(self._guests.values()):
             guest.stop(refused.outcome, refused.detail)

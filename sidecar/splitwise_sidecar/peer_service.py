@@ -20,6 +20,9 @@ from splitwise_sidecar.transports import NONE
 
 log = logging.getLogger("splitwise.sidecar.peer_service")
 
+MAX_OUTPUT_TOKENS: Final = 16 << 10
+"""The worker hears of them in one datagram of 128 KiB, in which each takes five bytes at most."""
+
 
 REFUSALS: Final = (Refused, ProtocolViolation, NotAllowed)
 
@@ -110,6 +113,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         """Verifies the digests. Idempotent."""
         try:
             leases = self._present(request.epoch).leases
+            if len(request.output_tokens) > MAX_OUTPUT_TOKENS:
+                raise Refused(kv_pb2.INVALID, f"{len(request.output_tokens)} output tokens")
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
             bad = await leases.commit(
                 request.transfer_id, digests, request.output_tokens, request.write_token

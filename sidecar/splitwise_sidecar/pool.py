@@ -133,15 +133,23 @@ def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool =
     if actual != size or size == 0:
         raise Refused(kv_pb2.INVALID, f"the pool has {actual} bytes, its geometry says {size}")
     try:
+        to_read = _only_to_read(fd)
+    except OSError as error:
+        raise Refused(kv_pb2.NO_CAPACITY, f"no descriptor for the pool: {error}") from error
+    try:
         mapped = mmap(fd, size, MAP_SHARED, PROT_READ | (PROT_WRITE if writable else 0))
     except OSError as error:
+        os.close(to_read)
         raise Refused(kv_pb2.NO_CAPACITY, f"the pool cannot be mapped: {error}") from error
-    return Pool(geometry, num_blocks, mapped, _only_to_read(fd))
+    return Pool(geometry, num_blocks, mapped, to_read)
 
 
 def new_pool(geometry: KvGeometry, content: bytes) -> Pool:
-    """Blocks of memory of this process's own, with this content."""
-    fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    """Blocks of memory of this process's own, with this content. Raises Refused."""
+    try:
+        fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise Refused(kv_pb2.NO_CAPACITY, f"no memory to probe with: {error}") from error
     try:
         os.ftruncate(fd, len(content))
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)

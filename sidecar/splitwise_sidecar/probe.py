@@ -139,7 +139,7 @@ class Probe:
         right = self._door.rights.to_probe(
             transfer_id, self._door.hello.worker_id, self._tokens, int(deadline_s * 1000)
         )
-        order = Order(transfer_id, self._source().span([0], self._tokens), deadline_s, right)
+        order = Order(transfer_id, self._source().span([0], self._tokens), DEADLINE_S, right)
         lease = kv_pb2.OpenLease(
             transfer_id=transfer_id,
             blocks=[self._block],

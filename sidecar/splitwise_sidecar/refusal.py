@@ -1,15 +1,20 @@
 """Why something cannot be done: a closed outcome for the other side, words for people."""
 
+from typing import Final
+
 from splitwise_core.rpc import kv_pb2
+
+MAX_DETAIL_CHARACTERS: Final = 1000
+"""Words of a peer's travel on to the worker, in a datagram that has to stay small."""
 
 
 class Refused(Exception):
     """Ends one message or one transfer, never the process."""
 
     def __init__(self, outcome: kv_pb2.Outcome, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(detail[:MAX_DETAIL_CHARACTERS])
         self.outcome = failure(outcome)
-        self.detail = detail
+        self.detail = detail[:MAX_DETAIL_CHARACTERS]
 
 
 def failure(outcome: kv_pb2.Outcome) -> kv_pb2.Outcome:
@@ -20,5 +25,9 @@ def failure(outcome: kv_pb2.Outcome) -> kv_pb2.Outcome:
 
 
 def label(outcome: kv_pb2.Outcome) -> str:
-    """The outcome as a metric's label and in logs: `digest_mismatch`."""
-    return kv_pb2.Outcome.Name(outcome).lower()
+    """The outcome as a metric's label and in logs: `digest_mismatch`.
+
+    A number that a peer made up is `invalid`: labels are a closed set.
+    """
+    known = outcome if outcome in kv_pb2.Outcome.values() else kv_pb2.INVALID
+    return kv_pb2.Outcome.Name(known).lower()

@@ -5,6 +5,7 @@ computed and the request waits for the last layers only. One stream a push, laye
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Right
 from splitwise_sidecar.transports import NONE, Push
 
+log = logging.getLogger("splitwise.sidecar.transfer")
+
 RESERVE_WAIT_MS: Final = 5000
 """How long the peer may wait for its worker to open the lease: it is told at the same time."""
 
@@ -32,11 +35,11 @@ LONGEST_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the worker asked for. `deadline_s` is seconds since 1970."""
+    """What the worker asked for, to be done `within_s` from now: no clock that jumps is read on."""
 
     id: str
     span: Span
-    deadline_s: float
+    within_s: float
     right: Right
 
 
@@ -53,7 +56,7 @@ class Transfer:
         self.id = order.id
         self.lease_ms = 0
         self._span = order.span
-        self._deadline_s = order.deadline_s
+        self._deadline_s = clock() + min(order.within_s, LONGEST_S)
         self._right = order.right
         self._peer = peer
         self._metrics = metrics
@@ -145,10 +148,13 @@ class Transfer:
             if self._stopped is None:
                 raise
             return self._stopped
+        except Exception:  # a bug; the worker waits for an end, and its blocks with it
+            log.exception("a transfer failed", extra={"fields": {"transfer": self.id}})
+            return Refused(kv_pb2.FAILED, "a bug of this sidecar's: its log says which")
         return None
 
     def _left_s(self) -> float:
-        return min(self._deadline_s - time.time(), LONGEST_S)
+        return self._deadline_s - self._clock()
 
     async def _hand_over(self) -> None:
         self._introduction = await self._reserve()
@@ -201,7 +207,7 @@ class Transfer:
         self._committing = False
         if any(layer >= len(self._ready) for layer in bad):
             raise Refused(kv_pb2.INVALID, "the peer names layers that do not exist")
-        return bad
+        return sorted(set(bad))
 
     async def _push(self, introduction: Introduction, layers: Iterable[int]) -> None:
         """Each layer as soon as it is there; those that are there together in one go."""

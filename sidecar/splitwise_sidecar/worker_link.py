@@ -102,8 +102,10 @@ class Connection:
         if not data:
             self.close("the worker hung up")
             return
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_TRUNC:
             raise Refused(kv_pb2.INVALID, f"a message above {DATAGRAM_BYTES} bytes")
+        if flags & socket.MSG_CTRUNC:
+            raise Refused(kv_pb2.NO_CAPACITY, "no room for the descriptor that was sent")
         try:
             message = kv_pb2.FromWorkerToSidecar.FromString(data)
         except DecodeError as error:

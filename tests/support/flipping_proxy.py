@@ -1,4 +1,4 @@
-"""A proxy in front of a sidecar that damages, holds back or swallows what passes through it.
+"""A proxy in front of a sidecar that damages, delays, holds back or cuts what passes through it.
 
 It follows HTTP/2 frames and the gRPC messages in them, and the frames of the transport `tcp`, and
 touches only what has at least `bulk_bytes`: the KV. Bytes and lengths stay as they are, so only a
@@ -139,6 +139,10 @@ class FlippingProxy:
         self.may_pass = asyncio.Event()  # cleared: nothing passes, and nobody is told
         self.may_pass.set()
         self.bulk_held = asyncio.Event()  # set once something bulky waits
+        self.answers_may_pass = asyncio.Event()  # cleared: control calls get no answers
+        self.answers_may_pass.set()
+        self.held = asyncio.Event()  # set once something waits for `may_pass`
+        self.pause_s = 0.0  # before each piece, in either direction
         self._host, _, port = target.rpartition(":")
         self.address = f"{HOST}:{port}"
         self._kinds: dict[int, type[_GrpcBulk | _TcpBulk]] = {int(port): _GrpcBulk}
@@ -162,6 +166,19 @@ class FlippingProxy:
         for pipe in self._pipes:
             pipe.cancel()
         await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Breaks every connection; new ones are let in."""
+        for pipe in self._pipes:
+            pipe.cancel()
+
+    def release(self) -> None:
+        """Lets everything pass, undamaged and undelayed."""
+        self.flips, self.pause_s = 0, 0.0
+        for gate in (self.bulk_may_pass, self.may_pass, self.answers_may_pass):
+            gate.set()
+        self.held.clear()
+        self.bulk_held.clear()
 
     def _take_flip(self) -> bool:
         if self.flips == 0:
@@ -188,7 +205,8 @@ class FlippingProxy:
                 await self.bulk_may_pass.wait()
 
         async def backward(data: bytearray) -> None:
-            return
+            if not bulk.seen:
+                await self.answers_may_pass.wait()
 
         for pipe in (
             self._pipe(reader, back_writer, forward),
@@ -207,7 +225,11 @@ class FlippingProxy:
         try:
             while data := bytearray(await reader.read(1 << 16)):
                 await look(data)
-                await self.may_pass.wait()
+                if self.pause_s:
+                    await asyncio.sleep(self.pause_s)
+                if not self.may_pass.is_set():
+                    self.held.set()
+                    await self.may_pass.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -38,6 +38,11 @@ class KvWorker:
         self.memory = mmap(self.fd, size)
         self._socket: socket.socket | None = None
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a connection, as far as this end knows."""
+        return self._socket is not None
+
     async def attach(self, path: Path) -> kv_pb2.Attached:
         """Attaches and returns the sidecar's answer."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -109,7 +109,10 @@ class GrpcPush:
             raise Refused(outcome, f"the peer stopped taking bytes: {label(outcome)}") from None
 
     async def _acknowledged(self) -> kv_pb2.Outcome:
-        (outcome,) = ACK.unpack(await self._call)
+        acknowledged = await self._call
+        if len(acknowledged) != ACK.size:
+            raise Refused(kv_pb2.INVALID, "the peer's answer is no answer")
+        (outcome,) = ACK.unpack(acknowledged)
         return outcome  # type: ignore[no-any-return]
 
     async def _bounded(self, step: Any) -> Any:

@@ -62,7 +62,10 @@ class ShmTransport:
 
 
 def _connect(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise Refused(kv_pb2.TRANSPORT_FAILED, f"no socket: {error}") from error
     connection.setblocking(False)
     try:
         connection.connect(path)

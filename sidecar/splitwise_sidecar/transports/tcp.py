@@ -42,7 +42,7 @@ class TcpTransport:
     async def connect(self, peer: str, address: str) -> None:
         """Opens a connection to the peer's port `address`, for the first push. Raises Refused."""
         host = peer.rpartition(":")[0].strip("[]")
-        if not address.isdecimal():
+        if not address.isdecimal() or len(address) > 5 or int(address) > 65535:
             raise Refused(kv_pb2.INVALID, f"{peer} listens on TCP port {address!r}")
         door = _Door(host, int(address))
         door.give_back(await door.take())

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.accept import accept
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
@@ -67,10 +68,8 @@ class TcpReceiver:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError as error:  # it hung up before it was accepted, or descriptors are short
-            log.info("no connection after all", extra={"fields": {"error": error}})
+        accepted = accept(self._listener, self._accept)
+        if accepted is None:
             return
         if len(self._open) == MAX_CONNECTIONS:
             log.warning("too many connections", extra={"fields": {"open": MAX_CONNECTIONS}})
