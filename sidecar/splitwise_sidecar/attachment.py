@@ -10,6 +10,7 @@ from typing import Final
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
@@ -40,6 +41,7 @@ class Attachment:
         transports: dict[str, Transport],
         metrics: SidecarMetrics,
         apart: Apart,
+        dial: Dial,
     ) -> None:
         self.worker_id = worker_id
         self.epoch = epoch
@@ -50,6 +52,7 @@ class Attachment:
         self._transports = transports
         self._metrics = metrics
         self._apart = apart
+        self._dial = dial
         self._probing: asyncio.Task[None] | None = None
         self._transfers: dict[str, Transfer] = {}
         self._peers: dict[str, Peer] = {}
@@ -154,7 +157,7 @@ class Attachment:
             raise Refused(kv_pb2.INVALID, "a probe is started twice")
         self._pool.span([message.block], probe_tokens(self.geometry))  # or it makes no sense
         probe = Probe(
-            Door(message.peer, self.epoch, self._hello),
+            Door(message.peer, self._dial, self.epoch, self._hello),
             message.block,
             self.geometry,
             self.leases,
@@ -183,7 +186,7 @@ class Attachment:
     def _peer(self, address: str) -> Peer:
         peer = self._peers.get(address)
         if peer is None:
-            peer = Peer(address, self._hello, self._transports, self._let_go)
+            peer = Peer(address, self._dial, self._hello, self._transports, self._let_go)
             self._peers[address] = peer
         return peer
 

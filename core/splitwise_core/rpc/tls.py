@@ -6,8 +6,9 @@ a key of another certificate, an authority that did not sign it, another name, a
 
 import os
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 CA_FILE: Final = "ca.crt"
 CERTIFICATE_FILE: Final = "tls.crt"
@@ -51,6 +52,11 @@ def credentials(files: Files, name: str) -> Credentials:
     return Credentials(files, server, client, _shake_hands(server, client, name))
 
 
+def names_in(certificate: Mapping[str, Any]) -> list[str]:
+    """The DNS names of a certificate as `getpeercert` tells it."""
+    return [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+
+
 def _context(files: Files, *, is_server: bool) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -60,11 +66,11 @@ def _context(files: Files, *, is_server: bool) -> ssl.SSLContext:
         made.num_tickets = 0  # whoever resumes a session is not asked for a certificate again
     try:
         made.load_verify_locations(cadata=files.ca.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise Unusable(f"{CA_FILE} holds no certificate") from error
     try:
         _load_pair(made, files)
-    except (ssl.SSLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or "no certificate and key in PEM form"
         raise Unusable(f"{CERTIFICATE_FILE} and {KEY_FILE} are no pair: {why}") from error
     return made
@@ -104,5 +110,7 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> f
                 raise Unusable(f"{CERTIFICATE_FILE} is of no use: {why}") from error
         if not ends:
             assert seen is not None
+            if name not in names_in(seen):  # a wildcard would be every service's
+                raise Unusable(f"{CERTIFICATE_FILE} is not for the very name {name}")
             return float(ssl.cert_time_to_seconds(str(seen["notAfter"])))
     raise Unusable(f"{CERTIFICATE_FILE} is of no use: no handshake with itself ends")
