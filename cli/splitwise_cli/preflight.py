@@ -10,15 +10,28 @@ from splitwise_cli.runner.gpus import RESOURCE, gpus
 from splitwise_core.errors import UserError
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
+from splitwise_core.spec_tls import Tls
 
 ROUTER_HOST: Final = "127.0.0.1"
 
 
 def check(cluster: SplitwiseCluster) -> None:
     """Raises UserError for the first thing that keeps `cluster` from running here."""
+    check_certificates(cluster.spec.transfer.tls)
     check_gpus(cluster.spec.pools)
     check_model(Path(cluster.spec.model.path))
     check_port(cluster.spec.router.port)
+
+
+def check_certificates(tls: Tls) -> None:
+    """Raises UserError where certificates are to come from Kubernetes."""
+    if tls.mode == "Secret":
+        raise UserError(
+            "environment",
+            where="spec.transfer.tls.mode",
+            wrong=f"there is no Secret {tls.secret_name} on this machine, nor any other",
+            fix="write mode: Auto, which makes certificates of the cluster's own",
+        )
 
 
 def check_model(directory: Path) -> None:

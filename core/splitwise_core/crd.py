@@ -114,6 +114,7 @@ def _cluster_schema() -> Schema:
     _rules(pool["properties"]["autoscaling"], _BOUNDS)
     _rules(pool["properties"]["tolerations"]["items"], *_TOLERATION_RULES)
     _rules(spec["properties"]["transfer"], *_TRANSFER_RULES)
+    _rules(spec["properties"]["transfer"]["properties"]["tls"], *_TLS_RULES)
     for owner in (pool, spec["properties"]["router"]):
         template = owner["properties"]["podTemplate"]["properties"]["metadata"]
         _rules(template["properties"]["labels"], _OUR_LABELS)
@@ -170,6 +171,20 @@ _TRANSFER_RULES: Final = (
     (
         f"!{_RDMA_IS_REQUIRED} || self.transport == 'Auto'",
         "transport: what is named is no RDMA; use Auto, or leave out requireRdma",
+    ),
+)
+_OF_SECRET: Final = "has(self.mode) && self.mode == 'Secret'"
+_TLS_RULES: Final = (
+    (
+        f"!({_OF_SECRET}) || has(self.secretName)",
+        "secretName: mode Secret takes a Secret; say which one",
+    ),
+    *(
+        (
+            f"({_OF_SECRET}) || !has(self.{field})",
+            f"{field}: only mode Secret uses it; write mode: Secret, or leave it out",
+        )
+        for field in ("secretName", "serverName")
     ),
 )
 _OUR_LABELS: Final = (

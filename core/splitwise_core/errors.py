@@ -18,6 +18,8 @@ CODES: Final[Mapping[str, str]] = {
     "out-of-memory": "The KV pool does not fit the memory that it was given.",
     "unknown-preset": "`splitwise model random` knows a few shapes; the message lists them.",
     "request-failed": "A router answered with an error, which the message repeats.",
+    "certificate-unusable": "The files of a sidecar's certificate are missing, damaged, expired or "
+    "of another cluster.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""

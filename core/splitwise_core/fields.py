@@ -29,6 +29,10 @@ Name = Annotated[
 ObjectName = Annotated[
     str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=NAME_LENGTH)
 ]
+DnsName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
+]
+"""A name of several parts, as Secrets and certificates may have."""
 LabelKey = Annotated[
     str,
     Field(

@@ -17,6 +17,7 @@ from splitwise_core.fields import (
 )
 from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
 from splitwise_core.spec_pool import Pod, Pool
+from splitwise_core.spec_tls import Tls
 
 API_VERSION: Final = f"{GROUP}/v1alpha1"
 
@@ -138,6 +139,8 @@ class Transfer(SpecModel):
             "are placed where it is the same, if they can be."
         ),
     ] = None
+
+    tls: Annotated[Tls, Field(description="How KV is kept from others.")] = Tls()
 
     @model_validator(mode="after")
     def _required_rdma_is_there(self) -> "Transfer":

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     FIELD_CONFLICT = "FieldConflict"
     NAME_TAKEN = "NameTaken"
+    CERTIFICATE_UNUSABLE = "CertificateUnusable"
     API_UNAVAILABLE = "ApiUnavailable"
 
 
@@ -133,6 +134,12 @@ EXPLAINED: Final = {
     Reason.NAME_TAKEN: Explained(
         "There is an object of that name which the operator has not made. It is left alone.",
         "delete or rename that object, or give the cluster or the pool another name",
+    ),
+    Reason.CERTIFICATE_UNUSABLE: Explained(
+        "The Secret that spec.transfer.tls names is not there, or sidecars cannot use what is in "
+        "it. Those that run go on with what they have.",
+        "put ca.crt, tls.crt and tls.key into it, for client and server authentication and the "
+        "DNS name that the message or serverName says; or write mode: Auto",
     ),
     Reason.API_UNAVAILABLE: Explained("The API server answers with errors.", "none; it is retried"),
 }

@@ -31,6 +31,7 @@ POOL: Final = Kind("SplitwisePool", API_VERSION, "splitwisepools", is_pruned=Tru
 DEPLOYMENT: Final = Kind("Deployment", "apps/v1", "deployments", is_pruned=True)
 POD: Final = Kind("Pod", "v1", "pods")
 EVENT: Final = Kind("Event", "v1", "events")
+SECRET: Final = Kind("Secret", "v1", "secrets")
 LEASE: Final = Kind("Lease", "coordination.k8s.io/v1", "leases")
 
 APPLIED: Final = (

@@ -83,10 +83,14 @@ def worker_set(cluster: SplitwiseCluster, pool: str, of_revision: str) -> str:
 
 
 def revision(cluster: SplitwiseCluster, images: Images) -> str:
-    """Ten hex digits over what workers that hand over KV must share: the model and the code.
+    """Ten hex digits over what workers that hand over KV must share: model, code, certificates.
 
     What shapes the pods of one pool alone is not in it: that pool's pods are replaced one by one,
     and old and new ones work with the other pools all the while.
     """
-    shared = {"model": cluster.spec.model.model_dump(), "images": asdict(images)}
+    shared = {
+        "model": cluster.spec.model.model_dump(),
+        "images": asdict(images),
+        "tls": cluster.spec.transfer.tls.model_dump(),
+    }
     return sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:10]

@@ -6,7 +6,7 @@ from splitwise_core.labels import CLUSTER_LABEL, REVISION_LABEL, ROUTER
 from splitwise_core.quantity import quantity
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
-from splitwise_operator import names
+from splitwise_operator import kv_secret, names
 from splitwise_operator.images import Images
 from splitwise_operator.names import Object
 
@@ -42,6 +42,7 @@ def worker_pod(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "volumes": [
             _model_volume(cluster),
             {"name": "run", "emptyDir": {"medium": "Memory"}},
+            kv_secret.sidecar_volume(cluster),
         ],
     }
     if pool.node_selector:
@@ -68,6 +69,7 @@ def router_pod(cluster: SplitwiseCluster, images: Images) -> Object:
         "volumes": [
             _model_volume(cluster),
             {"name": "endpoints", "configMap": config},
+            kv_secret.router_volume(cluster),
         ],
     }
 
@@ -143,6 +145,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "pool": pool.name,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
         "transports": None if transfer.transport == "Auto" else transfer.transport.lower(),
+        **kv_secret.sidecar_arguments(cluster),
     }
     flags = _flags(arguments) + (["--require-rdma"] if transfer.require_rdma else [])
     security: Object = dict(_CONTAINER_SECURITY)
@@ -165,7 +168,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
             {"name": "kv-tcp", "containerPort": names.SIDECAR_TCP_PORT},
             {"name": "kv-status", "containerPort": names.SIDECAR_STATUS_PORT},
         ],
-        "volumeMounts": [_RUN_MOUNT],
+        "volumeMounts": [_RUN_MOUNT, kv_secret.MOUNT],
         "securityContext": security,
         **devices,
         **probes,
@@ -198,6 +201,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "volumeMounts": [
             _model_mount(cluster),
             {"name": "endpoints", "mountPath": names.ENDPOINTS_DIR, "readOnly": True},
+            kv_secret.MOUNT,
         ],
         "securityContext": _CONTAINER_SECURITY,
         **_probes("/healthz", "/readyz", "http", starts_within_s=60),

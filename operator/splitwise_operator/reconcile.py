@@ -12,13 +12,14 @@ from splitwise_core.labels import ROUTER
 from splitwise_core.metrics.operator import RECONCILE, WRITES
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.telemetry import Telemetry
-from splitwise_operator import scale, status
+from splitwise_operator import scale, secret_keeper, status
 from splitwise_operator.conditions import Reason
 from splitwise_operator.events import events
 from splitwise_operator.fleet import Objects, desired_of, pool_states, routers_done, scaled_of
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import APPLIED, BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind
 from splitwise_operator.kube import ApiError, Kube
+from splitwise_operator.kv_secret import secret_name
 from splitwise_operator.manifest import cluster_of, owner
 from splitwise_operator.names import Object, object_name, revision
 from splitwise_operator.observed import Scaled, Seen, Workers
@@ -76,7 +77,8 @@ class Reconciler:
         if not await self._is_there(body, cluster, objects):
             return True
         current = revision(cluster, self._images)
-        problems = await self._write_objects(body, cluster, objects, current)
+        problems = await self._keep_secret(body, cluster)
+        problems += await self._write_objects(body, cluster, objects, current)
         await self._write_status(body, cluster, self._store.objects(key), current, problems)
         return not problems
 
@@ -97,6 +99,19 @@ class Reconciler:
         return False
 
     # ---- objects ----
+
+    async def _keep_secret(self, body: Object, cluster: SplitwiseCluster) -> list[Problem]:
+        """Before the pods that mount it."""
+        what = f"Secret {secret_name(cluster)}"
+        try:
+            if await secret_keeper.keep(self._kube, cluster, owner(body), datetime.now(UTC)):
+                self._telemetry.counter(WRITES, verb="apply").inc()
+            problem = await secret_keeper.look_at_theirs(self._kube, cluster)
+        except secret_keeper.Taken:
+            return [Problem(Reason.NAME_TAKEN, f"{what} exists and is not of this cluster.")]
+        except ApiError as error:
+            return [_problem(what, error)]
+        return [problem] if problem else []
 
     async def _write_objects(
         self, body: Object, cluster: SplitwiseCluster, objects: Objects, current: str

@@ -13,6 +13,9 @@ CALM_S: Final = 1.0
 """The least time between two looks for what Kubernetes makes of our objects: pods that come up
 change many times, and people read status no faster."""
 AT_ONCE: Final = 16
+REVIEW_S: Final = 60.0
+"""A cluster of which there is no news is looked at so often: its certificates grow old, and its
+Secret, which is not watched, may have been deleted."""
 RETRY_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 Look = Callable[[Key], Awaitable[bool]]
@@ -20,7 +23,7 @@ Look = Callable[[Key], Awaitable[bool]]
 
 
 class Worklist:
-    """Wakes `look` for a cluster after every change, and later again when it has not succeeded."""
+    """Wakes `look` for a cluster after every change, again when it has failed, and now and then."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
@@ -53,7 +56,7 @@ class Worklist:
     async def _run(self, key: Key, entry: "_Entry") -> None:
         failures = 0
         while True:
-            patience_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else None
+            patience_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else REVIEW_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(entry.woken.wait(), patience_s)
             with suppress(TimeoutError):

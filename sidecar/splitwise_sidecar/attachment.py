@@ -11,6 +11,7 @@ from typing import Final
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.leases import MAX_ID_CHARACTERS, Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
@@ -42,6 +43,7 @@ class Attachment:
         metrics: SidecarMetrics,
         apart: Apart,
         rights: Rights,
+        dial: Dial,
     ) -> None:
         self.worker_id = worker_id
         self.rights = rights
@@ -53,6 +55,7 @@ class Attachment:
         self._transports = transports
         self._metrics = metrics
         self._apart = apart
+        self._dial = dial
         self._probing: asyncio.Task[None] | None = None
         self._transfers: dict[str, Transfer] = {}
         self._peers: dict[str, Peer] = {}
@@ -159,7 +162,7 @@ class Attachment:
             raise Refused(kv_pb2.INVALID, "a probe is started twice")
         self._pool.span([message.block], probe_tokens(self.geometry))  # or it makes no sense
         probe = Probe(
-            Door(message.peer, self.epoch, self._hello, self.rights),
+            Door(message.peer, self._dial, self.epoch, self._hello, self.rights),
             message.block,
             self.geometry,
             self.leases,
@@ -188,7 +191,7 @@ class Attachment:
     def _peer(self, address: str) -> Peer:
         peer = self._peers.get(address)
         if peer is None:
-            peer = Peer(address, self._hello, self._transports, self._let_go)
+            peer = Peer(address, self._dial, self._hello, self._transports, self._let_go)
             self._peers[address] = peer
         return peer
 

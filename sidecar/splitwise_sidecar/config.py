@@ -10,6 +10,8 @@ from splitwise_sidecar.transports import grpc_bytes, shm, tcp
 
 TRANSPORTS = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
 """Every transport there is, cheapest first."""
+ENCRYPTED = (shm.NAME, grpc_bytes.NAME)
+"""Those of them that nobody on the network can listen to: the others need --tls-dir left out."""
 RDMA: tuple[str, ...] = ()
 """Those of them that move bytes by RDMA."""
 
@@ -28,6 +30,8 @@ class SidecarConfig:
     require_rdma: bool
     drain_seconds: int
     capability_key: Path | None
+    tls_dir: Path | None
+    tls_name: str
 
 
 def parse(arguments: Sequence[str]) -> SidecarConfig:
@@ -53,7 +57,13 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
         "it every peer may push that knows a transfer's id",
     )
     parser.add_argument("--drain-seconds", type=int, default=20, help="for transfers under way")
+    parser.add_argument(
+        "--tls-dir", type=Path, help="ca.crt, tls.crt and tls.key; without it nothing is encrypted"
+    )
+    parser.add_argument("--tls-name", default="", help="the name in all peers' certificates")
     given = vars(parser.parse_args(arguments))
+    if given["tls_dir"] is not None and not given["tls_name"]:
+        parser.error("--tls-dir needs --tls-name: the name in all peers' certificates")
     host = given["listen"].rpartition(":")[0]
     return SidecarConfig(**given | {"listen_tcp": given["listen_tcp"] or f"{host}:0"})
 

@@ -9,7 +9,7 @@ from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
-from splitwise_sidecar.config import RDMA, SidecarConfig, parse
+from splitwise_sidecar.config import ENCRYPTED, RDMA, SidecarConfig, parse
 from splitwise_sidecar.process import serve
 
 
@@ -35,6 +35,13 @@ def _run(config: SidecarConfig) -> None:
             where="spec.transfer.requireRdma",
             wrong=f"this sidecar moves KV by {', '.join(config.transports)}, and by no RDMA",
             fix="use a sidecar image that has RDMA, or leave out requireRdma to allow others",
+        )
+    if config.tls_dir is not None and not set(config.transports) & set(ENCRYPTED):
+        raise UserError(
+            "environment",
+            where="spec.transfer.transport",
+            wrong=f"KV would be encrypted, which {', '.join(config.transports)} cannot do",
+            fix="use Auto or GRPC, or ask for plaintext: spec.transfer.tls.mode: Plaintext",
         )
     telemetry = Telemetry(Component.SIDECAR, role=config.role, pool=config.pool)
     is_ready = False

@@ -3,6 +3,9 @@
 from splitwise_core.capability import Refusal
 from splitwise_core.metrics.sidecar import (
     ATTACHED,
+    CERTIFICATE_EXPIRY,
+    CERTIFICATES_REFUSED,
+    CONNECTIONS_REFUSED,
     DAMAGED_LAYERS,
     KEY_FAILURES,
     LATE_WRITES,
@@ -80,6 +83,19 @@ class SidecarMetrics:
     def repushed(self) -> None:
         """Damaged layers are being sent again."""
         self._repushes.inc()
+
+    def certificate_taken(self, expires_s: float) -> None:
+        """Connections are made with another certificate now; `expires_s` is since 1970."""
+        self._telemetry.gauge(CERTIFICATE_EXPIRY).set(expires_s)
+        self._telemetry.counter(CERTIFICATES_REFUSED)  # 0, and no gap, where there is TLS
+
+    def certificate_refused(self) -> None:
+        """A new certificate was of no use, and the old one stays."""
+        self._telemetry.counter(CERTIFICATES_REFUSED).inc()
+
+    def connections_refused(self, transport: str, count: int) -> None:
+        """So many connections at the door of `transport` were not let in."""
+        self._telemetry.counter(CONNECTIONS_REFUSED, transport=transport).inc(count)
 
     def late_write(self) -> None:
         """A chunk for a lease that takes none was dropped."""

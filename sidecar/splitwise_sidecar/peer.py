@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
-from splitwise_core.rpc.channel import OPTIONS
+from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import Transport
 
@@ -26,6 +26,7 @@ _GONE: Final = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,  # it hung up in the middle of the call
     grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.PERMISSION_DENIED,  # not for our certificate; the next connection has a newer
 )
 
 
@@ -60,6 +61,7 @@ class Peer:
     def __init__(
         self,
         address: str,
+        dial: Dial,
         hello: kv_pb2.HelloRequest,
         transports: Mapping[str, Transport],
         let_go: Callable[["Peer"], None],
@@ -68,7 +70,7 @@ class Peer:
         self._transports = transports
         self._hello = hello
         self._let_go = let_go
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        self._channel = dial(address)
         self._stub: Any = kv_pb2_grpc.KvPeerStub(self._channel)
         self._meeting = asyncio.Lock()
         self._introduction: Introduction | None = None
@@ -150,6 +152,8 @@ class Peer:
         except grpc.aio.AioRpcError as error:
             lost = error.code() in _GONE
             outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                outcome = kv_pb2.DENIED
             refused = Refused(outcome, f"{self.address}: {error.details()}")
             if lost:
                 self._lose(refused)

@@ -17,6 +17,7 @@ from typing import Final
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
@@ -50,6 +51,7 @@ class Door:
     """The door to be tried: where it is said to be, who has to be behind it, and what opens it."""
 
     address: str
+    dial: Dial
     epoch: int
     hello: kv_pb2.HelloRequest
     rights: Rights
@@ -108,7 +110,8 @@ class Probe:
         hello = kv_pb2.HelloRequest()
         hello.CopyFrom(self._door.hello)
         hello.transports[:] = [transport.name]
-        peer = Peer(self._door.address, hello, {transport.name: transport}, lambda _: None)
+        door, only = self._door, {transport.name: transport}
+        peer = Peer(door.address, door.dial, hello, only, lambda _: None)
         outcome, detail = kv_pb2.OK, ""
         try:
             async with asyncio.timeout(DEADLINE_S):

@@ -6,6 +6,8 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import grpc
 
@@ -17,7 +19,10 @@ from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.attachment import Attachment
-from splitwise_sidecar.config import SidecarConfig
+from splitwise_sidecar.config import ENCRYPTED, SidecarConfig
+from splitwise_sidecar.dial import plaintext
+from splitwise_sidecar.gate import Gate
+from splitwise_sidecar.handshakes import Handshakes
 from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.movers import Movers
@@ -26,12 +31,16 @@ from splitwise_sidecar.pool import geometry_of, map_pool
 from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Rights
+from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp
 from splitwise_sidecar.transports.shm_receiver import ShmReceiver
 from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
 from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection
 
 log = logging.getLogger("splitwise.sidecar")
+
+TLS_POLL_S: Final = 2.0
+"""Three small files are read so often: a kubelet swaps links, and no notice tells of that."""
 
 
 class Sidecar:
@@ -40,6 +49,11 @@ class Sidecar:
     def __init__(self, config: SidecarConfig, telemetry: Telemetry) -> None:
         self._config = config
         self._metrics = SidecarMetrics(telemetry)
+        self._tls: Tls | None = None
+        if config.tls_dir is not None:
+            self._tls = Tls(config.tls_dir, config.tls_name, self._metrics)
+        self._handshakes = Handshakes()
+        self._tls_watch: asyncio.Task[None] | None = None
         self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
         path = config.capability_key
         self._key_file = KeyFile(path, self._metrics.key_failed) if path else None
@@ -59,13 +73,16 @@ class Sidecar:
         """Listens to peers and to the worker. Raises UserError when that is not possible."""
         if self._key_file is not None:
             self._key_file.load()
-        server = grpc.aio.server(options=OPTIONS)
+        if self._tls is not None:
+            self._tls.load()
+            self._tls_watch = asyncio.create_task(self._keep_watch(self._tls))
+        server = grpc.aio.server(interceptors=self._gates(), options=OPTIONS)
         self._start_receivers()
         service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
         grpc_bytes.add_receiver(server, self._movers, self._present_leases)
         try:
-            self.port = server.add_insecure_port(self._config.listen)
+            self.port = self._open_port(server)
         except RuntimeError as error:
             raise UserError(
                 "port-taken",
@@ -77,8 +94,35 @@ class Sidecar:
         await server.start()
         self._worker_socket.start()
 
+    def _open_port(self, server: grpc.aio.Server) -> int:
+        if self._tls is None:
+            return server.add_insecure_port(self._config.listen)
+        asked_for = self._tls.server_credentials(self._handshakes.begun)
+        return server.add_secure_port(self._config.listen, asked_for)
+
+    async def _keep_watch(self, tls: Tls) -> None:
+        """Takes new certificates as they come, and counts who was not let in."""
+        while True:
+            await asyncio.sleep(TLS_POLL_S)
+            tls.look()
+            if refused := self._handshakes.refused():
+                self._refuse(refused)
+                log.warning("connections refused", extra={"fields": {"count": refused}})
+
+    def _gates(self) -> list[grpc.aio.ServerInterceptor]:
+        if self._tls is None:
+            return []
+        return [Gate(self._tls.server_name, self._handshakes, self._refuse)]
+
+    def _refuse(self, count: int = 1) -> None:
+        self._metrics.connections_refused(grpc_bytes.NAME, count)
+
+    def _may_use(self) -> list[str]:
+        """The transports that this sidecar moves KV by, cheapest first."""
+        return [n for n in self._config.transports if self._tls is None or n in ENCRYPTED]
+
     def _start_receivers(self) -> None:
-        for name in self._config.transports:
+        for name in self._may_use():
             address = ""
             if name == shm.NAME:
                 self._shm.start()
@@ -97,6 +141,8 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Hangs up on the worker and the peers; what is still under way ends."""
+        if self._tls_watch is not None:
+            self._tls_watch.cancel()
         self._worker_socket.stop()
         for connection in [*self._pending, self._connection]:
             if connection is not None:
@@ -165,10 +211,14 @@ class Sidecar:
             metrics=self._metrics,
             apart=Apart(self._transports(self._probes_metrics), self._probes_metrics),
             rights=Rights(attach.worker_id, self._keys),
+            dial=self._dial,
         )
 
     def _keys(self) -> Keys:
         return self._key_file.keys if self._key_file else ()
+
+    def _dial(self, address: str) -> grpc.aio.Channel:
+        return plaintext(address) if self._tls is None else self._tls.dial(address)
 
     def _transports(self, metrics: SidecarMetrics) -> dict[str, Transport]:
         """The sending sides that this sidecar may use, cheapest first."""
@@ -179,11 +229,9 @@ class Sidecar:
         known: dict[str, Callable[[Movers, Callable[[int], None]], Transport]] = {
             shm.NAME: shm.ShmTransport,
             tcp.NAME: tcp.TcpTransport,
-            grpc_bytes.NAME: grpc_bytes.GrpcTransport,
+            grpc_bytes.NAME: partial(grpc_bytes.GrpcTransport, dial=self._dial),
         }
-        return {
-            name: known[name](self._movers, count_sent(name)) for name in self._config.transports
-        }
+        return {name: known[name](self._movers, count_sent(name)) for name in self._may_use()}
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

@@ -111,7 +111,7 @@ def test_volumes(tmp_path: Path) -> None:
         {"name": "run", "emptyDir": {"medium": "Memory"}},
         {"name": "config", "configMap": {"name": "endpoints"}},
     ]
-    made = make_volumes(volumes, tmp_path, {"endpoints": {"endpoints.json": "{}"}})
+    made = make_volumes(volumes, tmp_path, {"endpoints": {"endpoints.json": "{}"}}, {})
     assert made["model"] == Path("/srv/model")
     assert list(made["run"].iterdir()) == []
     assert made["run"].stat().st_mode & 0o777 == 0o700
@@ -122,3 +122,26 @@ def test_workers_share_the_cores_and_none_gets_less_than_half_of_one() -> None:
     cores = len(os.sched_getaffinity(0))
     assert cpu_millis(1) == cores * 1000
     assert cpu_millis(10_000) == 500
+
+
+def test_a_secret_gives_the_files_that_are_asked_for_as_they_are_at_each_moment(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in ("tls.key", "ca.key"):
+        (kept / name).write_text("old")
+    volumes = [
+        {
+            "name": "kv",
+            "secret": {"secretName": "demo-kv", "items": [{"key": "tls.key", "path": "tls.key"}]},
+        },
+        {"name": "all", "secret": {"secretName": "demo-kv"}},
+        {"name": "theirs", "secret": {"secretName": "unknown"}},
+    ]
+    made = make_volumes(volumes, tmp_path / "volumes", {}, {"demo-kv": kept})
+    assert [file.name for file in made["kv"].iterdir()] == ["tls.key"]
+    assert sorted(file.name for file in made["all"].iterdir()) == ["ca.key", "tls.key"]
+    assert not list(made["theirs"].iterdir())
+    (kept / "tls.key").write_text("new")
+    assert (made["kv"] / "tls.key").read_text() == "new"

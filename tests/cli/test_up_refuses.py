@@ -140,6 +140,15 @@ def test_a_temporary_directory_too_long_for_sockets(desk: Desk) -> None:
     assert "shorter" in said
 
 
+def test_certificates_of_kubernetes(desk: Desk) -> None:
+    desk.write_model()
+    tls = {"mode": "Secret", "secretName": "mine"}
+    desk.write(changed("spec.transfer", {"tls": tls}))
+    said = desk.refused()
+    assert "spec.transfer.tls.mode: there is no Secret mine on this machine" in said
+    assert "write mode: Auto" in said
+
+
 @pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])
 def test_gpus_that_are_not_here(desk: Desk, monkeypatch: pytest.MonkeyPatch, resource: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")

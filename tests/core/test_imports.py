@@ -18,10 +18,25 @@ ALLOWED["splitwise_core"] = {"splitwise_core"}
 ALLOWED["splitwise_cli"] = {"splitwise_cli", "splitwise_core", "splitwise_operator"}
 
 FORBIDDEN = {
-    "splitwise_core": {"torch", "numpy", "grpc_tools"},
-    "splitwise_worker": {"pydantic", "starlette", "uvicorn", "httpx", "transformers"},
-    "splitwise_sidecar": {"torch", "numpy", "pydantic", "starlette", "uvicorn", "httpx"},
-    "splitwise_router": {"torch", "numpy", "transformers"},
+    "splitwise_core": {"cryptography", "torch", "numpy", "grpc_tools"},
+    "splitwise_worker": {
+        "cryptography",
+        "pydantic",
+        "starlette",
+        "uvicorn",
+        "httpx",
+        "transformers",
+    },
+    "splitwise_sidecar": {
+        "cryptography",
+        "torch",
+        "numpy",
+        "pydantic",
+        "starlette",
+        "uvicorn",
+        "httpx",
+    },
+    "splitwise_router": {"cryptography", "torch", "numpy", "transformers"},
     "splitwise_operator": {"torch", "numpy"},
     "splitwise_cli": {"torch", "numpy", "transformers"},
 }

@@ -106,6 +106,23 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
         pytest.param("spec.model.path", "a\0b", "spec.model.path", "pattern", id="a null byte"),
         pytest.param("spec.model.name", "two words", "spec.model.name", "pattern", id="spaces"),
         pytest.param("spec", None, "spec", "", id="empty spec"),
+        pytest.param(
+            "spec.transfer.tls.mode", False, "spec.transfer.tls.mode", "'Plaintext'", id="tls: off"
+        ),
+        pytest.param(
+            "spec.transfer.tls.mode",
+            "Secret",
+            "spec.transfer.tls.secretName",
+            "say which one",
+            id="no Secret in mode Secret",
+        ),
+        pytest.param(
+            "spec.transfer.tls.secretName",
+            "mine",
+            "spec.transfer.tls.secretName",
+            "write mode: Secret",
+            id="a Secret in mode Auto",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_path(path: str, value: object, named: str, hint: str) -> None:

@@ -32,6 +32,7 @@ TOO_LARGE = [(path, high + 1) for path, (_, high) in BOUNDS.items() if high is n
 TEXT = [(path, str(low)) for path, (low, _) in BOUNDS.items()]
 MAPPINGS = ["spec", "spec.model", "spec.pools.0", "spec.pools.0.resources", "spec.pools.0.gpu"]
 MAPPINGS += [
+    "spec.transfer.tls",
     "spec.scheduling",
     "spec.transfer",
     "spec.router",
@@ -122,6 +123,17 @@ OTHERS: list[tuple[str, object, str]] = [
         {"rdma": {"resource": "rdma/hca"}, "requireRdma": True, "transport": "GRPC"},
         "transport: what is named is no RDMA",
     ),
+    ("spec.transfer.tls.mode", False, "spec.transfer.tls.mode"),
+    ("spec.transfer.tls.mode", "Off", '"Plaintext"'),
+    ("spec.transfer.tls", {"mode": "Secret"}, "secretName: mode Secret takes a Secret"),
+    ("spec.transfer.tls", {"secretName": "a"}, "secretName: only mode Secret uses it"),
+    ("spec.transfer.tls", {"serverName": "a.b"}, "serverName: only mode Secret uses it"),
+    (
+        "spec.transfer.tls",
+        {"mode": "Plaintext", "secretName": "a"},
+        "secretName: only mode Secret uses it",
+    ),
+    ("spec.transfer.tls", {"mode": "Secret", "secretName": "A b"}, "spec.transfer.tls.secretName"),
     ("spec.transfer.topologyKey", "a key", "spec.transfer.topologyKey"),
     ("spec.networkPolicy.enabled", "no", "spec.networkPolicy.enabled"),
 ]
@@ -190,6 +202,10 @@ def edge(which: int) -> dict[str, Any]:
         pytest.param(changed("spec.pools.0.kvMemory", 2**30), id="a quantity as a number"),
         pytest.param(changed("spec.pools.0.resources.cpu", 2), id="cores as a number"),
         pytest.param(changed("spec.pools", [{"name": "m", "role": "mixed"}]), id="mixed alone"),
+        pytest.param(changed("spec.transfer.tls", {"mode": "Plaintext"}), id="plaintext"),
+        pytest.param(
+            changed("spec.transfer.tls", {"mode": "Secret", "secretName": "kv.tls"}), id="a Secret"
+        ),
     ],
 )
 def test_what_is_right_is_taken(kube: ControlPlane, document: dict[str, Any]) -> None:

@@ -150,6 +150,7 @@ def test_pods_are_replaced_when_something_shapes_them_anew(
             id="its weights' type",
         ),
         pytest.param({"transfer": {"leaseSeconds": 20}}, False, id="leases"),
+        pytest.param({"transfer": {"tls": {"mode": "Plaintext"}}}, True, id="who can be met"),
         pytest.param(
             {"pools": [POOLS[0] | {"kvMemory": "2Gi"}, POOLS[1]]}, False, id="memory of one pool"
         ),

@@ -133,7 +133,7 @@ class Running:
 @asynccontextmanager
 async def running(directory: Path, planned: PodPlan) -> AsyncIterator[Running]:
     """The pod, started; stopped at the end unless that has happened."""
-    volumes = make_volumes(planned.spec["volumes"], directory / "volumes", {})
+    volumes = make_volumes(planned.spec["volumes"], directory / "volumes", {}, {})
     changed = asyncio.Event()
     pod = Pod.create(planned, volumes, 500, directory, changed.set)
     pod.start()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from splitwise_cli.preflight import check_gpus, check_model, check_port
+from splitwise_cli.preflight import check_certificates, check_gpus, check_model, check_port
 from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.state import default_state_dir
 from splitwise_core.errors import UserError
@@ -114,6 +114,7 @@ def _cluster(file: Path) -> list[Finding]:
         _passed("router port", f"{spec.router.port} is free", check_port, spec.router.port),
         _passed("model", spec.model.path, check_model, Path(spec.model.path)),
         _passed("GPUs", f"{len(gpus())} here", check_gpus, spec.pools),
+        _passed("certificates", spec.transfer.tls.mode, check_certificates, spec.transfer.tls),
         _kv_memory(cluster),
     ]
 

@@ -133,9 +133,15 @@ def _executable(name: str) -> str:
 
 
 def make_volumes(
-    volumes: Sequence[Mapping[str, Any]], directory: Path, files: Mapping[str, Mapping[str, str]]
+    volumes: Sequence[Mapping[str, Any]],
+    directory: Path,
+    files: Mapping[str, Mapping[str, str]],
+    secrets: Mapping[str, Path],
 ) -> dict[str, Path]:
-    """A host directory for each volume of a pod: fresh, filled from a ConfigMap, or the host's."""
+    """A host directory for each volume of a pod: fresh, filled from a ConfigMap, or the host's.
+
+    `files` are those of ConfigMaps. `secrets` are directories: what is renewed in them is seen.
+    """
     made: dict[str, Path] = {}
     for number, volume in enumerate(volumes):
         if "hostPath" in volume:
@@ -146,5 +152,9 @@ def make_volumes(
         if "configMap" in volume:
             for name, text in files[volume["configMap"]["name"]].items():
                 (path / name).write_text(text, "utf-8")
+        if kept := secrets.get(volume.get("secret", {}).get("secretName")):
+            every = [{"key": file.name, "path": file.name} for file in kept.iterdir()]
+            for item in volume["secret"].get("items", every):
+                (path / item["path"]).symlink_to(kept / item["key"])
         made[volume["name"]] = path
     return made

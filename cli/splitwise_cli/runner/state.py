@@ -41,6 +41,11 @@ class StateDir:
         return self.path / "volumes"
 
     @property
+    def kv_secret(self) -> Path:
+        """A link to the directory with the cluster's certificates and keys, private to its user."""
+        return self.path / "kv"
+
+    @property
     def _lock(self) -> Path:
         return self.path / "lock"
 

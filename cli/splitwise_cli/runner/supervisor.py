@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,13 @@ from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
 from splitwise_cli.runner.environment import cpu_millis, make_volumes
 from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.pod import Pod
+from splitwise_cli.runner.secrets import keep
 from splitwise_cli.runner.state import StateDir
 from splitwise_cli.runner.volumes import volumes_directory
 from splitwise_core.errors import UserError
 from splitwise_core.labels import ROUTER
 from splitwise_core.spec import SplitwiseCluster
+from splitwise_operator.kv_secret import secret_name
 from splitwise_operator.render import render
 
 log = logging.getLogger("splitwise.runner")
@@ -79,6 +82,8 @@ class Supervisor:
         }
 
     def _create(self, volumes: Path) -> None:
+        keep(self._state.kv_secret, self._cluster, datetime.now(UTC))
+        secrets = {secret_name(self._cluster): self._state.kv_secret}
         objects = render(self._cluster)
         planned = plan.pods(objects, gpus())
         files = plan.config_maps(objects, planned)
@@ -87,7 +92,8 @@ class Supervisor:
             if old != self._state.runner_log:
                 old.unlink()
         for number, pod in enumerate(planned):
-            own = make_volumes(pod.spec.get("volumes", []), volumes / str(number), files)
+            directory = volumes / str(number)
+            own = make_volumes(pod.spec.get("volumes", []), directory, files, secrets)
             self._pods.append(
                 Pod.create(pod, own, cpu_millis(workers), self._state.logs, self._changed)
             )
@@ -136,9 +142,18 @@ class Supervisor:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            self._renew()
             for pod in self._pods:
                 for container in pod.containers():
                     container.trim_log()
+
+    def _renew(self) -> None:
+        """Sidecars take up new certificates by themselves."""
+        try:
+            if keep(self._state.kv_secret, self._cluster, datetime.now(UTC)):
+                log.info("certificates renewed")
+        except UserError as error:  # the old ones last for weeks: it is tried again
+            log.warning("certificates not renewed: %s", error.wrong)
 
     async def _stop(self) -> None:
         """The router first, so that what is in flight can end on workers that still run."""

@@ -80,6 +80,29 @@ PROBE: Final = Metric(
     (*POOL, "transport", "outcome"),
     STEP_SECONDS,
 )
+CERTIFICATE_EXPIRY: Final = Metric(
+    Component.SIDECAR,
+    Gauge,
+    "splitwise_kv_certificate_expiry_timestamp_seconds",
+    "When the certificate in use expires, in seconds since 1970. Only where KV is encrypted.",
+    POOL,
+)
+CERTIFICATES_REFUSED: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_certificates_refused_total",
+    "New certificates that were of no use: the one before stays in use until it expires, and the "
+    "log says why.",
+    POOL,
+)
+CONNECTIONS_REFUSED: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_connections_refused_total",
+    "Connections that were not let in, by the door's transport: without a certificate of the "
+    "cluster, or not in TLS at all. Those that only connect and say nothing are among them.",
+    (*POOL, "transport"),
+)
 LEASES: Final = Metric(
     Component.SIDECAR,
     Gauge,

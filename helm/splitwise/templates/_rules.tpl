@@ -21,6 +21,10 @@ Roles of watched namespaces take it from here, and manifests/base is made from t
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps]
   verbs: [get, list, watch, create, patch]
+# One Secret for each cluster, and those that clusters name: asked for by name, never listed.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]

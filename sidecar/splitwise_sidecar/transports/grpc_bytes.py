@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.rpc.channel import OPTIONS
+from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
@@ -36,9 +36,10 @@ class GrpcTransport:
 
     name = NAME
 
-    def __init__(self, movers: Movers, count_sent: Callable[[int], None]) -> None:
+    def __init__(self, movers: Movers, count_sent: Callable[[int], None], dial: Dial) -> None:
         self._movers = movers
         self._count_sent = count_sent
+        self._dial = dial
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def connect(self, peer: str, address: str) -> None:
@@ -48,7 +49,7 @@ class GrpcTransport:
         """Begins a push to the sidecar at `peer` (host:port)."""
         channel = self._channels.get(peer)
         if channel is None:
-            channel = self._channels[peer] = grpc.aio.insecure_channel(peer, options=OPTIONS)
+            channel = self._channels[peer] = self._dial(peer)
         call: Any = channel.stream_unary(f"/{SERVICE}/Push")(timeout=timeout_s)
         return GrpcPush(self._movers, call, wire_id(transfer_id), epoch, self._count_sent)
 
