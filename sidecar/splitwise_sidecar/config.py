@@ -10,7 +10,7 @@ from splitwise_sidecar.transports import grpc_bytes, shm, tcp
 
 TRANSPORTS = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
 """Every transport there is, cheapest first."""
-ENCRYPTED = (shm.NAME, grpc_bytes.NAME)
+ENCRYPTED = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
 """Those of them that nobody on the network can listen to: the others need --tls-dir left out."""
 RDMA: tuple[str, ...] = ()
 """Those of them that move bytes by RDMA."""

@@ -19,7 +19,7 @@ from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.attachment import Attachment
-from splitwise_sidecar.config import ENCRYPTED, SidecarConfig
+from splitwise_sidecar.config import SidecarConfig
 from splitwise_sidecar.dial import plaintext
 from splitwise_sidecar.gate import Gate
 from splitwise_sidecar.handshakes import Handshakes
@@ -60,7 +60,9 @@ class Sidecar:
         self._worker_socket = LocalSocket(config.socket, self._connected)
         self._movers = Movers()
         self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_leases)
-        self._tcp = TcpReceiver(self._movers, self._present_leases)
+        self._tcp = TcpReceiver(
+            self._movers, self._present_leases, self._tls, partial(self._refuse, tcp.NAME)
+        )
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
         self._pending: set[Connection] = set()
@@ -80,7 +82,7 @@ class Sidecar:
         self._start_receivers()
         service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
-        grpc_bytes.add_receiver(server, self._movers, self._present_leases)
+        grpc_bytes.add_receiver(server, self._present_leases)
         try:
             self.port = self._open_port(server)
         except RuntimeError as error:
@@ -106,23 +108,20 @@ class Sidecar:
             await asyncio.sleep(TLS_POLL_S)
             tls.look()
             if refused := self._handshakes.refused():
-                self._refuse(refused)
+                self._refuse(grpc_bytes.NAME, refused)
                 log.warning("connections refused", extra={"fields": {"count": refused}})
 
     def _gates(self) -> list[grpc.aio.ServerInterceptor]:
         if self._tls is None:
             return []
-        return [Gate(self._tls.server_name, self._handshakes, self._refuse)]
+        refuse = partial(self._refuse, grpc_bytes.NAME)
+        return [Gate(self._tls.server_name, self._handshakes, refuse)]
 
-    def _refuse(self, count: int = 1) -> None:
-        self._metrics.connections_refused(grpc_bytes.NAME, count)
-
-    def _may_use(self) -> list[str]:
-        """The transports that this sidecar moves KV by, cheapest first."""
-        return [n for n in self._config.transports if self._tls is None or n in ENCRYPTED]
+    def _refuse(self, transport: str, count: int = 1) -> None:
+        self._metrics.connections_refused(transport, count)
 
     def _start_receivers(self) -> None:
-        for name in self._may_use():
+        for name in self._config.transports:
             address = ""
             if name == shm.NAME:
                 self._shm.start()
@@ -226,12 +225,12 @@ class Sidecar:
         def count_sent(transport: str) -> Callable[[int], None]:
             return lambda count: metrics.moved("sent", transport, count)
 
-        known: dict[str, Callable[[Movers, Callable[[int], None]], Transport]] = {
-            shm.NAME: shm.ShmTransport,
-            tcp.NAME: tcp.TcpTransport,
+        known: dict[str, Callable[[Callable[[int], None]], Transport]] = {
+            shm.NAME: partial(shm.ShmTransport, self._movers),
+            tcp.NAME: partial(tcp.TcpTransport, self._movers, tls=self._tls),
             grpc_bytes.NAME: partial(grpc_bytes.GrpcTransport, dial=self._dial),
         }
-        return {name: known[name](self._movers, count_sent(name)) for name in self._may_use()}
+        return {name: known[name](count_sent(name)) for name in self._config.transports}
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

@@ -2,8 +2,9 @@
 nothing."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_operator.certificates import renewed
 from splitwise_sidecar import handshakes, process
+from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports.tcp import FRAME
 from tests.sidecar.conftest import GEOMETRY, Node
 from tests.support.certificates import NAME, Bundle, bundle, expired, put, rolled, trusting_both
 from tests.support.kv_worker import ANSWER_WITHIN_S
@@ -97,7 +100,7 @@ async def until(holds: Callable[[], bool]) -> None:
 # ---- who is let in ----
 
 
-@pytest.mark.parametrize("transport", ["grpc", "shm"])
+@pytest.mark.parametrize("transport", ["grpc", "tcp", "shm"])
 async def test_two_sidecars_of_a_cluster_exchange_kv(
     two: Two, good: Bundle, transport: str
 ) -> None:
@@ -169,6 +172,64 @@ async def is_refused_and_counted(two: Two, stranger: grpc.aio.Channel) -> None:
     await until(lambda: two.token.value(REFUSED, transport="grpc") >= 1)
     assert (await two.end("t")).outcome == kv_pb2.OK, "what was under way goes on"
     assert (await two.transfer("next")).outcome == kv_pb2.OK
+
+
+@pytest.mark.parametrize("who", [*STRANGERS, "in plaintext"])
+async def test_a_stranger_at_the_tcp_door_is_refused_and_counted(
+    two: Two, good: Bundle, tmp_path: Path, who: str
+) -> None:
+    await two.start(good, good, "tcp")
+    files = STRANGERS[who](good) if who in STRANGERS else None
+    port = int(two.token.sidecar.endpoints["tcp"])
+    frame = FRAME.pack(wire_id("t"), two.token.worker.epoch, 64, 0, 1)
+    context = None if who == "in plaintext" else as_stranger(tmp_path, files, good)
+    name = None if context is None else NAME
+    with suppress(OSError):  # one without a certificate learns it when he reads, or right away
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname=name
+        )
+        writer.write(frame)
+        assert await reader.read() == b"", "the sidecar hangs up"
+        writer.close()
+    await until(lambda: two.token.value(REFUSED, transport="tcp") == 1)
+    nothing_came(two)
+    assert (await two.transfer("next")).outcome == kv_pb2.OK
+
+
+def as_stranger(directory: Path, files: Bundle | None, trust: Bundle) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=trust["ca.crt"].decode())
+    if files is not None:
+        own = put(directory / "stranger", files)
+        context.load_cert_chain(own / "tls.crt", own / "tls.key")
+    return context
+
+
+async def test_kv_over_tcp_cannot_be_read_on_its_way(two: Two, good: Bundle) -> None:
+    await two.start(good, good, "tcp")
+    heard = bytearray()
+    target = "127.0.0.1", int(two.token.sidecar.endpoints["tcp"])
+    async with AsyncExitStack() as stack:
+        ear = await stack.enter_async_context(await listening_in(target, heard))
+        two.token.sidecar.endpoints["tcp"] = str(ear.sockets[0].getsockname()[1])
+        assert (await two.transfer("t")).outcome == kv_pb2.OK
+    assert len(heard) > GEOMETRY.sequence_bytes(TOKENS)
+    assert two.prompt.worker.read([0], 1)[0] not in heard
+
+
+async def listening_in(target: tuple[str, int], heard: bytearray) -> asyncio.Server:
+    """Passes on what comes, and keeps it."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            heard.extend(data)
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(*target)
+        await asyncio.gather(pass_on(reader, there[1]), pass_on(there[0], writer))
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
 
 
 async def test_peers_of_the_cluster_are_never_counted_as_strangers(two: Two, good: Bundle) -> None:

@@ -187,7 +187,7 @@ async def test_a_push_that_is_not_allowed_is_answered_with_why(
 async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
     nodes[1].worker.open_lease("t", [1, 2], 20)
     movers = Movers()
-    tcp = TcpTransport(movers, lambda _: None)
+    tcp = TcpTransport(movers, lambda _: None, tls=None)
     port = nodes[1].sidecar.endpoints["tcp"]
     await tcp.connect(nodes[1].address, port)
     push = tcp.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)

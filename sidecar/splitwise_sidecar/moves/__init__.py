@@ -24,6 +24,10 @@ class Move(Protocol):
 
     end: int
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+
     def restart(self) -> None:
         """Byte 0 is next again, with a fresh digest."""
 
@@ -39,11 +43,11 @@ class Move(Protocol):
     def copy_from(self, source: Span) -> None:
         """Copies the same bytes of another sequence of this length."""
 
-    def gather(self, head: bytes) -> bytes:
-        """`head`, and the bytes up to `end` after it."""
+    def gather(self, most: int, head: bytes = b"") -> bytes:
+        """`head`, and after it the next bytes: at most `most`, and none past `end`."""
 
-    def scatter(self, data: bytes, start: int) -> None:
-        """Takes the bytes up to `end` from `data`, where they begin at `start`."""
+    def scatter(self, data: bytes | memoryview, start: int = 0) -> None:
+        """Takes the bytes of `data` from `start` on, which may not go past `end`."""
 
     def send(self, to: socket.socket, patience_ms: int) -> None:
         """Sends; returns early when nothing can be sent for `patience_ms`. Raises OSError."""

@@ -64,8 +64,8 @@ def _load() -> Any:
         "kv_digest_begin": (ctypes.POINTER(Digest),),
         "kv_read": (span, move),
         "kv_copy": (span, span, move, number),
-        "kv_gather": (span, move, memory),
-        "kv_scatter": (span, move, memory),
+        "kv_gather": (span, move, memory, ctypes.c_uint64),
+        "kv_scatter": (span, move, memory, ctypes.c_uint64),
         "kv_send": (span, move, number, number),
         "kv_receive": (span, move, number, number),
     }

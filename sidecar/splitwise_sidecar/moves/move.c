@@ -291,22 +291,22 @@ void kv_copy(const kv_span *to, const kv_span *from, kv_move *move, int past_cac
 #endif
 }
 
-/* Copies out of the pool, to one piece of memory. */
-void kv_gather(const kv_span *from, kv_move *move, uint8_t *out) {
-  while (move->at < move->end) {
+/* Copies `total` bytes out of the pool, to one piece of memory. */
+void kv_gather(const kv_span *from, kv_move *move, uint8_t *out, uint64_t total) {
+  for (uint64_t end = move->at + total; move->at < end;) {
     uint8_t *in;
-    uint64_t length = least(run_at(from, move->layer, move->at, &in), move->end - move->at);
+    uint64_t length = least(run_at(from, move->layer, move->at, &in), end - move->at);
     update(&move->digest, in, out, length, 0);
     out += length;
     move->at = move->hashed = move->at + length;
   }
 }
 
-/* Copies from one piece of memory into the pool. */
-void kv_scatter(const kv_span *to, kv_move *move, const uint8_t *in) {
-  while (move->at < move->end) {
+/* Copies `total` bytes from one piece of memory into the pool. */
+void kv_scatter(const kv_span *to, kv_move *move, const uint8_t *in, uint64_t total) {
+  for (uint64_t end = move->at + total; move->at < end;) {
     uint8_t *out;
-    uint64_t length = least(run_at(to, move->layer, move->at, &out), move->end - move->at);
+    uint64_t length = least(run_at(to, move->layer, move->at, &out), end - move->at);
     update(&move->digest, in, out, length, 0);
     in += length;
     move->at = move->hashed = move->at + length;

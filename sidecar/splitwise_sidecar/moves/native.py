@@ -50,6 +50,11 @@ class NativeMove:
         self._state.at = self._state.hashed = 0
         LIBRARY.kv_digest_begin(ctypes.byref(self._state.digest))
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return bool(self._state.stop)
+
     def stop(self) -> None:
         """Lets the call that is under way return soon, and every later one at once."""
         self._state.stop = 1
@@ -70,17 +75,19 @@ class NativeMove:
         past_cache = self._span.layer_bytes >= PAST_CACHE_BYTES
         LIBRARY.kv_copy(self._layout, ctypes.byref(source.layout), self._move, past_cache)
 
-    def gather(self, head: bytes) -> bytes:
-        """`head`, and the bytes up to `end` after it."""
-        chunk, address = new_bytes(len(head) + self.end - self.at)
+    def gather(self, most: int, head: bytes = b"") -> bytes:
+        """`head`, and after it the next bytes: at most `most`, and none past `end`."""
+        length = min(most, self.end - self.at)
+        chunk, address = new_bytes(len(head) + length)
         ctypes.memmove(address, head, len(head))
-        LIBRARY.kv_gather(self._layout, self._move, address + len(head))
+        LIBRARY.kv_gather(self._layout, self._move, address + len(head), length)
         return chunk
 
-    def scatter(self, data: bytes, start: int) -> None:
-        """Takes the bytes up to `end` from `data`, where they begin at `start`."""
-        assert len(data) - start == self.end - self.at
-        LIBRARY.kv_scatter(self._layout, self._move, address_of(data) + start)
+    def scatter(self, data: bytes | memoryview, start: int = 0) -> None:
+        """Takes the bytes of `data` from `start` on, which may not go past `end`."""
+        length = len(data) - start
+        assert 0 <= length <= self.end - self.at
+        LIBRARY.kv_scatter(self._layout, self._move, address_of(data) + start, length)
 
     def send(self, to: socket.socket, patience_ms: int) -> None:
         """Sends; returns early when nothing can be sent for `patience_ms`. Raises OSError."""

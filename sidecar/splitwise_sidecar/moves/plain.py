@@ -26,7 +26,7 @@ class PlainMove:
         self._layer = layer
         self._digest = xxhash.xxh3_64()
         self._hashed = 0
-        self._stopped = False
+        self.is_stopped = False
 
     def restart(self) -> None:
         """Byte 0 is next again, with a fresh digest."""
@@ -35,7 +35,7 @@ class PlainMove:
 
     def stop(self) -> None:
         """Lets the call that is under way return soon, and every later one at once."""
-        self._stopped = True
+        self.is_stopped = True
 
     def digest(self) -> int:
         """xxh3-64 of what was moved."""
@@ -54,16 +54,19 @@ class PlainMove:
             _fill(pieces, memoryview(data))
             self._moved(pieces)
 
-    def gather(self, head: bytes) -> bytes:
-        """`head`, and the bytes up to `end` after it."""
-        chunk = b"".join((head, *self._span.pieces(self._layer, self.at, self.end - self.at)))
+    def gather(self, most: int, head: bytes = b"") -> bytes:
+        """`head`, and after it the next bytes: at most `most`, and none past `end`."""
+        length = min(most, self.end - self.at)
+        chunk = b"".join((head, *self._span.pieces(self._layer, self.at, length)))
         self._digest.update(memoryview(chunk)[len(head) :])
-        self.at = self._hashed = self.end
+        self.at = self._hashed = self.at + length
         return chunk
 
-    def scatter(self, data: bytes, start: int) -> None:
-        """Takes the bytes up to `end` from `data`, where they begin at `start`."""
-        pieces = list(self._span.pieces(self._layer, self.at, self.end - self.at))
+    def scatter(self, data: bytes | memoryview, start: int = 0) -> None:
+        """Takes the bytes of `data` from `start` on, which may not go past `end`."""
+        length = len(data) - start
+        assert 0 <= length <= self.end - self.at
+        pieces = list(self._span.pieces(self._layer, self.at, length))
         _fill(pieces, memoryview(data)[start:])
         self._moved(pieces)
 
@@ -92,7 +95,7 @@ class PlainMove:
 
     def _chunks(self) -> Iterator[list[memoryview]]:
         """The memory behind what comes next, again and again until it was moved."""
-        while self.at < self.end and not self._stopped:
+        while self.at < self.end and not self.is_stopped:
             length = min(CHUNK_BYTES, self.end - self.at)
             yield list(self._span.pieces(self._layer, self.at, length))[:MAX_VECTORS]
 

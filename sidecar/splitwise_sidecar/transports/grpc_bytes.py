@@ -6,7 +6,6 @@ Messages skip protobuf, which would cost as much again: a fixed header, then the
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from struct import Struct
 from typing import Any, Final
 
@@ -14,7 +13,6 @@ import grpc
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.dial import Dial
-from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
@@ -28,7 +26,8 @@ ACK: Final = Struct("<I")  # Outcome
 
 
 CHUNK_BYTES: Final = 1 << 20
-"""A message; larger ones are no faster, and smaller ones cost more."""
+"""A message; larger ones are no faster, and smaller ones cost more. It is copied and hashed on the
+event loop: to hand it to a thread takes as long, and gRPC's own work is done there anyway."""
 
 
 class GrpcTransport:
@@ -36,8 +35,7 @@ class GrpcTransport:
 
     name = NAME
 
-    def __init__(self, movers: Movers, count_sent: Callable[[int], None], dial: Dial) -> None:
-        self._movers = movers
+    def __init__(self, count_sent: Callable[[int], None], dial: Dial) -> None:
         self._count_sent = count_sent
         self._dial = dial
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -51,7 +49,7 @@ class GrpcTransport:
         if channel is None:
             channel = self._channels[peer] = self._dial(peer)
         call: Any = channel.stream_unary(f"/{SERVICE}/Push")(timeout=timeout_s)
-        return GrpcPush(self._movers, call, wire_id(transfer_id), epoch, self._count_sent)
+        return GrpcPush(call, wire_id(transfer_id), epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
         """Closes the channel to this peer."""
@@ -64,13 +62,11 @@ class GrpcPush:
 
     def __init__(
         self,
-        movers: Movers,
         call: Any,
         wire_id: bytes,
         epoch: int,
         count_sent: Callable[[int], None],
     ) -> None:
-        self._movers = movers
         self._call = call
         self._wire_id = wire_id
         self._epoch = epoch
@@ -82,10 +78,10 @@ class GrpcPush:
 
     async def _layer(self, layer: int, span: Span) -> int:
         move = new_move(span, layer)
-        while move.at < span.layer_bytes:
+        move.end = span.layer_bytes
+        while move.at < move.end:
             head = HEADER.pack(self._wire_id, self._epoch, move.at, layer)
-            move.end = min(move.at + CHUNK_BYTES, span.layer_bytes)
-            chunk = await self._movers.run([move], partial(move.gather, head), span.pool)
+            chunk = move.gather(CHUNK_BYTES, head)
             await self._bounded(self._write(chunk))
             self._count_sent(len(chunk) - HEADER.size)
         return move.digest()
@@ -130,7 +126,7 @@ class GrpcPush:
             raise Refused(outcome, f"the push broke: {error.details()}") from error
 
 
-def add_receiver(server: grpc.aio.Server, movers: Movers, sink: FindSink) -> None:
+def add_receiver(server: grpc.aio.Server, sink: FindSink) -> None:
     """Lets `server` receive pushes into the sink of the moment; None takes nothing."""
 
     async def push(
@@ -139,14 +135,14 @@ def add_receiver(server: grpc.aio.Server, movers: Movers, sink: FindSink) -> Non
         present = sink()
         if present is None:
             return ACK.pack(kv_pb2.STALE_EPOCH)
-        return ACK.pack(await _take(chunks, movers, present))
+        return ACK.pack(await _take(chunks, present))
 
     handler: Any = grpc.stream_unary_rpc_method_handler(push)
     generic = grpc.method_handlers_generic_handler(SERVICE, {"Push": handler})
     server.add_generic_rpc_handlers((generic,))
 
 
-async def _take(chunks: AsyncIterator[bytes], movers: Movers, sink: Sink) -> kv_pb2.Outcome:
+async def _take(chunks: AsyncIterator[bytes], sink: Sink) -> kv_pb2.Outcome:
     """Writes chunks until the stream ends, or one is refused: what follows it is not read."""
     opened: bytes | None = None
     try:
@@ -161,8 +157,7 @@ async def _take(chunks: AsyncIterator[bytes], movers: Movers, sink: Sink) -> kv_
                 return kv_pb2.INVALID
             part = layer, offset, len(chunk) - HEADER.size
             with lent(sink, own, epoch, [part]) as (loan,):
-                take = partial(loan.move.scatter, chunk, HEADER.size)
-                await movers.run([loan.move], take, loan.span.pool)
+                loan.move.scatter(chunk, HEADER.size)
         return kv_pb2.OK
     except Refused as refused:
         return refused.outcome

@@ -1,4 +1,4 @@
-"""Bytes over plain sockets: from the pool's memory into the socket, and out of it into the pool.
+"""Bytes over sockets: from the pool's memory into the socket, and out of it into the pool.
 
 A push has a connection for itself while it lasts; connections are kept for the next one. A frame
 announces layers, whose bytes follow; a frame without any ends the push, and is answered with an
@@ -17,8 +17,10 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, wire_id
-from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
+from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune
+from splitwise_sidecar.transports.wire import PlainWire, SecureWire, Wire
 
 NAME: Final = "tcp"
 
@@ -34,8 +36,9 @@ class TcpTransport:
 
     name = NAME
 
-    def __init__(self, movers: Movers, count_sent: Callable[[int], None]) -> None:
+    def __init__(self, movers: Movers, count_sent: Callable[[int], None], tls: Tls | None) -> None:
         self._movers = movers
+        self._tls = tls
         self._count_sent = count_sent
         self._doors: dict[str, _Door] = {}
 
@@ -44,7 +47,7 @@ class TcpTransport:
         host = peer.rpartition(":")[0].strip("[]")
         if not address.isdecimal() or len(address) > 5 or int(address) > 65535:
             raise Refused(kv_pb2.INVALID, f"{peer} listens on TCP port {address!r}")
-        door = _Door(host, int(address))
+        door = _Door(host, int(address), self._tls)
         door.give_back(await door.take())
         await self.forget(peer)
         self._doors[peer] = door
@@ -63,31 +66,48 @@ class TcpTransport:
 class _Door:
     """One peer's port, and the connections to it that nobody uses."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: Tls | None) -> None:
         self._host = host
         self._port = port
-        self._kept: list[socket.socket] = []
+        self._tls = tls
+        self._kept: list[Wire] = []
         self._closed = False
 
-    async def take(self) -> socket.socket:
+    async def take(self) -> Wire:
         """A connection for one push. Raises Refused."""
         while self._kept:
             kept = self._kept.pop()
-            if not _has_ended(kept):
+            if not kept.has_news():  # it has nothing to say but that it hung up
                 return kept
             kept.close()
         try:
-            return tune(await connect(self._host, self._port))
-        except (OSError, TimeoutError) as error:
+            async with asyncio.timeout(CONNECT_S):
+                connection = tune(await connect(self._host, self._port))
+                return await self._wire(connection)
+        except (OSError, EOFError) as error:
             why = f"no TCP connection to {self._host}:{self._port} within {CONNECT_S:g} s: {error}"
             raise Refused(kv_pb2.PEER_LOST, why) from error
 
-    def give_back(self, connection: socket.socket) -> None:
+    async def _wire(self, connection: socket.socket) -> Wire:
+        if self._tls is None:
+            return PlainWire(connection)
+        context, name = self._tls.client_context(), self._tls.server_name
+        wire = SecureWire(
+            context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
+        )
+        try:
+            await wire.shake_hands()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def give_back(self, wire: Wire) -> None:
         """Keeps a connection whose push went well."""
         if self._closed or len(self._kept) == KEPT:
-            connection.close()
+            wire.close()
         else:
-            self._kept.append(connection)
+            self._kept.append(wire)
 
     def close(self) -> None:
         """Closes what is kept; what is in use is closed by its push."""
@@ -95,17 +115,6 @@ class _Door:
         for kept in self._kept:
             kept.close()
         self._kept.clear()
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Whether the peer has hung up on a connection on which it has nothing to say."""
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 class TcpPush:
@@ -124,98 +133,96 @@ class TcpPush:
         self._wire_id = wire_id
         self._epoch = epoch
         self._count_sent = count_sent
-        self._connection: socket.socket | None = None
+        self._wire: Wire | None = None
 
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
         """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
-        if self._connection is None:
-            self._connection = await self._door.take()
-        elif _has_ended(self._connection):  # it has answered before its time, or hung up
-            raise await self._why(self._connection, None)
+        if self._wire is None:
+            self._wire = await self._door.take()
+        elif self._wire.has_news():  # it has answered before its time, or hung up
+            raise await self._why(self._wire, None)
         digests = []
         for run in _runs(layers):
-            await self._announce(span.layer_bytes, run[0], len(run))
-            digests += await self._send(self._connection, run, span)
+            await self._announce(self._wire, span.layer_bytes, run[0], len(run))
+            digests += await self._send(self._wire, run, span)
         return digests
 
-    async def _send(self, to: socket.socket, layers: Sequence[int], span: Span) -> list[int]:
+    async def _send(self, wire: Wire, layers: Sequence[int], span: Span) -> list[int]:
         moves = [new_move(span, layer) for layer in layers]
         for move in moves:
             move.end = span.layer_bytes
         left = moves
         while left:
             before = sum(move.at for move in left)
-            send = partial(_send, left, to, self._movers.patience_ms(left))
+            send = partial(_send, wire, left, self._movers.patience_ms(left))
             try:
-                await self._movers.run(left, send, span.pool)
-            except OSError as error:
-                raise await self._why(to, error) from error
+                sent = await self._movers.run(left, send, span.pool)
+            except (OSError, EOFError) as error:
+                raise await self._why(wire, error) from error
             self._count_sent(sum(move.at for move in left) - before)
-            left = [move for move in left if move.at < move.end]
+            left = left[sent:]
             if left:
-                await self._until_writable(to)
+                await self._until_writable(wire)
         return [move.digest() for move in moves]
 
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
-        assert self._connection is not None
-        await self._announce(0, 0, 0)
-        outcome = await self._answer(self._connection)
+        assert self._wire is not None
+        await self._announce(self._wire, 0, 0, 0)
+        outcome = await self._answer(self._wire)
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
-        self._door.give_back(self._connection)
-        self._connection = None
+        self._door.give_back(self._wire)
+        self._wire = None
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
-    async def _announce(self, layer_bytes: int, first: int, count: int) -> None:
+    async def _announce(self, wire: Wire, layer_bytes: int, first: int, count: int) -> None:
         """So many layers follow. Raises Refused."""
-        assert self._connection is not None
         frame = FRAME.pack(self._wire_id, self._epoch, layer_bytes, first, count)
-        while frame:
-            try:
-                frame = frame[self._connection.send(frame) :]
-            except BlockingIOError:
-                await self._until_writable(self._connection)
-            except OSError as error:
-                raise await self._why(self._connection, error) from error
-
-    async def _until_writable(self, connection: socket.socket) -> None:
         try:
             async with asyncio.timeout(STALL_S):
-                await writable(connection)
+                await wire.write(frame)
         except TimeoutError as error:
-            why = f"the peer took no bytes for {STALL_S:.0f} s"
-            raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
-        if _has_ended(connection):
-            raise await self._why(connection, None)
+            raise _stalled() from error
+        except OSError as error:
+            raise await self._why(wire, error) from error
 
-    async def _why(self, connection: socket.socket, error: OSError | None) -> Refused:
+    async def _until_writable(self, wire: Wire) -> None:
+        try:
+            async with asyncio.timeout(STALL_S):
+                await wire.until_writable()
+        except TimeoutError as error:
+            raise _stalled() from error
+        if wire.has_news():
+            raise await self._why(wire, None)
+
+    async def _why(self, wire: Wire, error: Exception | None) -> Refused:
         """Why the peer takes no more: it may have said so before it hung up."""
         try:
-            outcome = await self._answer(connection)
+            outcome = await self._answer(wire)
         except Refused as refused:
             return Refused(kv_pb2.PEER_LOST, f"the push broke: {error}") if error else refused
         return Refused(outcome, f"the peer stopped taking bytes: {label(outcome)}")
 
-    async def _answer(self, connection: socket.socket) -> kv_pb2.Outcome:
-        loop = asyncio.get_running_loop()
+    async def _answer(self, wire: Wire) -> kv_pb2.Outcome:
         try:
             async with asyncio.timeout(STALL_S):
-                data = await loop.sock_recv(connection, ANSWER.size)
-        except OSError as error:
-            raise Refused(kv_pb2.PEER_LOST, f"the push broke: {error}") from error
+                (outcome,) = ANSWER.unpack(await wire.read(ANSWER.size))
         except TimeoutError as error:
             why = f"the peer did not answer for {STALL_S:.0f} s"
             raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
-        if len(data) != ANSWER.size:
-            raise Refused(kv_pb2.PEER_LOST, "the peer hung up")
-        (outcome,) = ANSWER.unpack(data)
+        except (OSError, EOFError) as error:
+            raise Refused(kv_pb2.PEER_LOST, f"the peer hung up: {error}") from error
         return outcome  # type: ignore[no-any-return]
+
+
+def _stalled() -> Refused:
+    return Refused(kv_pb2.TRANSPORT_FAILED, f"the peer took no bytes for {STALL_S:.0f} s")
 
 
 def _runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -227,9 +234,9 @@ def _runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
             start = end
 
 
-def _send(moves: Sequence[Move], to: socket.socket, patience_ms: int) -> None:
-    """Sends one after the other until the socket takes no more. Raises OSError."""
-    for move in moves:
-        move.send(to, patience_ms)
-        if move.at < move.end:
-            return
+def _send(wire: Wire, moves: Sequence[Move], patience_ms: int) -> int:
+    """How many were sent, one after the other, before the peer took no more. Raises OSError."""
+    for count, move in enumerate(moves):
+        if not wire.send(move, patience_ms):
+            return count
+    return len(moves)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -14,9 +14,11 @@ from splitwise_sidecar.accept import accept
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent
-from splitwise_sidecar.transports.sockets import readable, tune
+from splitwise_sidecar.transports.sockets import tune
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, NAME
+from splitwise_sidecar.transports.wire import PlainWire, SecureWire, Wire
 
 log = logging.getLogger("splitwise.sidecar.tcp_receiver")
 
@@ -26,15 +28,21 @@ MAX_CONNECTIONS: Final = 1024
 MAX_LENT_LAYERS: Final = 8
 """Layers that are received in one go, before others have their turn."""
 
-WASTE_BYTES: Final = 1 << 20
+WASTE_BYTES: Final = 64 << 10
+
+HANDSHAKE_S: Final = 5.0
 
 
 class TcpReceiver:
     """Listens for pushes into the sink of the moment."""
 
-    def __init__(self, movers: Movers, sink: FindSink) -> None:
+    def __init__(
+        self, movers: Movers, sink: FindSink, tls: Tls | None, refused: Callable[[], None]
+    ) -> None:
         self._movers = movers
         self._sink = sink
+        self._tls = tls
+        self._refused = refused
         self._listener: socket.socket | None = None
         self._open: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -76,10 +84,38 @@ class TcpReceiver:
             accepted.close()
             return
         accepted.setblocking(False)
-        connection = _Connection(tune(accepted), self._movers, self._sink)
-        task = asyncio.create_task(connection.serve())
+        task = asyncio.create_task(self._serve(tune(accepted)))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+
+    async def _serve(self, accepted: socket.socket) -> None:
+        try:
+            wire = PlainWire(accepted) if self._tls is None else await self._let_in(accepted)
+        except (OSError, Refused) as error:  # TimeoutError is an OSError
+            accepted.close()
+            self._refused()
+            log.warning("a connection is refused", extra={"fields": {"error": error}})
+            return
+        try:
+            await _Connection(wire, self._movers, self._sink).serve()
+        finally:
+            wire.close()
+
+    async def _let_in(self, accepted: socket.socket) -> Wire:
+        """Raises OSError, or Refused, for one without a certificate of the cluster's."""
+        assert self._tls is not None
+        secured = self._tls.server_context().wrap_socket(
+            accepted, server_side=True, do_handshake_on_connect=False
+        )
+        wire = SecureWire(secured)
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await wire.shake_hands()
+            self._tls.check_peer(secured)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
 
 
 class _Frame(NamedTuple):
@@ -95,14 +131,14 @@ class _Frame(NamedTuple):
 class _Connection:
     """One peer's connection: one push after another."""
 
-    def __init__(self, connection: socket.socket, movers: Movers, sink: FindSink) -> None:
-        self._socket = connection
+    def __init__(self, wire: Wire, movers: Movers, sink: FindSink) -> None:
+        self._wire = wire
         self._movers = movers
         self._find_sink = sink
 
     async def serve(self) -> None:
         """Returns when the peer has hung up, or a push was refused."""
-        with self._socket, suppress(OSError, EOFError):
+        with suppress(OSError, EOFError):
             while True:
                 outcome = await self._push(await self._frame())
                 await self._answer(outcome)
@@ -136,37 +172,26 @@ class _Connection:
             with lent(sink, frame.wire_id, frame.epoch, _next_parts(frame, layer, offset)) as loans:
                 moves = [loan.move for loan in loans]
                 patience_ms = self._movers.patience_ms(moves)
-                receive = partial(_receive, moves, self._socket, patience_ms)
-                await self._movers.run(moves, receive, *{loan.span.pool for loan in loans})
-            for move in moves:
-                offset = move.at
-                if move.at < move.end:
-                    break
-                layer, offset = layer + 1, 0
-            if moves[-1].at < moves[-1].end:
-                await readable(self._socket)
+                receive = partial(_receive, self._wire, moves, patience_ms)
+                whole = await self._movers.run(moves, receive, *{loan.span.pool for loan in loans})
+                layer += whole
+                offset = moves[whole].at if whole < len(moves) else 0
+            if whole < len(moves):
+                await self._wire.until_readable()
 
     async def _frame(self) -> _Frame:
-        head = memoryview(bytearray(FRAME.size))
-        at = 0
-        while at < FRAME.size:
-            count = await asyncio.get_running_loop().sock_recv_into(self._socket, head[at:])
-            if count == 0:
-                raise EOFError
-            at += count
-        return _Frame(*FRAME.unpack(head))
+        return _Frame(*FRAME.unpack(await self._wire.read(FRAME.size)))
 
     async def _answer(self, outcome: kv_pb2.Outcome) -> None:
         async with asyncio.timeout(STALL_S):
-            await asyncio.get_running_loop().sock_sendall(self._socket, ANSWER.pack(outcome))
+            await self._wire.write(ANSWER.pack(outcome))
 
     async def _waste(self) -> None:
         """Reads on into nowhere: to hang up now could destroy the answer."""
-        nowhere = bytearray(WASTE_BYTES)
         with suppress(TimeoutError):
             async with asyncio.timeout(STALL_S):
-                while await asyncio.get_running_loop().sock_recv_into(self._socket, nowhere):
-                    pass
+                while True:
+                    await self._wire.read(WASTE_BYTES)
 
 
 def _next_parts(frame: _Frame, layer: int, offset: int) -> Iterator[tuple[int, int, int]]:
@@ -176,9 +201,9 @@ def _next_parts(frame: _Frame, layer: int, offset: int) -> Iterator[tuple[int, i
         offset = 0
 
 
-def _receive(moves: Sequence[Move], source: socket.socket, patience_ms: int) -> None:
-    """Receives one after the other until nothing comes. Raises OSError, or EOFError."""
-    for move in moves:
-        move.receive(source, patience_ms)
-        if move.at < move.end:
-            return
+def _receive(wire: Wire, moves: Sequence[Move], patience_ms: int) -> int:
+    """How many have come whole, one after the other. Raises OSError, or EOFError."""
+    for count, move in enumerate(moves):
+        if not wire.receive(move, patience_ms):
+            return count
+    return len(moves)
