@@ -60,10 +60,11 @@ class Tls:
         """Takes the files of the directory if they are new and work; else all stays as it was."""
         try:
             files = self._read()
-            if files == self._seen:
-                return
-            self._seen = files
-            self._take(files)
+            if files != self._seen:
+                self._seen = files
+                self._take(files)
+            elif files == self._now().files:
+                self._refused = ""
         except Unusable as error:
             self._keep(str(error))
 
