@@ -9,13 +9,11 @@ import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import grpc
 
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.tls import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -27,15 +25,11 @@ from splitwise_core.rpc.tls import (
     credentials,
     names_in,
 )
+from splitwise_sidecar.dial import DIAL_OPTIONS
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.refusal import Refused
 
 log = logging.getLogger("splitwise.sidecar.tls")
-
-
-CONNECT_MS: Final = 2000
-"""What a connection, its handshake and the first words of HTTP/2 may take: 100 ms, which is enough
-for two of the three, was not on a busy machine. The pause between two attempts does not change."""
 
 
 class Tls:
@@ -118,12 +112,8 @@ class Tls:
         """A channel to the peer at host:port, with the newest certificate."""
         files = self._now().files
         made = grpc.ssl_channel_credentials(files.ca, files.key, files.certificate)
-        own = {
-            "grpc.ssl_target_name_override": self.server_name,
-            "grpc.min_reconnect_backoff_ms": CONNECT_MS,
-        }
-        options = tuple((dict(OPTIONS) | own).items())
-        return grpc.aio.secure_channel(address, made, options=options)
+        named = ("grpc.ssl_target_name_override", self.server_name)
+        return grpc.aio.secure_channel(address, made, options=[*DIAL_OPTIONS, named])
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         files = self._now().files
