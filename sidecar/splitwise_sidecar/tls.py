@@ -14,7 +14,6 @@ import grpc
 
 from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.tls import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -26,6 +25,7 @@ from splitwise_core.rpc.tls import (
     credentials,
     names_in,
 )
+from splitwise_sidecar.dial import DIAL_OPTIONS
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.refusal import Refused
 
@@ -60,10 +60,11 @@ class Tls:
         """Takes the files of the directory if they are new and work; else all stays as it was."""
         try:
             files = self._read()
-            if files == self._seen:
-                return
-            self._seen = files
-            self._take(files)
+            if files != self._seen:
+                self._seen = files
+                self._take(files)
+            elif files == self._now().files:
+                self._refused = ""
         except Unusable as error:
             self._keep(str(error))
 
@@ -112,7 +113,7 @@ class Tls:
         files = self._now().files
         made = grpc.ssl_channel_credentials(files.ca, files.key, files.certificate)
         named = ("grpc.ssl_target_name_override", self.server_name)
-        return grpc.aio.secure_channel(address, made, options=[*OPTIONS, named])
+        return grpc.aio.secure_channel(address, made, options=[*DIAL_OPTIONS, named])
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         files = self._now().files

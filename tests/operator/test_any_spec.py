@@ -30,6 +30,11 @@ POOL = st.fixed_dictionaries(
         "resources": st.fixed_dictionaries({}, optional={"cpu": text(r"[1-9][0-9]?0m")}),
     },
 )
+TLS: list[Object] = [
+    {"mode": "Plaintext"},
+    {"mode": "Secret", "secretName": "kv.tls"},
+    {"mode": "Secret", "secretName": "kv", "serverName": "kv.example.com"},
+]
 SPECS = st.fixed_dictionaries(
     {"pools": st.lists(POOL, max_size=5, unique_by=lambda pool: pool["name"])},
     optional={
@@ -40,7 +45,9 @@ SPECS = st.fixed_dictionaries(
                 "overflowTokens": st.integers(0, 10**6),
             },
         ),
-        "transfer": st.fixed_dictionaries({}, optional={"leaseSeconds": st.integers(2, 300)}),
+        "transfer": st.fixed_dictionaries(
+            {}, optional={"leaseSeconds": st.integers(2, 300), "tls": st.sampled_from(TLS)}
+        ),
         "router": st.fixed_dictionaries(
             {},
             optional={

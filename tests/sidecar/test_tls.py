@@ -290,8 +290,10 @@ async def test_renewal_fails_no_transfer(
             before = node.value(EXPIRY)
             put(two.files(side), files)
             await until(lambda node=node, before=before: node.value(EXPIRY) != before)  # type: ignore[misc]
-            assert (await two.end(name, 1)).outcome == kv_pb2.OK
-            assert (await two.transfer(f"{name} after")).outcome == kv_pb2.OK
+            ended = await two.end(name, 1)
+            assert ended.outcome == kv_pb2.OK, ended.detail
+            ended = await two.transfer(f"{name} after")
+            assert ended.outcome == kv_pb2.OK, ended.detail
     assert two.token.value(REFUSED) == two.prompt.value(REFUSED) == 0
 
 

@@ -32,7 +32,6 @@ def test_a_cluster_has_certificates_of_its_own(operated: Operated, tiny_model: P
     pods_get_what_they_need(operated)
     its_renewal_restarts_nothing(operated)
     it_comes_back_when_it_is_deleted(operated)
-    the_secret_of_a_user_takes_its_place(operated, tiny_model)
     operated.kubectl("delete", "swc", "quickstart")
     operated.machine.soon(lambda: not secrets(operated), operated.namespace)
 
@@ -128,11 +127,10 @@ def it_comes_back_when_it_is_deleted(operated: Operated) -> None:
     operated.answers(2)
 
 
-def the_secret_of_a_user_takes_its_place(operated: Operated, tiny_model: Path) -> None:
+def test_the_certificates_of_a_user_take_their_place(operated: Operated, tiny_model: Path) -> None:
     tls = {"mode": "Secret", "secretName": "theirs", "serverName": "kv.example.com"}
     operated.apply(quickstart(tiny_model, transfer={"tls": tls}))
     operated.wait("Progressing", "CertificateUnusable", "there is no such Secret")
-    operated.answers(1)  # what serves goes on
     put(operated, dict(bundle("other.example.com")), "theirs")
     operated.wait("Progressing", "CertificateUnusable", "Hostname mismatch")
     put(operated, dict(bundle("kv.example.com", age=timedelta(days=1))), "theirs")

@@ -44,7 +44,8 @@ async def make_volumes(api: Api, pod: Object, directory: Path) -> dict[str, Path
 async def refresh_volumes(api: Api, pod: Object, made: Mapping[str, Path]) -> None:
     """Writes what has changed in ConfigMaps and Secrets. Raises as `make_volumes`."""
     for volume in pod["spec"].get("volumes", []):
-        if any(kind in volume for kind in _KINDS):
+        sources = volume.get("projected", {}).get("sources", [volume])
+        if all(any(kind in source for kind in _KINDS) for source in sources):  # tokens last
             _write(made[volume["name"]], await _files(api, pod, volume))
 
 
