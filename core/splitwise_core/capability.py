@@ -16,7 +16,7 @@ VERSION: Final = 1
 MAX_BYTES: Final = 4096
 """Four names of at most 256 characters need less; more is not even looked at."""
 
-KEY_BYTES: Final = 32
+LEAST_KEY_BYTES: Final = 32
 MAX_KEYS: Final = 8
 """Two are enough to change keys; each one more costs every forged capability another MAC."""
 
@@ -131,8 +131,8 @@ def _key(number: int, line: str) -> bytes:
         key = bytes.fromhex(line)
     except ValueError:
         key = b""
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"line {number} is not {2 * KEY_BYTES} hexadecimal digits")
+    if len(key) < LEAST_KEY_BYTES:
+        raise ValueError(f"line {number} is not {2 * LEAST_KEY_BYTES} hexadecimal digits or more")
     return key
 
 
