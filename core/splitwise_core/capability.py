@@ -33,7 +33,7 @@ class Refusal(StrEnum):
     """Why a sidecar refuses what a peer asks for; the values are the metric's label."""
 
     MISSING = "missing"  # none was shown
-    MALFORMED = "malformed"  # no capability, or one of another version
+    MALFORMED = "malformed"  # not to be read: noise, or of another version
     FORGED = "forged"  # no key that is known here has made it
     LATE = "late"  # it was good until before now
     OTHER_TRANSFER = "other_transfer"
