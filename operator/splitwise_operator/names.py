@@ -18,6 +18,7 @@ MODEL_DIR: Final = "/models/model"
 RUN_DIR: Final = "/run/splitwise"
 ENDPOINTS_DIR: Final = "/etc/splitwise/endpoints"
 ENDPOINTS_FILE: Final = "endpoints.json"
+CAPABILITY_KEY: Final = "/etc/splitwise/kv/capability.key"
 ENDPOINTS_ANNOTATION: Final = f"{GROUP}/endpoints"
 """Marks the ConfigMap that whoever knows the pods keeps filled with the workers' addresses."""
 

@@ -143,6 +143,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "pool": pool.name,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
         "transports": None if transfer.transport == "Auto" else transfer.transport.lower(),
+        "capability-key": names.CAPABILITY_KEY,
     }
     flags = _flags(arguments) + (["--require-rdma"] if transfer.require_rdma else [])
     security: Object = dict(_CONTAINER_SECURITY)
@@ -185,6 +186,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "max-queued": router.max_queued_requests,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "capability-key": names.CAPABILITY_KEY,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
     }
     return {
