@@ -16,7 +16,7 @@ VERSION: Final = 1
 MAX_BYTES: Final = 4096
 """Four names of at most 256 characters need less; more is not even looked at."""
 
-KEY_BYTES: Final = 32
+LEAST_KEY_BYTES: Final = 32
 MAX_KEYS: Final = 8
 """Two are enough to change keys; each one more costs every forged capability another MAC."""
 
@@ -33,7 +33,7 @@ class Refusal(StrEnum):
     """Why a sidecar refuses what a peer asks for; the values are the metric's label."""
 
     MISSING = "missing"  # none was shown
-    MALFORMED = "malformed"  # no capability, or one of another version
+    MALFORMED = "malformed"  # not to be read: noise, or of another version
     FORGED = "forged"  # no key that is known here has made it
     LATE = "late"  # it was good until before now
     OTHER_TRANSFER = "other_transfer"
@@ -131,8 +131,8 @@ def _key(number: int, line: str) -> bytes:
         key = bytes.fromhex(line)
     except ValueError:
         key = b""
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"line {number} is not {2 * KEY_BYTES} hexadecimal digits")
+    if len(key) < LEAST_KEY_BYTES:
+        raise ValueError(f"line {number} is not {2 * LEAST_KEY_BYTES} hexadecimal digits or more")
     return key
 
 

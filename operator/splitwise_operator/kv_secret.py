@@ -22,6 +22,7 @@ CAPABILITY_FILE: Final = "capability.key"
 CAPABILITY_KEY_BYTES: Final = 32
 
 DIRECTORY: Final = "/etc/splitwise/kv"
+CAPABILITY_PATH: Final = f"{DIRECTORY}/{CAPABILITY_FILE}"
 VOLUME: Final = "kv"
 MOUNT: Final = {"name": VOLUME, "mountPath": DIRECTORY, "readOnly": True}
 

@@ -145,6 +145,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "pool": pool.name,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
         "transports": None if transfer.transport == "Auto" else transfer.transport.lower(),
+        "capability-key": kv_secret.CAPABILITY_PATH,
         **kv_secret.sidecar_arguments(cluster),
     }
     flags = _flags(arguments) + (["--require-rdma"] if transfer.require_rdma else [])
@@ -188,6 +189,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "max-queued": router.max_queued_requests,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "capability-key": kv_secret.CAPABILITY_PATH,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
     }
     return {

@@ -23,7 +23,6 @@ from splitwise_core.capability import (
     seal,
 )
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.refusal import Refused
 
 WRITE_TOKEN_BYTES: Final = 16
 MAX_CHARACTERS: Final = 256
@@ -100,12 +99,13 @@ class Rights:
         return self.to_push(transfer_id, mint(own, keys) if keys else b"")
 
     def check(self, claim: kv_pb2.Claim, transfer_id: str, epoch: int, now_unix_ms: int) -> Allowed:
-        """What the caller may do with this transfer. Raises NotAllowed, and Refused(INVALID)."""
+        """What the caller may do with this transfer. Raises NotAllowed."""
         if len(claim.write_token) != WRITE_TOKEN_BYTES:
             detail = f"a write token of {len(claim.write_token)} bytes, not {WRITE_TOKEN_BYTES}"
-            raise Refused(kv_pb2.INVALID, detail)
+            raise NotAllowed(Refusal.MALFORMED, detail)
         if max(len(claim.caller), len(transfer_id)) > MAX_CHARACTERS:
-            raise Refused(kv_pb2.INVALID, f"a name of more than {MAX_CHARACTERS} characters")
+            detail = f"a name of more than {MAX_CHARACTERS} characters"
+            raise NotAllowed(Refusal.MALFORMED, detail)
         keys = self._keys()
         if not keys:
             return Allowed(claim.write_token, None)

@@ -204,3 +204,12 @@ def test_a_sidecar_moves_kv_as_the_spec_says(
     attached = worker_config.parse(arguments(worker))
     assert parsed.socket == attached.sidecar_socket
     assert parsed.listen == attached.sidecar_address
+
+
+def test_routers_and_sidecars_are_given_the_same_capability_keys() -> None:
+    objects = render(cluster())
+    router = router_parser().parse_args(arguments(containers(pod(objects, "demo-router"))[0]))
+    assert router.capability_key is not None
+    for name in ("demo-prompt", "demo-token"):
+        sidecar = sidecar_config.parse(arguments(containers(pod(objects, name))[0]))
+        assert sidecar.capability_key == router.capability_key

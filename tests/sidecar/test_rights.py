@@ -320,8 +320,8 @@ async def test_who_may_claim_a_lease_may_give_it_up_before(guarded: Pair) -> Non
 async def test_a_claim_that_makes_no_sense_is_refused(pair: Pair, claim: kv_pb2.Claim) -> None:
     open_lease(pair)
     async with aclosing(Caller(pair.token)) as caller:
-        assert (await caller.reserve(claim)).outcome == kv_pb2.INVALID
-    assert pair.token.value("splitwise_kv_transfers_total", outcome="invalid") == 1
+        assert (await caller.reserve(claim)).outcome == kv_pb2.DENIED
+    assert refused(pair, Refusal.MALFORMED) == 1
 
 
 # ---- keys, probes, logs ----
