@@ -146,7 +146,14 @@ class Probe:
             self._leases.close(transfer_id)  # nothing, when it was verified
 
     async def _push(self, peer: Peer, transfer_id: str) -> None:
-        order = Order(transfer_id, self._source().span([0], self._tokens), DEADLINE_S)
+        source = self._source()
+        try:
+            await self._push_from(source, peer, transfer_id)
+        finally:
+            source.close()
+
+    async def _push_from(self, source: Pool, peer: Peer, transfer_id: str) -> None:
+        order = Order(transfer_id, source.span([0], self._tokens), DEADLINE_S)
         transfer = Transfer(order, peer, self._apart.metrics)
         over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
         transfer.start(lambda ended: None if over.done() else over.set_result(ended))
