@@ -1,6 +1,7 @@
 """The self-probe: it tries the real door, says what is wrong with it, and leaves nothing."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,3 +171,17 @@ async def test_a_probe_that_makes_no_sense_ends_the_connection(pair: Pair) -> No
 def test_a_probe_is_small(geometry: KvGeometry, tokens: int) -> None:
     assert probe_tokens(geometry) == tokens
     assert tokens == 1 or geometry.sequence_bytes(tokens) <= PROBE_BYTES
+
+
+async def test_probes_leave_no_memory_and_no_descriptor(pair: Pair) -> None:
+    node, port = pair.token, free_port()
+    node.worker.start_probe(3, f"127.0.0.1:{port}")
+    async with a_way_to(node, port):
+        while (await ended(node)).outcome != kv_pb2.OK:
+            pass
+    await pair.until(lambda: not probes_memory())
+
+
+def probes_memory() -> list[str]:
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    return [link for link in links if os.path.lexists(link) and "splitwise-kv" in os.readlink(link)]

@@ -1,0 +1,188 @@
+"""The doors of a sidecar through which KV comes, whatever the transport."""
+
+import array
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from google.protobuf.message import Message
+
+from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.geometry import geometry_message
+from splitwise_sidecar.refusal import label
+from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER
+from splitwise_sidecar.transports.tcp import ANSWER, FRAME
+from tests.fuzz.doors import BLOCKS, ID, LAYER_BYTES, LAYERS, TOKENS, Inside, Kv, Said
+from tests.sidecar.conftest import GEOMETRY, Node
+from tests.support.kv_worker import KvWorker
+
+FEW: Final = 3
+
+
+class ChunkDoor:
+    """The streams of the transport `grpc`, where they come out of gRPC."""
+
+    name = "chunks"
+
+    def __init__(self, node: Node, kv: Kv, inside: Inside) -> None:
+        self._push = inside.push
+        self._epoch = node.worker.epoch
+        self._kv = kv
+
+    def valid(self, draw: random.Random) -> tuple[str, bytes]:
+        """A whole layer, or a part of one."""
+        layer = draw.randrange(LAYERS)
+        start, end = draw.choice(((0, LAYER_BYTES), (0, 1000), (1000, LAYER_BYTES)))
+        head = HEADER.pack(wire_id(ID), self._epoch, start, layer)
+        return "chunk", head + self._kv.layers[layer][start:end]
+
+    async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        """In short streams: what follows a refused chunk is not read. How each was answered."""
+        return [answer for some in _few(messages) for answer in await self._stream(some)]
+
+    async def _stream(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _, data in messages:
+                yield data
+
+        answer = label(ACK.unpack(await self._push(chunks(), None))[0])
+        return [answer] * len(messages)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class FrameDoor:
+    """The port of the transport `tcp`."""
+
+    name = "frames"
+
+    def __init__(self, node: Node, kv: Kv) -> None:
+        self._address = ("127.0.0.1", int(node.sidecar.endpoints["tcp"]))
+        self._epoch = node.worker.epoch
+        self._kv = kv
+
+    def valid(self, draw: random.Random) -> tuple[str, bytes]:
+        """A layer, or the end."""
+        layer = draw.randrange(LAYERS + 1)
+        if layer == LAYERS:
+            return "frame", FRAME.pack(wire_id(ID), self._epoch, 0, 0)
+        content = self._kv.layers[layer]
+        return "frame", FRAME.pack(wire_id(ID), self._epoch, len(content), layer) + content
+
+    async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        """A few on a connection, which then ends; its last answer, for each."""
+        return [answer for some in _few(messages) for answer in await self._connection(some)]
+
+    async def _connection(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        loop = asyncio.get_running_loop()
+        answers = b""
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, self._address)
+            with suppress(ConnectionError):
+                await loop.sock_sendall(connection, b"".join(data for _, data in messages))
+                connection.shutdown(socket.SHUT_WR)
+                while data := await loop.sock_recv(connection, 4096):
+                    answers += data
+        last = answers[-ANSWER.size :]
+        said = label(ANSWER.unpack(last)[0]) if last else "no answer"
+        return [said] * len(messages)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class ShmDoor:
+    """The socket of the transport `shm`, with descriptors."""
+
+    name = "datagrams"
+
+    def __init__(self, node: Node, kv: Kv) -> None:
+        self._path = node.sidecar.endpoints["shm"]
+        self._epoch = node.worker.epoch
+        self._pool = KvWorker(GEOMETRY, 8)
+        for layer, content in enumerate(kv.layers):
+            at = 0
+            for run in GEOMETRY.layer_runs(layer, BLOCKS, TOKENS):
+                part = content[at : at + run.length]
+                self._pool.memory[run.offset : run.offset + run.length] = part
+                at += run.length
+        self._null = os.open("/dev/null", os.O_RDONLY)
+        self._line: socket.socket | None = None
+        begin = kv_pb2.FromShmSender(wire_id=wire_id(ID), begin=self._begin())
+        self._good = begin.SerializeToString()
+
+    def valid(self, draw: random.Random) -> tuple[str, Message]:
+        """The beginning, with memory or something else, a layer, or the end."""
+        kind = draw.choice(("begin", "null", "layer", "layer", "layer", "end"))
+        message = kv_pb2.FromShmSender(wire_id=wire_id(ID))
+        if kind in ("begin", "null"):
+            message.begin.CopyFrom(self._begin())
+        elif kind == "layer":
+            message.layer.layer = draw.randrange(LAYERS)
+        else:
+            message.end.SetInParent()
+        return kind, message
+
+    def _begin(self) -> kv_pb2.ShmBegin:
+        return kv_pb2.ShmBegin(
+            epoch=self._epoch,
+            geometry=geometry_message(GEOMETRY),
+            num_blocks=8,
+            blocks=BLOCKS,
+            num_tokens=TOKENS,
+        )
+
+    async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        """Each after a good beginning, once; whether the sidecar hung up on it."""
+        said = []
+        for kind, data in messages:
+            if self._line is None:
+                self._line = self._connect()
+                await self._one(self._line, "begin", self._good)
+            taken = await self._one(self._line, kind, data)
+            if not taken:
+                self._line.close()
+                self._line = None
+            said.append("taken" if taken else "hung up")
+        return said
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.setblocking(False)
+        connection.connect(self._path)
+        return connection
+
+    async def _one(self, connection: socket.socket, kind: str, data: bytes) -> bool:
+        """Sends it; whether the line is still open afterwards."""
+        fds = {"begin": [self._pool.fd], "null": [self._null]}.get(kind, [])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            connection.sendmsg([data], rights)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            while connection.recv(1 << 17):
+                pass
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def close(self) -> None:
+        """Gives the memory back."""
+        if self._line is not None:
+            self._line.close()
+        self._pool.close()
+        os.close(self._null)
+
+
+def _few(messages: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
+    for start in range(0, len(messages), FEW):
+        yield messages[start : start + FEW]
