@@ -122,6 +122,13 @@ class Peer:
             raise Refused(reply.outcome, reply.detail)
         return []
 
+    async def open_probe(self, request: kv_pb2.OpenProbeRequest) -> str:
+        """The id of a transfer that may land in the peer's scratch memory. Raises Refused."""
+        reply = await self.call(self._stub.OpenProbe, request)
+        if reply.outcome != kv_pb2.OK:
+            raise Refused(reply.outcome, reply.detail)
+        return str(reply.transfer_id)
+
     async def abort(self, request: kv_pb2.AbortRequest) -> None:
         """Fences the lease; when the peer cannot be told, its lease expires by itself."""
         try:
@@ -152,6 +159,11 @@ class Peer:
             raise refused from error
 
     # ---- the watch ----
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether transfers to it are under way."""
+        return bool(self._guests)
 
     def enter(self, guest: Guest) -> None:
         """Watches the peer for this transfer, and renews its lease as soon as it has one."""

@@ -7,12 +7,11 @@ no request's: they are counted apart, and the worker hears of the probe's end al
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
@@ -20,16 +19,11 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
-from splitwise_sidecar.pool import Pool, new_pool
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transfer import Order, Transfer
+from splitwise_sidecar.rehearsal import hand_over, probe_tokens, random_pool
 from splitwise_sidecar.transports import Transport
 
 log = logging.getLogger("splitwise.sidecar.probe")
-
-PROBE_BYTES: Final = 4 << 20
-"""A probe pushes as many tokens of a block as fit into this, and one at least: on a CPU a block is
-a whole context, and nobody would learn more from it."""
 
 DEADLINE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.25
@@ -76,7 +70,7 @@ class Probe:
         self._tell = tell
         self._idle = idle
         self._tokens = probe_tokens(geometry)
-        self._source_geometry = replace(geometry, block_tokens=self._tokens)
+        self._geometry = geometry
         self._before: dict[str, kv_pb2.Outcome] = {}
 
     async def run(self, metrics: SidecarMetrics) -> None:
@@ -121,7 +115,7 @@ class Probe:
         return kv_pb2.ProbeEnded(
             outcome=outcome,
             detail=detail,
-            kv_bytes=self._source_geometry.block_bytes if outcome == kv_pb2.OK else 0,
+            kv_bytes=self._geometry.sequence_bytes(self._tokens) if outcome == kv_pb2.OK else 0,
             probe_s=time.monotonic() - started_s,
             transport=transport.name,
         )
@@ -146,25 +140,12 @@ class Probe:
             self._leases.close(transfer_id)  # nothing, when it was verified
 
     async def _push(self, peer: Peer, transfer_id: str) -> None:
-        order = Order(transfer_id, self._source().span([0], self._tokens), time.time() + DEADLINE_S)
-        transfer = Transfer(order, peer, self._apart.metrics)
-        over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
-        transfer.start(lambda ended: None if over.done() else over.set_result(ended))
-        for layer in range(self._source_geometry.num_layers):
-            transfer.layer_ready(layer)
-        transfer.finish([0])
+        source = await random_pool(self._geometry, self._tokens)
         try:
-            ended = await over
+            metrics = self._apart.metrics
+            await hand_over(transfer_id, source, self._tokens, peer, metrics, DEADLINE_S)
         finally:
-            transfer.stop(kv_pb2.CANCELLED, "the probe is over")
-            await transfer.join()
-        if ended.outcome != kv_pb2.OK:
-            raise Refused(ended.outcome, ended.detail)
-
-    def _source(self) -> Pool:
-        """One block of random bytes: what was there before does not match by chance."""
-        geometry = self._source_geometry
-        return new_pool(geometry, os.urandom(geometry.block_bytes))
+            source.close()
 
     def _log(self, ended: kv_pb2.ProbeEnded) -> None:
         """Says what has changed; a failure that lasts is said once."""
@@ -178,8 +159,3 @@ class Probe:
             return
         fields |= {"bytes": ended.kv_bytes, "seconds": round(ended.probe_s, 4)}
         log.info("KV probe passed", extra={"fields": fields})
-
-
-def probe_tokens(geometry: KvGeometry) -> int:
-    """Tokens of one block that a probe moves."""
-    return max(1, min(geometry.block_tokens, PROBE_BYTES // geometry.sequence_bytes(1)))

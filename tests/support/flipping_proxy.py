@@ -132,6 +132,7 @@ class FlippingProxy:
         self.may_pass = asyncio.Event()  # cleared: nothing passes, and nobody is told
         self.may_pass.set()
         self.bulk_held = asyncio.Event()  # set once something bulky waits
+        self.bytes_per_s = 0.0  # forward, on each connection; 0: as fast as it goes
         self._host, _, port = target.rpartition(":")
         self.address = f"{HOST}:{port}"
         self._kinds: dict[int, type[_GrpcBulk | _TcpBulk]] = {int(port): _GrpcBulk}
@@ -176,6 +177,8 @@ class FlippingProxy:
 
         async def forward(data: bytearray) -> None:
             bulk.feed(data)
+            if self.bytes_per_s:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
             if bulk.seen and not self.bulk_may_pass.is_set():
                 self.bulk_held.set()
                 await self.bulk_may_pass.wait()

@@ -66,6 +66,14 @@ PROBE: Final = Metric(
     (*POOL, "transport", "outcome"),
     STEP_SECONDS,
 )
+LINK_PROBES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_link_probes_total",
+    "Measurements of links to other workers' sidecars, by outcome; `no_capacity` and `draining` "
+    "are postponed. Not counted among the transfers.",
+    (*POOL, "transport", "outcome"),
+)
 LEASES: Final = Metric(
     Component.SIDECAR,
     Gauge,

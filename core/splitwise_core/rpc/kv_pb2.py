@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsplitwise_core/rpc/kv.proto\x12\x0csplitwise.v1\"v\n\x08Geometry\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\nnum_layers\x18\x03 \x01(\r\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x06 \x01(\r\"S\n\x0cHelloRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x02 \x01(\x0c\x12\x12\n\ntransports\x18\x03 \x03(\t\"\x91\x01\n\nHelloReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12)\n\tendpoints\x18\x05 \x03(\x0b\x32\x16.splitwise.v1.Endpoint\".\n\x08\x45ndpoint\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"Y\n\x0eReserveRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\"X\n\x0cReserveReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\"3\n\x0cRenewRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x14\n\x0ctransfer_ids\x18\x02 \x03(\t\"E\n\nRenewReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0f\n\x07unknown\x18\x02 \x03(\t\"*\n\x0bLayerDigest\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04xxh3\x18\x02 \x01(\x06\"v\n\rCommitRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.splitwise.v1.LayerDigest\x12\x15\n\routput_tokens\x18\x04 \x03(\r\"Y\n\x0b\x43ommitReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\nbad_layers\x18\x03 \x03(\r\"Y\n\x0c\x41\x62ortRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"D\n\nAbortReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\"\x9f\x01\n\rFromShmSender\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12\'\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.ShmBeginH\x00\x12\'\n\x05layer\x18\x03 \x01(\x0b\x32\x16.splitwise.v1.ShmLayerH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.splitwise.v1.ShmEndH\x00\x42\x06\n\x04kind\"{\n\x08ShmBegin\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\x12\x0e\n\x06\x62locks\x18\x04 \x03(\r\x12\x12\n\nnum_tokens\x18\x05 \x01(\r\"\x19\n\x08ShmLayer\x12\r\n\x05layer\x18\x01 \x01(\r\"\x08\n\x06ShmEnd\"D\n\tShmAnswer\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"\xb4\x03\n\x13\x46romWorkerToSidecar\x12&\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x14.splitwise.v1.AttachH\x00\x12-\n\nopen_lease\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.OpenLeaseH\x00\x12/\n\x0b\x63lose_lease\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.CloseLeaseH\x00\x12\x35\n\x0estart_transfer\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.StartTransferH\x00\x12/\n\x0blayer_ready\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.LayerReadyH\x00\x12\x37\n\x0f\x66inish_transfer\x18\x06 \x01(\x0b\x32\x1c.splitwise.v1.FinishTransferH\x00\x12;\n\x11withdraw_transfer\x18\x07 \x01(\x0b\x32\x1e.splitwise.v1.WithdrawTransferH\x00\x12/\n\x0bstart_probe\x18\x08 \x01(\x0b\x32\x18.splitwise.v1.StartProbeH\x00\x42\x06\n\x04kind\"Y\n\x06\x41ttach\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\"V\n\tOpenLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\"!\n\nCloseLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\"p\n\rStartTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\r\x12\x12\n\nnum_tokens\x18\x04 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x05 \x01(\x03\"0\n\nLayerReady\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\r\"<\n\x0e\x46inishTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\"N\n\x10WithdrawTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\")\n\nStartProbe\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0c\n\x04peer\x18\x02 \x01(\t\"\x99\x02\n\x13\x46romSidecarToWorker\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x16.splitwise.v1.AttachedH\x00\x12\x35\n\x0elease_verified\x18\x02 \x01(\x0b\x32\x1b.splitwise.v1.LeaseVerifiedH\x00\x12/\n\x0blease_ended\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.LeaseEndedH\x00\x12\x35\n\x0etransfer_ended\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.TransferEndedH\x00\x12/\n\x0bprobe_ended\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.ProbeEndedH\x00\x42\x06\n\x04kind\"Q\n\x08\x41ttached\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"`\n\rLeaseVerified\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\"Y\n\nLeaseEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xb8\x01\n\rTransferEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08kv_bytes\x18\x04 \x01(\x04\x12\x12\n\ntransfer_s\x18\x05 \x01(\x01\x12\x11\n\tvisible_s\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06pushes\x18\x08 \x01(\r\"z\n\nProbeEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07probe_s\x18\x04 \x01(\x01\x12\x11\n\ttransport\x18\x05 \x01(\t*\x82\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0f\n\x0bNO_CAPACITY\x10\x02\x12\x0f\n\x0bSTALE_EPOCH\x10\x03\x12\x14\n\x10UNKNOWN_TRANSFER\x10\x04\x12\x15\n\x11GEOMETRY_MISMATCH\x10\x05\x12\x13\n\x0f\x44IGEST_MISMATCH\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\r\n\tPEER_LOST\x10\t\x12\n\n\x06\x44\x45NIED\x10\n\x12\x14\n\x10TRANSPORT_FAILED\x10\x0b\x12\x0b\n\x07INVALID\x10\x0c\x12\x0c\n\x08\x44RAINING\x10\r\x12\n\n\x06\x46\x41ILED\x10\x0e\x32\xcc\x02\n\x06KvPeer\x12=\n\x05Hello\x12\x1a.splitwise.v1.HelloRequest\x1a\x18.splitwise.v1.HelloReply\x12\x43\n\x07Reserve\x12\x1c.splitwise.v1.ReserveRequest\x1a\x1a.splitwise.v1.ReserveReply\x12=\n\x05Renew\x12\x1a.splitwise.v1.RenewRequest\x1a\x18.splitwise.v1.RenewReply\x12@\n\x06\x43ommit\x12\x1b.splitwise.v1.CommitRequest\x1a\x19.splitwise.v1.CommitReply\x12=\n\x05\x41\x62ort\x12\x1a.splitwise.v1.AbortRequest\x1a\x18.splitwise.v1.AbortReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsplitwise_core/rpc/kv.proto\x12\x0csplitwise.v1\"v\n\x08Geometry\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\nnum_layers\x18\x03 \x01(\r\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x06 \x01(\r\"S\n\x0cHelloRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x02 \x01(\x0c\x12\x12\n\ntransports\x18\x03 \x03(\t\"\x91\x01\n\nHelloReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12)\n\tendpoints\x18\x05 \x03(\x0b\x32\x16.splitwise.v1.Endpoint\".\n\x08\x45ndpoint\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"Y\n\x0eReserveRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\"X\n\x0cReserveReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\"3\n\x0cRenewRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x14\n\x0ctransfer_ids\x18\x02 \x03(\t\"E\n\nRenewReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0f\n\x07unknown\x18\x02 \x03(\t\"*\n\x0bLayerDigest\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04xxh3\x18\x02 \x01(\x06\"v\n\rCommitRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.splitwise.v1.LayerDigest\x12\x15\n\routput_tokens\x18\x04 \x03(\r\"Y\n\x0b\x43ommitReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\nbad_layers\x18\x03 \x03(\r\"Y\n\x0c\x41\x62ortRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"D\n\nAbortReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\"5\n\x10OpenProbeRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"]\n\x0eOpenProbeReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0btransfer_id\x18\x03 \x01(\t\"\xa1\x01\n\x04Link\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x11\n\tlatency_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x62ytes_per_s\x18\x06 \x01(\x01\x12\x18\n\x10measured_unix_ms\x18\x07 \x01(\x03\".\n\x0bMeasureLink\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x11\n\tmax_age_s\x18\x02 \x01(\x01\"\x9f\x01\n\rFromShmSender\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12\'\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.ShmBeginH\x00\x12\'\n\x05layer\x18\x03 \x01(\x0b\x32\x16.splitwise.v1.ShmLayerH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.splitwise.v1.ShmEndH\x00\x42\x06\n\x04kind\"{\n\x08ShmBegin\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\x12\x0e\n\x06\x62locks\x18\x04 \x03(\r\x12\x12\n\nnum_tokens\x18\x05 \x01(\r\"\x19\n\x08ShmLayer\x12\r\n\x05layer\x18\x01 \x01(\r\"\x08\n\x06ShmEnd\"D\n\tShmAnswer\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"\xe7\x03\n\x13\x46romWorkerToSidecar\x12&\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x14.splitwise.v1.AttachH\x00\x12-\n\nopen_lease\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.OpenLeaseH\x00\x12/\n\x0b\x63lose_lease\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.CloseLeaseH\x00\x12\x35\n\x0estart_transfer\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.StartTransferH\x00\x12/\n\x0blayer_ready\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.LayerReadyH\x00\x12\x37\n\x0f\x66inish_transfer\x18\x06 \x01(\x0b\x32\x1c.splitwise.v1.FinishTransferH\x00\x12;\n\x11withdraw_transfer\x18\x07 \x01(\x0b\x32\x1e.splitwise.v1.WithdrawTransferH\x00\x12/\n\x0bstart_probe\x18\x08 \x01(\x0b\x32\x18.splitwise.v1.StartProbeH\x00\x12\x31\n\x0cmeasure_link\x18\t \x01(\x0b\x32\x19.splitwise.v1.MeasureLinkH\x00\x42\x06\n\x04kind\"Y\n\x06\x41ttach\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\"V\n\tOpenLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\"!\n\nCloseLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\"p\n\rStartTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\r\x12\x12\n\nnum_tokens\x18\x04 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x05 \x01(\x03\"0\n\nLayerReady\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\r\"<\n\x0e\x46inishTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\"N\n\x10WithdrawTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\")\n\nStartProbe\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0c\n\x04peer\x18\x02 \x01(\t\"\xbd\x02\n\x13\x46romSidecarToWorker\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x16.splitwise.v1.AttachedH\x00\x12\x35\n\x0elease_verified\x18\x02 \x01(\x0b\x32\x1b.splitwise.v1.LeaseVerifiedH\x00\x12/\n\x0blease_ended\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.LeaseEndedH\x00\x12\x35\n\x0etransfer_ended\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.TransferEndedH\x00\x12/\n\x0bprobe_ended\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.ProbeEndedH\x00\x12\"\n\x04link\x18\x06 \x01(\x0b\x32\x12.splitwise.v1.LinkH\x00\x42\x06\n\x04kind\"Q\n\x08\x41ttached\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"`\n\rLeaseVerified\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\"Y\n\nLeaseEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xb8\x01\n\rTransferEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08kv_bytes\x18\x04 \x01(\x04\x12\x12\n\ntransfer_s\x18\x05 \x01(\x01\x12\x11\n\tvisible_s\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06pushes\x18\x08 \x01(\r\"z\n\nProbeEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07probe_s\x18\x04 \x01(\x01\x12\x11\n\ttransport\x18\x05 \x01(\t*\x82\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0f\n\x0bNO_CAPACITY\x10\x02\x12\x0f\n\x0bSTALE_EPOCH\x10\x03\x12\x14\n\x10UNKNOWN_TRANSFER\x10\x04\x12\x15\n\x11GEOMETRY_MISMATCH\x10\x05\x12\x13\n\x0f\x44IGEST_MISMATCH\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\r\n\tPEER_LOST\x10\t\x12\n\n\x06\x44\x45NIED\x10\n\x12\x14\n\x10TRANSPORT_FAILED\x10\x0b\x12\x0b\n\x07INVALID\x10\x0c\x12\x0c\n\x08\x44RAINING\x10\r\x12\n\n\x06\x46\x41ILED\x10\x0e\x32\x97\x03\n\x06KvPeer\x12=\n\x05Hello\x12\x1a.splitwise.v1.HelloRequest\x1a\x18.splitwise.v1.HelloReply\x12\x43\n\x07Reserve\x12\x1c.splitwise.v1.ReserveRequest\x1a\x1a.splitwise.v1.ReserveReply\x12=\n\x05Renew\x12\x1a.splitwise.v1.RenewRequest\x1a\x18.splitwise.v1.RenewReply\x12@\n\x06\x43ommit\x12\x1b.splitwise.v1.CommitRequest\x1a\x19.splitwise.v1.CommitReply\x12=\n\x05\x41\x62ort\x12\x1a.splitwise.v1.AbortRequest\x1a\x18.splitwise.v1.AbortReply\x12I\n\tOpenProbe\x12\x1e.splitwise.v1.OpenProbeRequest\x1a\x1c.splitwise.v1.OpenProbeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'splitwise_core.rpc.kv_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=3431
-  _globals['_OUTCOME']._serialized_end=3689
+  _globals['_OUTCOME']._serialized_start=3880
+  _globals['_OUTCOME']._serialized_end=4138
   _globals['_GEOMETRY']._serialized_start=45
   _globals['_GEOMETRY']._serialized_end=163
   _globals['_HELLOREQUEST']._serialized_start=165
@@ -59,46 +59,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABORTREQUEST']._serialized_end=1095
   _globals['_ABORTREPLY']._serialized_start=1097
   _globals['_ABORTREPLY']._serialized_end=1165
-  _globals['_FROMSHMSENDER']._serialized_start=1168
-  _globals['_FROMSHMSENDER']._serialized_end=1327
-  _globals['_SHMBEGIN']._serialized_start=1329
-  _globals['_SHMBEGIN']._serialized_end=1452
-  _globals['_SHMLAYER']._serialized_start=1454
-  _globals['_SHMLAYER']._serialized_end=1479
-  _globals['_SHMEND']._serialized_start=1481
-  _globals['_SHMEND']._serialized_end=1489
-  _globals['_SHMANSWER']._serialized_start=1491
-  _globals['_SHMANSWER']._serialized_end=1559
-  _globals['_FROMWORKERTOSIDECAR']._serialized_start=1562
-  _globals['_FROMWORKERTOSIDECAR']._serialized_end=1998
-  _globals['_ATTACH']._serialized_start=2000
-  _globals['_ATTACH']._serialized_end=2089
-  _globals['_OPENLEASE']._serialized_start=2091
-  _globals['_OPENLEASE']._serialized_end=2177
-  _globals['_CLOSELEASE']._serialized_start=2179
-  _globals['_CLOSELEASE']._serialized_end=2212
-  _globals['_STARTTRANSFER']._serialized_start=2214
-  _globals['_STARTTRANSFER']._serialized_end=2326
-  _globals['_LAYERREADY']._serialized_start=2328
-  _globals['_LAYERREADY']._serialized_end=2376
-  _globals['_FINISHTRANSFER']._serialized_start=2378
-  _globals['_FINISHTRANSFER']._serialized_end=2438
-  _globals['_WITHDRAWTRANSFER']._serialized_start=2440
-  _globals['_WITHDRAWTRANSFER']._serialized_end=2518
-  _globals['_STARTPROBE']._serialized_start=2520
-  _globals['_STARTPROBE']._serialized_end=2561
-  _globals['_FROMSIDECARTOWORKER']._serialized_start=2564
-  _globals['_FROMSIDECARTOWORKER']._serialized_end=2845
-  _globals['_ATTACHED']._serialized_start=2847
-  _globals['_ATTACHED']._serialized_end=2928
-  _globals['_LEASEVERIFIED']._serialized_start=2930
-  _globals['_LEASEVERIFIED']._serialized_end=3026
-  _globals['_LEASEENDED']._serialized_start=3028
-  _globals['_LEASEENDED']._serialized_end=3117
-  _globals['_TRANSFERENDED']._serialized_start=3120
-  _globals['_TRANSFERENDED']._serialized_end=3304
-  _globals['_PROBEENDED']._serialized_start=3306
-  _globals['_PROBEENDED']._serialized_end=3428
-  _globals['_KVPEER']._serialized_start=3692
-  _globals['_KVPEER']._serialized_end=4024
+  _globals['_OPENPROBEREQUEST']._serialized_start=1167
+  _globals['_OPENPROBEREQUEST']._serialized_end=1220
+  _globals['_OPENPROBEREPLY']._serialized_start=1222
+  _globals['_OPENPROBEREPLY']._serialized_end=1315
+  _globals['_LINK']._serialized_start=1318
+  _globals['_LINK']._serialized_end=1479
+  _globals['_MEASURELINK']._serialized_start=1481
+  _globals['_MEASURELINK']._serialized_end=1527
+  _globals['_FROMSHMSENDER']._serialized_start=1530
+  _globals['_FROMSHMSENDER']._serialized_end=1689
+  _globals['_SHMBEGIN']._serialized_start=1691
+  _globals['_SHMBEGIN']._serialized_end=1814
+  _globals['_SHMLAYER']._serialized_start=1816
+  _globals['_SHMLAYER']._serialized_end=1841
+  _globals['_SHMEND']._serialized_start=1843
+  _globals['_SHMEND']._serialized_end=1851
+  _globals['_SHMANSWER']._serialized_start=1853
+  _globals['_SHMANSWER']._serialized_end=1921
+  _globals['_FROMWORKERTOSIDECAR']._serialized_start=1924
+  _globals['_FROMWORKERTOSIDECAR']._serialized_end=2411
+  _globals['_ATTACH']._serialized_start=2413
+  _globals['_ATTACH']._serialized_end=2502
+  _globals['_OPENLEASE']._serialized_start=2504
+  _globals['_OPENLEASE']._serialized_end=2590
+  _globals['_CLOSELEASE']._serialized_start=2592
+  _globals['_CLOSELEASE']._serialized_end=2625
+  _globals['_STARTTRANSFER']._serialized_start=2627
+  _globals['_STARTTRANSFER']._serialized_end=2739
+  _globals['_LAYERREADY']._serialized_start=2741
+  _globals['_LAYERREADY']._serialized_end=2789
+  _globals['_FINISHTRANSFER']._serialized_start=2791
+  _globals['_FINISHTRANSFER']._serialized_end=2851
+  _globals['_WITHDRAWTRANSFER']._serialized_start=2853
+  _globals['_WITHDRAWTRANSFER']._serialized_end=2931
+  _globals['_STARTPROBE']._serialized_start=2933
+  _globals['_STARTPROBE']._serialized_end=2974
+  _globals['_FROMSIDECARTOWORKER']._serialized_start=2977
+  _globals['_FROMSIDECARTOWORKER']._serialized_end=3294
+  _globals['_ATTACHED']._serialized_start=3296
+  _globals['_ATTACHED']._serialized_end=3377
+  _globals['_LEASEVERIFIED']._serialized_start=3379
+  _globals['_LEASEVERIFIED']._serialized_end=3475
+  _globals['_LEASEENDED']._serialized_start=3477
+  _globals['_LEASEENDED']._serialized_end=3566
+  _globals['_TRANSFERENDED']._serialized_start=3569
+  _globals['_TRANSFERENDED']._serialized_end=3753
+  _globals['_PROBEENDED']._serialized_start=3755
+  _globals['_PROBEENDED']._serialized_end=3877
+  _globals['_KVPEER']._serialized_start=4141
+  _globals['_KVPEER']._serialized_end=4548
 # @@protoc_insertion_point(module_scope)
