@@ -66,13 +66,16 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     linger_s = LINGER_S if await _is_in_kubernetes(asked) else 0.0
     telemetry = Telemetry(Component.ROUTER)
     served = Served(asked.model_name, tokenizer.fingerprint)
-    fleet = Fleet(served, asked.overflow_tokens, log)
+    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds)
     admission = Admission(fleet, asked.max_queued, telemetry)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
     app = App(service, fleet, telemetry)
-    watcher = asyncio.create_task(_discover(asked, fleet, telemetry, log))
+    chores = [
+        asyncio.create_task(_discover(asked, fleet, telemetry, log)),
+        asyncio.create_task(fleet.links.keep_measured(lambda: fleet.sessions)),
+    ]
     server = _server(app, max(1, asked.drain_seconds - int(linger_s)))
     loop = asyncio.get_running_loop()
 
@@ -86,8 +89,9 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     try:
         await server.serve(sockets=[listener])
     finally:
-        watcher.cancel()
-        await asyncio.wait([watcher])
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
         await fleet.close()
     log.info("stopped")
 
@@ -189,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
     add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
     add("--drain-seconds", type=one_or_more, default=20, help="for running requests at the end")
+    add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
     return parser
 
