@@ -185,6 +185,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "max-queued": router.max_queued_requests,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
     }
     return {
