@@ -74,7 +74,7 @@ class Placement:
 NOWHERE: Final = -1
 
 
-CANDIDATES: Final = 4, 16
+CANDIDATES: Final = 2, 8
 """Prompt and token workers, those of the shortest queues, among which links decide: with them all,
 a placement would take pairs instead of workers."""
 
