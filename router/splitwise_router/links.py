@@ -25,7 +25,7 @@ RETRY_S: Final = 5.0
 """A link that fails, or has no rate yet, is measured again so soon; never two of them at once."""
 
 JITTER: Final = 0.2
-"""Part of the period by which a link's next turn may come earlier: turns spread."""
+"""Part of the period by which a link's next turn may come earlier."""
 
 CUT_OFF_S: Final = 60.0
 """A worker all of whose links fail for longer is told of: its pool is smaller than it looks."""
@@ -103,7 +103,7 @@ class Links:
                 self._log.warning("link fails", extra={"fields": fields})
             else:
                 self._log.info("link works again", extra={"fields": fields})
-        made = Record(self._now_and_a_bit_less(), link)
+        made = self._made(link)
         self._records.setdefault(_number(prompt), {})[_number(token)] = made
         known = Link(link.latency_s, link.bytes_per_s, fails)
         self.known.setdefault(_number(prompt), {})[_number(token)] = known
@@ -133,13 +133,17 @@ class Links:
         ages_s = [now_s - record.at_s for record in records]
         unsettled = [not record.is_settled for record in records]
         for index in to_measure(ages_s, unsettled, self._period_s, RETRY_S, first):
-            record = Record(self._now_and_a_bit_less(), records[index].link)
+            record = self._made(records[index].link)
             self._records.setdefault(_number(prompt), {})[_number(tokens[index])] = record
             max_age_s = (RETRY_S if unsettled[index] else self._period_s) / 2
             prompt.measure(tokens[index], max_age_s)
 
-    def _now_and_a_bit_less(self) -> float:
-        return self._clock() - self._draw(0.0, JITTER) * self._period_s
+    def _made(self, link: kv_pb2.Link | None) -> Record:
+        """A record of now; one that is settled is a little older, so that turns spread."""
+        made = Record(self._clock(), link)
+        if made.is_settled:
+            made.at_s -= self._draw(0.0, JITTER) * self._period_s
+        return made
 
     def _forget_all_but(self, numbers: set[int]) -> None:
         for table in (self._records, self.known):

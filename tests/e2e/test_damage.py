@@ -56,8 +56,10 @@ class House:
             endpoints=endpoints,
             model=self._model,
             model_name="tiny",
+            probe_seconds=3600,
         )
         eventually(self._ready, 60, self._logs)
+        eventually(self._is_measured, 60, self._logs)
 
     def _pod(self, role: str, ports: dict[str, int], seen_at: str) -> None:
         sock = self._directory / f"{role}.sock"
@@ -97,6 +99,10 @@ class House:
             return httpx.get(f"http://127.0.0.1:{self.router}/readyz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def _is_measured(self) -> bool:
+        """Whether the link is known: until then its measurement would be damaged too."""
+        return self.metric("router", "splitwise_router_links", state="working") == 1
 
     def _logs(self) -> str:
         return (self._directory / "log.txt").read_text()

@@ -12,7 +12,7 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.worker_pb2 import FromWorker, Load, WorkerInfo
 from splitwise_router.discovery import Endpoint
 from splitwise_router.fleet import Fleet
-from splitwise_router.links import CUT_OFF_S, RETRY_S, Links
+from splitwise_router.links import CUT_OFF_S, JITTER, RETRY_S, Links
 from splitwise_router.pool_links import by_pools
 from splitwise_router.session import Served, Session
 from tests.router.conftest import Start
@@ -34,8 +34,12 @@ class Workers:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.log = logging.getLogger("test")
-        self.links = Links(PERIOD_S, self.log, lambda: self.now_s, lambda low, high: low)
+        self.is_early = False
+        self.links = Links(PERIOD_S, self.log, lambda: self.now_s, self._draw)
         self.sessions: list[Session] = []
+
+    def _draw(self, low: float, high: float) -> float:
+        return high if self.is_early else low
 
     def add(self, name: str, role: str, revision: str = "1") -> Session:
         """A worker that is ready; its pool is its role."""
@@ -138,6 +142,19 @@ def test_a_link_that_fails_is_tried_sooner_and_heals(
     assert not workers.links.known[1][2].failing
     said = [record.message for record in caplog.records]
     assert said.count("link fails") == 1
+
+
+def test_turns_spread_but_no_link_that_fails_comes_sooner_for_it(workers: Workers) -> None:
+    workers.is_early = True
+    prompt = workers.add("p", "prompt")
+    works, fails = workers.add("t0", "token"), workers.add("t1", "token")
+    workers.told(prompt, works)
+    workers.told(prompt, fails, outcome=PEER_LOST)
+    workers.now_s = RETRY_S - 1
+    assert workers.asked() == []
+    workers.told(prompt, fails)
+    workers.now_s = PERIOD_S * (1 - JITTER)
+    assert workers.asked() == [("p", "t0")]
 
 
 def test_a_worker_that_was_started_anew_is_met_anew(workers: Workers) -> None:
@@ -247,8 +264,8 @@ def trio(knob: str) -> list[Worker]:
 @pytest.mark.parametrize(
     ("knob", "failing"),
     [
-        pytest.param("failing_peers", 1, id="a link that fails is not used"),
-        pytest.param("far_peers", 0, id="a far link is not used while the nearer is free"),
+        pytest.param("failing_peer", 1, id="a link that fails is not used"),
+        pytest.param("far_peer", 0, id="a far link is not used while the nearer is free"),
     ],
 )
 def test_requests_go_where_their_kv_gets(start: Start, knob: str, failing: int) -> None:
@@ -265,7 +282,7 @@ def test_requests_go_where_their_kv_gets(start: Start, knob: str, failing: int) 
 
 
 def test_a_worker_that_cannot_be_reached_serves_when_it_is_the_only_one(start: Start) -> None:
-    prompt, token, _ = trio("failing_peers")
+    prompt, token, _ = trio("failing_peer")
     with start([prompt, token]) as stack:
         eventually(lambda: [e["failing"] for e in entries(stack)] == [1], 20, lambda: "")
         assert chosen(stack) == {"t0"}

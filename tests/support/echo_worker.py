@@ -138,16 +138,12 @@ class EchoWorker(WorkerServicer):
             self.wake.set()
 
     def _measure(self, peer: str) -> None:
-        """Says what it was asked to say of its links; nothing, when it was asked nothing."""
-        link = kv_pb2.Link(peer=peer, measured_unix_ms=int(time.time() * 1000))
-        if peer in self.asked.failing_peers.split(","):
-            link.outcome, link.detail = kv_pb2.PEER_LOST, "as it was asked to"
-        elif self.asked.link_bytes_per_s:
-            link.outcome, link.transport = kv_pb2.OK, "tcp"
-            far = peer in self.asked.far_peers.split(",")
-            link.latency_s, link.bytes_per_s = 0.5 if far else 0.001, self.asked.link_bytes_per_s
-        else:
+        """Says of its links what it was told to say; nothing when it was told nothing."""
+        if not self.asked.link_bytes_per_s:
             return
+        link = kv_pb2.Link(peer=peer, transport="tcp", bytes_per_s=self.asked.link_bytes_per_s)
+        link.outcome = kv_pb2.PEER_LOST if peer == self.asked.failing_peer else kv_pb2.OK
+        link.latency_s = 0.5 if peer == self.asked.far_peer else 0.001
         for session in self.sessions:
             session.out.put_nowait(FromWorker(links=[link], load=self.load()))
 
@@ -280,8 +276,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step-ms", type=float, default=1)
     parser.add_argument("--tokens-per-step", type=int, default=1)
     parser.add_argument("--link-bytes-per-s", type=float, default=0, help="0: silent on links")
-    parser.add_argument("--failing-peers", default="", help="host:port, with commas between")
-    parser.add_argument("--far-peers", default="", help="as above: a link of half a second")
+    parser.add_argument("--failing-peer", default="", help="host:port")
+    parser.add_argument("--far-peer", default="", help="host:port: a link of half a second")
     parser.add_argument("--fail-outcome", default="TRANSPORT_FAILED")
     parser.add_argument("--fail-count", type=int, default=0, help="legs that fail")
     parser.add_argument("--fail-after-tokens", type=int, default=0, help="sent by the leg")
