@@ -195,6 +195,8 @@ def _sane(link: kv_pb2.Link) -> kv_pb2.Link:
     """What a worker has said, as far as it can be."""
     made = kv_pb2.Link()
     made.CopyFrom(link)
+    if link.outcome not in kv_pb2.Outcome.values():
+        made.outcome = kv_pb2.FAILED
     made.transport = link.transport[:MAX_NAME]
     made.latency_s = link.latency_s if 0 <= link.latency_s < inf else 0.0
     made.bytes_per_s = link.bytes_per_s if 0 <= link.bytes_per_s < inf else 0.0

@@ -198,6 +198,9 @@ def test_a_link_to_nobody_and_senseless_numbers_harm_nothing(workers: Workers) -
     assert (link.latency_s, link.bytes_per_s) == (0, 0)
     (pair,) = by_pools(workers.sessions, workers.links)
     assert len(pair.entry()["transport"]) < 99
+    workers.told(prompt, token, outcome=999)
+    (pair,) = by_pools(workers.sessions, workers.links)
+    assert pair.entry()["reason"] == "p to t: failed"
 
 
 def test_pools_are_told_of_by_their_middle_link_and_their_failures(workers: Workers) -> None:

@@ -10,7 +10,6 @@ the two has its price.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from splitwise_core.policy.links import NO_LINKS, Cost, LinkView
@@ -200,7 +199,7 @@ def _candidates(
         and fleet.role[worker] in roles
         and _fits(fleet, worker, tokens)
     ]
-    return nsmallest(most or len(fitting), fitting, key=lambda worker: pending[worker])
+    return sorted(fitting, key=lambda worker: pending[worker])[:most]
 
 
 def _shortest(
