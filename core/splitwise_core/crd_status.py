@@ -1,5 +1,6 @@
 """The status of our two kinds, as a structural schema: what the operator writes and people read."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 Schema = dict[str, Any]
@@ -17,14 +18,14 @@ def _mapping(about: str, **properties: Schema) -> Schema:
     return {"type": "object", "description": about, "properties": properties}
 
 
-def _keyed_list(about: str, key: str, item: Schema) -> Schema:
-    """A list whose entries are told apart by one field of theirs."""
+def _keyed_list(about: str, keys: Sequence[str], item: Schema) -> Schema:
+    """A list whose entries are told apart by these fields of theirs."""
     return {
         "type": "array",
         "description": about,
-        "items": item | {"required": [key]},
+        "items": item | {"required": list(keys)},
         "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": [key],
+        "x-kubernetes-list-map-keys": list(keys),
     }
 
 
@@ -56,6 +57,27 @@ _POOL: Final = _mapping(
     ),
 )
 
+_TRANSFER: Final = _mapping(
+    "How KV moves from the prompt workers of one pool to the token workers of another.",
+    **{"from": _text("The pool that computes prompts."), "to": _text("The pool that generates.")},
+    transport=_text("What most of the links use; none while none works."),
+    bytesPerSecond=_number("Of the middle link, digests counted in; 0 when not known."),
+    latencySeconds={
+        "type": "number",
+        "description": "Of a transfer of next to no bytes, over the middle link.",
+    },
+    measuredAt={
+        "type": "string",
+        "format": "date-time",
+        "description": "When these numbers were measured. They are renewed when they have changed "
+        "much; the metrics have them as they are now.",
+    },
+    pairs=_number("Pairs of workers that may meet."),
+    measured=_number("Of these, measured so far."),
+    failing=_number("Of these, those over which KV does not get there."),
+    reason=_text("One of the failing pairs, and why; the router's log has all."),
+)
+
 CLUSTER_STATUS: Final = _mapping(
     "What the cluster is, as the operator sees it.",
     observedGeneration=_number("The generation of the spec that this is about."),
@@ -67,13 +89,14 @@ CLUSTER_STATUS: Final = _mapping(
         token=_text("As 1/2."),
         mixed=_text("As 1/2."),
     ),
-    pools=_keyed_list("Every pool of the spec.", "name", _POOL),
+    pools=_keyed_list("Every pool of the spec.", ("name",), _POOL),
     router=_mapping(
         "The routers.",
         desired=_number("Routers that there should be."),
         ready=_number("Routers that take requests."),
     ),
-    conditions=_keyed_list("See docs/conditions.md.", "type", _CONDITION),
+    transfer=_keyed_list("Every pair of pools that has been measured.", ("from", "to"), _TRANSFER),
+    conditions=_keyed_list("See docs/conditions.md.", ("type",), _CONDITION),
 )
 
 POOL_STATUS: Final = _mapping(

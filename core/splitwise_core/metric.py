@@ -44,6 +44,8 @@ POOL: Final = ("role", "pool")
 LABEL_VALUES: Final = {
     "role": "`prompt`, `token`, `mixed`",
     "pool": "pool names of the SplitwiseCluster",
+    "from_pool": "pool names of the SplitwiseCluster",
+    "to_pool": "pool names of the SplitwiseCluster",
     "outcome": "`Outcome` of kv.proto in lower case, or `ok`",
     "transport": "`shm`, `tcp`, `grpc`, or `none` where nothing was moved",
     "direction": "`sent`, `received`",

@@ -126,6 +126,14 @@ class Transfer(SpecModel):
         int,
         Field(ge=2, le=300, description="A reservation ends this long after its last renewal."),
     ] = 10
+    probe_seconds: Annotated[
+        int,
+        Field(
+            ge=5,
+            le=86_400,
+            description="A link between two workers that no request uses is measured this often.",
+        ),
+    ] = 60
     rdma: Annotated[
         Rdma | None, Field(description="Gives the KV sidecars, and them alone, RDMA devices.")
     ] = None

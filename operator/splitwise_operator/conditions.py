@@ -21,7 +21,8 @@ ABOUT: Final = {
     Condition.READY: "The cluster is as its spec says, and serves.",
     Condition.POOLS_READY: "Every pool has the workers that it should have, ready.",
     Condition.ROUTER_READY: "All routers take requests.",
-    Condition.TRANSFER_VERIFIED: "Ready workers have moved KV through their sidecars.",
+    Condition.TRANSFER_VERIFIED: "Ready workers have moved KV through their sidecars, and between "
+    "all pools that were measured.",
     Condition.SCALING_ACTIVE: "The replicas of every pool can be set.",
     Condition.CAPACITY_AVAILABLE: "The nodes and quotas have room for all pods.",
     Condition.PROGRESSING: "Something is being made or replaced. False when all is done, or when "
@@ -41,6 +42,8 @@ class Reason(StrEnum):
     CONTAINER_FAILING = "ContainerFailing"
     NO_ROOM = "NoRoom"
     PROBES_PASSED = "ProbesPassed"
+    LINKS_MEASURED = "LinksMeasured"
+    LINKS_FAILING = "LinksFailing"
     NOT_PROBED = "NotProbed"
     REPLICAS_SETTABLE = "ReplicasSettable"
     SCHEDULED = "Scheduled"
@@ -88,6 +91,14 @@ EXPLAINED: Final = {
     Reason.NO_ROOM: Explained("Pods do not run for want of room.", "see CapacityAvailable"),
     Reason.PROBES_PASSED: Explained(
         "A worker is ready only after its sidecar has moved a KV block and verified it."
+    ),
+    Reason.LINKS_MEASURED: Explained(
+        "KV has been moved between workers of the pools and verified; status.transfer has how fast."
+    ),
+    Reason.LINKS_FAILING: Explained(
+        "Between two pools no measured link works; requests are placed elsewhere, if there is one.",
+        "see `link fails` in the router's log for the cause; look at network policies, at "
+        "spec.transfer.transport, and at the logs of the containers `kv`",
     ),
     Reason.NOT_PROBED: Explained(
         "No worker of some phase is ready, so nothing has been proven.",

@@ -28,6 +28,7 @@ from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.leader import Leadership
+from splitwise_operator.link_reader import LinkReader
 from splitwise_operator.reconcile import Reconciler
 from splitwise_operator.store import Store
 from splitwise_operator.watch import follow
@@ -118,6 +119,8 @@ async def _reconcile(
                 listed.append(asyncio.Event())
                 watch = follow(kube, kind, namespace, store, worklist, listed[-1], telemetry, log)
                 watches.append(tasks.create_task(watch))
+            reader = LinkReader(store, worklist, telemetry, log)
+            watches.append(tasks.create_task(reader.run()))
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()
             telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))

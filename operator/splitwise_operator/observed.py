@@ -56,8 +56,9 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. `unschedulable`: the scheduler's words."""
+    """A pod. `address`: its IP, or "". `unschedulable`: the scheduler's words."""
 
+    address: str
     ready: bool
     unschedulable: str | None
     trouble: Trouble | None
@@ -132,6 +133,7 @@ def _pod(body: Object) -> Pod:
         *status.get("containerStatuses", []),
     ]
     return Pod(
+        address=status.get("podIP", ""),
         ready=ready is not None and ready["status"] == "True",
         unschedulable=scheduled.get("message", "") if scheduled is not None and waits else None,
         trouble=next((found for one in containers if (found := _trouble(one))), None),

@@ -28,6 +28,7 @@ from splitwise_operator.render import Counts, render
 from splitwise_operator.rollout import next_step
 from splitwise_operator.status import PoolCount, Problem, View
 from splitwise_operator.store import Key, Store
+from splitwise_operator.transfer import settled
 
 _WORDS: Final = {403: Reason.FORBIDDEN, 409: Reason.FIELD_CONFLICT, 0: Reason.API_UNAVAILABLE}
 
@@ -217,8 +218,11 @@ class Reconciler:
         routers = status.count(all_objects, ROUTER, ROUTER, cluster.spec.router.replicas, current)
         for pool in pools:
             await self._write_pool_status(cluster, objects, pool)
-        view = View(cluster, current, pools, routers, all_objects, problems)
         before = body.get("status") or {}
+        there = before.get("transfer", [])
+        read = self._store.transfer.get((cluster.metadata.namespace, cluster.metadata.name))
+        links = there if read is None else settled(there, read)
+        view = View(cluster, current, pools, routers, all_objects, problems, links)
         made = status.cluster_status(view, body["metadata"]["generation"], before, _now())
         await self._write_cluster_status(body, before, made)
 

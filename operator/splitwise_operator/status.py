@@ -11,6 +11,7 @@ from splitwise_operator.conditions import EXPLAINED, Condition, Reason
 from splitwise_operator.kinds import Kind
 from splitwise_operator.names import Object
 from splitwise_operator.observed import CRASHING, Pod, Scaled, Seen, Workers
+from splitwise_operator.transfer import cut_off
 
 _TRUE, _FALSE, _UNKNOWN = "True", "False", "Unknown"
 
@@ -58,6 +59,7 @@ class View:
     router: PoolCount
     objects: Sequence[Seen]
     problems: Sequence[Problem]
+    transfer: Sequence[Object] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def cluster_status(view: View, generation: int, before: Object, now: str) -> Obj
         "workers": _by_role(view.pools),
         "pools": [_pool(pool) for pool in view.pools],
         "router": {"desired": view.router.desired, "ready": view.router.ready},
+        **({"transfer": list(view.transfer)} if view.transfer else {}),
         "conditions": conditions(_verdicts(view), generation, before, now),
     }
 
@@ -192,7 +195,7 @@ def _verdicts(view: View) -> dict[Condition, _Verdict]:
         Condition.READY: whole,
         Condition.POOLS_READY: pools,
         Condition.ROUTER_READY: router,
-        Condition.TRANSFER_VERIFIED: _transfer(view.pools),
+        Condition.TRANSFER_VERIFIED: _transfer(view),
         Condition.SCALING_ACTIVE: _Verdict(_TRUE, Reason.REPLICAS_SETTABLE),
         Condition.CAPACITY_AVAILABLE: _capacity(view),
         Condition.PROGRESSING: _progress(view),
@@ -219,9 +222,14 @@ def _readiness(view: View, pools: Sequence[PoolCount]) -> _Verdict:
     return _Verdict(_FALSE, Reason.STARTING, f"{said}.")
 
 
-def _transfer(pools: Sequence[PoolCount]) -> _Verdict:
-    served = {pool.role for pool in pools if pool.ready}
+def _transfer(view: View) -> _Verdict:
+    if broken := cut_off(view.transfer):
+        said = (f"{one['from']} to {one['to']} ({one.get('reason', '')})" for one in broken)
+        return _Verdict(_FALSE, Reason.LINKS_FAILING, f"No KV gets from {', '.join(said)}.")
+    served = {pool.role for pool in view.pools if pool.ready}
     phases = all(served & {phase, "mixed"} for phase in ("prompt", "token"))
+    if phases and view.transfer:
+        return _Verdict(_TRUE, Reason.LINKS_MEASURED)
     if phases:
         return _Verdict(_TRUE, Reason.PROBES_PASSED)
     return _Verdict(_UNKNOWN, Reason.NOT_PROBED)

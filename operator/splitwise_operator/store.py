@@ -22,6 +22,7 @@ class Store:
 
     def __init__(self) -> None:
         self.clusters: dict[Key, Object] = {}
+        self.transfer: dict[Key, list[Object]] = {}  # what a router said of links, when one did
         self._objects: dict[Key, dict[_Id, Seen]] = {}
         self._keys: dict[_Id, Key] = {}
 

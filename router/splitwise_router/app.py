@@ -16,6 +16,7 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.exchange import Exchange
 from splitwise_router.fleet import ROLES, Fleet
+from splitwise_router.pool_links import LinkMetrics, by_pools
 from splitwise_router.service import Service
 
 
@@ -28,6 +29,7 @@ class App:
         self._service = service
         self._telemetry = telemetry
         self._pools: set[tuple[str, str]] = set()
+        self._links = LinkMetrics(telemetry)
         self._generate = {
             "/v1/chat/completions": service.chat,
             "/v1/completions": service.completions,
@@ -39,6 +41,7 @@ class App:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
+                Route("/transfer", self._transfer),
                 *(Route(path, _never, methods=["POST"]) for path in self._generate),
             ],
             exception_handlers={HTTPException: _http_error},
@@ -81,7 +84,14 @@ class App:
         for (role, pool), count in opened.items():
             if role in ROLES:
                 self._telemetry.gauge(WORKER_SESSIONS, role=role, pool=pool).set(count)
+        links = self._fleet.links
+        self._links.show(by_pools(self._fleet.sessions, links), links.cut_off)
         return Response(generate_latest(self._telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _transfer(self, request: Request) -> Response:
+        """Measured links by pairs of pools, for the operator and for people."""
+        found = by_pools(self._fleet.sessions, self._fleet.links)
+        return JSONResponse({"transfer": [pair.entry() for pair in found if pair.links]})
 
 
 async def _never(request: Request) -> Response:
@@ -94,7 +104,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     asked = f"{request.method} {request.url.path}"
     fixes = {
         404: f"{asked} is not known here. Generation is POST /v1/chat/completions or "
-        "/v1/completions; there are GET /v1/models, /healthz, /readyz and /metrics too.",
+        "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics and /transfer too.",
         405: f"{asked} is not allowed. Use {(error.headers or {}).get('Allow', 'another method')}.",
     }
     codes = {404: "unknown_url", 405: "method_not_allowed"}

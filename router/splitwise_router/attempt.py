@@ -24,9 +24,9 @@ from splitwise_core.rpc.worker_pb2 import (
     Transfer,
     Update,
 )
-from splitwise_router.fleet import Found, Revision
+from splitwise_router.fleet import Found
 from splitwise_router.minting import Mint
-from splitwise_router.session import Leg, Session
+from splitwise_router.session import Leg, Revision, Session
 
 STAGES_WITHIN_S: Final = 1.0
 """How long a finished answer waits for the prompt worker's word on the transfer: it is on its way
@@ -113,6 +113,7 @@ class Attempt:
     def __init__(self, generation: Generation, sequence: int, found: Found, mint: Mint) -> None:
         self.found = found
         self._generation = generation
+        self._prefilled = generation.to_prefill  # tokens
         self._legs: list[tuple[Session, Leg]] = []
         self._piece = Piece([], [])
         self._early: list[Update] = []  # the token worker's, come before the first token
@@ -205,6 +206,7 @@ class Attempt:
     def _from_prompt(self, update: Update) -> None:
         if update.HasField("stages"):
             self._generation.stages.MergeFrom(update.stages)
+            self.found.prompt.prompted(self._prefilled, update.stages.prefill_s)
         if update.tokens and not self._first_token_seen:
             self._first_token_seen = True
             session, leg = self._legs[-1]

@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.routing import FleetView, Reason, Role, place
+from splitwise_core.rpc import kv_pb2
 from splitwise_router.discovery import Endpoint
-from splitwise_router.session import Served, Session
+from splitwise_router.links import Links
+from splitwise_router.session import Revision, Served, Session, revision_of
 
 ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
 PHASES: Final = ("prompt", "token")
 
-Revision = tuple[str, bytes]
-"""KV moves, and a stream goes on, only between workers in which this is the same."""
+PROBE_S: Final = 60.0
+"""A link that no request uses is measured this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,14 @@ class Fleet:
     breaks: what runs there is not cut, and the requests' own deadlines bound it.
     """
 
-    def __init__(self, served: Served, overflow_tokens: int, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        served: Served,
+        overflow_tokens: int,
+        log: logging.Logger,
+        probe_s: float = PROBE_S,
+    ) -> None:
+        self.links = Links(probe_s, log)
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
@@ -67,8 +77,11 @@ class Fleet:
         if found := self._sessions.get(endpoint.identity):
             found[0].relist(endpoint)
             return
-        session = Session(endpoint, self._served, self._news, self._log)
+        session = Session(endpoint, self._served, self._news, self._hear, self._log)
         self._sessions[endpoint.identity] = session, asyncio.create_task(session.run())
+
+    def _hear(self, session: Session, links: Sequence[kv_pb2.Link]) -> None:
+        self.links.hear(session, links, self.sessions)
 
     def _news(self) -> None:
         """A worker may have more room, or nothing more to do."""
@@ -109,7 +122,9 @@ class Fleet:
             for s in self.sessions
             if s.usable and s not in avoid and revision in (None, revision_of(s))
         ]
-        placement = place(_view(sessions), prompt_tokens, max_tokens, self._overflow_tokens)
+        links = _link_view(sessions, self.links)
+        overflow_tokens = self._overflow_tokens
+        placement = place(_view(sessions), prompt_tokens, max_tokens, overflow_tokens, links)
         if placement.prompt is None:
             return None, placement.reason
         one_worker = placement.token is None or placement.token == placement.prompt
@@ -148,12 +163,6 @@ def _missing(roles: Collection[str]) -> list[str]:
     return [phase for phase in PHASES if phase not in roles and "mixed" not in roles]
 
 
-def revision_of(session: Session) -> Revision:
-    """The revision of a connected worker."""
-    assert session.info is not None
-    return session.info.revision, session.info.geometry_fingerprint
-
-
 def _view(sessions: list[Session]) -> FleetView:
     """The fleet in columns.
 
@@ -181,4 +190,16 @@ def _view(sessions: list[Session]) -> FleetView:
             for load, i, s in zip(loads, infos, sessions)
         ],
         block_tokens=[max(1, i.block_tokens) for i in infos],
+    )
+
+
+def _link_view(sessions: list[Session], links: Links) -> LinkView:
+    """The links between these workers; KV is of one size for all of them."""
+    infos = [s.info for s in sessions if s.info is not None]
+    return LinkView(
+        number=[i.incarnation for i in infos],
+        tokens_per_s=[s.prompt_tokens_per_s for s in sessions],
+        known=links.known,
+        token_bytes=max((i.kv_token_bytes for i in infos), default=0),
+        layers=max((i.num_layers for i in infos), default=1),
     )

@@ -68,13 +68,16 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     telemetry = Telemetry(Component.ROUTER)
     mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
-    fleet = Fleet(served, asked.overflow_tokens, log)
+    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds)
     admission = Admission(fleet, asked.max_queued, telemetry, mint)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
     app = App(service, fleet, telemetry)
-    watcher = asyncio.create_task(_discover(asked, fleet, telemetry, log))
+    chores = [
+        asyncio.create_task(_discover(asked, fleet, telemetry, log)),
+        asyncio.create_task(fleet.links.keep_measured(lambda: fleet.sessions)),
+    ]
     server = _server(app, max(1, asked.drain_seconds - int(linger_s)))
     loop = asyncio.get_running_loop()
 
@@ -88,8 +91,9 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     try:
         await server.serve(sockets=[listener])
     finally:
-        watcher.cancel()
-        await asyncio.wait([watcher])
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
         await fleet.close()
     log.info("stopped")
 
@@ -198,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keys that transfers are allowed with, one a line in hex, newest first; without it "
         "sidecars must ask for no capability",
     )
+    add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
     return parser
 

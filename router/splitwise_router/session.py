@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from splitwise_core.rpc.channel import OPTIONS
-from splitwise_core.rpc.kv_pb2 import PEER_LOST
+from splitwise_core.rpc.kv_pb2 import PEER_LOST, Link, MeasureLink
 from splitwise_core.rpc.worker_pb2 import (
     FINISH_FAILED,
     FINISH_NONE,
@@ -26,11 +26,17 @@ from splitwise_core.rpc.worker_pb2 import (
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
 from splitwise_router.discovery import Endpoint
 
+Revision = tuple[str, bytes]
+"""KV moves, and a stream goes on, only between workers in which this is the same."""
+
 SILENCE_S: Final = 10.0
 """A worker reports at least every second; one that is silent for so long counts as lost."""
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
+SPEED_SHARE: Final = 0.2
+"""What one prompt counts in the mean speed of its worker."""
+
 MEETING_S: Final = 5.0
 """A worker that is said to be ready is waited for as long, though it does not answer yet."""
 
@@ -72,22 +78,30 @@ class Served:
 class Session:
     """The stream to one worker, opened again until `run` is cancelled.
 
-    `changed()` is called when the worker may have room that it had not before, or is lost.
+    `changed()` is called when the worker may have room that it had not before, or is lost,
+    `heard` with what it tells of its links.
     """
 
     def __init__(
-        self, endpoint: Endpoint, served: Served, changed: Callable[[], None], log: logging.Logger
+        self,
+        endpoint: Endpoint,
+        served: Served,
+        changed: Callable[[], None],
+        heard: Callable[["Session", Sequence[Link]], None],
+        log: logging.Logger,
     ) -> None:
         self.endpoint = endpoint
         self.info: WorkerInfo | None = None
         self.load = Load()
         self.claims = Claims()
+        self.prompt_tokens_per_s = 0.0  # 0: not known yet
         self.leaving = False  # listed no more: it ends what it has
         self._was_met = False  # since it was said to be ready
         self._ready_s = time.monotonic()
         self._hurry = asyncio.Event()
         self._served = served
         self._changed = changed
+        self._heard = heard
         self._log = log
         self._legs: dict[int, Leg] = {}
         self._outbox: asyncio.Queue[ToWorker] = asyncio.Queue()
@@ -133,6 +147,18 @@ class Session:
         self._legs[leg.sequence] = leg
         self.claims.add(leg, 1)
         self._outbox.put_nowait(message)
+
+    def prompted(self, tokens: int, seconds: float) -> None:
+        """Notes how long a prompt took; what is known is a mean in which old prompts fade."""
+        if tokens > 0 and seconds > 0:
+            before = self.prompt_tokens_per_s or tokens / seconds
+            self.prompt_tokens_per_s = before + SPEED_SHARE * (tokens / seconds - before)
+
+    def measure(self, token: "Session", max_age_s: float) -> None:
+        """Has the worker measure its link to another one, if it was not within `max_age_s`."""
+        assert token.info is not None
+        asked = MeasureLink(peer=token.info.sidecar, max_age_s=max_age_s)
+        self._outbox.put_nowait(ToWorker(measure_link=asked))
 
     def prompt_done(self, leg: Leg) -> None:
         """Notes that the leg's prompt no longer waits on the worker."""
@@ -193,6 +219,8 @@ class Session:
                 leg = self._forget(update.sequence)
             if leg is not None:
                 leg.deliver(update)
+        if message.links and self.info is not None:
+            self._heard(self, message.links)
         if message.HasField("load"):
             self.load = message.load
             self._changed()
@@ -233,6 +261,12 @@ class Session:
         if leg is not None:
             self.claims.add(leg, -1)
         return leg
+
+
+def revision_of(session: Session) -> Revision:
+    """The revision of a connected worker."""
+    assert session.info is not None
+    return session.info.revision, session.info.geometry_fingerprint
 
 
 async def _write(

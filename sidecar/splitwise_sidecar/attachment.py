@@ -7,18 +7,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.leases import MAX_ID_CHARACTERS, Leases
+from splitwise_sidecar.links import Links
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
 from splitwise_sidecar.pool import Pool
-from splitwise_sidecar.probe import Apart, Door, Probe, probe_tokens
+from splitwise_sidecar.probe import Apart, Door, Probe
 from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.rehearsal import probe_tokens
 from splitwise_sidecar.rights import Rights
+from splitwise_sidecar.scratch import Scratch
 from splitwise_sidecar.transfer import Order, Transfer
 from splitwise_sidecar.transports import Transport
 
@@ -66,6 +70,10 @@ class Attachment:
             geometry_fingerprint=pool.geometry.fingerprint(),
             transports=list(transports),
         )
+        self._scratch = Scratch(pool.geometry, self.leases, apart.metrics, self._note_idle)
+        self._links = Links(
+            self._hello, dial, rights, pool.geometry, apart, self._is_busy, self._say, metrics
+        )
 
     @property
     def geometry(self) -> KvGeometry:
@@ -82,6 +90,12 @@ class Attachment:
         except TimeoutError:
             fields = {"leases": len(self.leases), "transfers": len(self._transfers)}
             log.warning("still under way", extra={"fields": fields})
+
+    def open_probe(self, num_tokens: int) -> str:
+        """Lets bytes land that only measure a link; the id of their transfer. Raises Refused."""
+        if self.draining:
+            raise Refused(kv_pb2.DRAINING, f"{self.worker_id} takes no new work")
+        return self._scratch.open(num_tokens)
 
     def _note_idle(self) -> None:
         if not self._transfers and not self.leases:
@@ -110,6 +124,9 @@ class Attachment:
                     transfer.stop(message.withdraw_transfer.reason, "withdrawn by its worker")
             case "start_probe":
                 self._start_probe(message.start_probe)
+            case "measure_link":
+                if not self.draining:
+                    self._links.measure(message.measure_link)
             case kind:
                 raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
 
@@ -120,11 +137,13 @@ class Attachment:
         """
         if self._probing is not None:
             self._probing.cancel()
+        await self._links.close()
         transfers = list(self._transfers.values())
         for transfer in transfers:
             transfer.stop(outcome, detail)
         await self.leases.end_all()
         await self.wait_idle(MAX_STOP_S)
+        self._scratch.close()
         self._pool.close()
         await asyncio.gather(*(transfer.join() for transfer in transfers))
         for peer in list(self._peers.values()):
@@ -155,7 +174,7 @@ class Attachment:
         order = Order(message.transfer_id, span, within_s, right)
         transfer = Transfer(order, self._peer(message.peer), self._metrics)
         self._transfers[order.id] = transfer
-        transfer.start(self._transfer_ended)
+        transfer.start(partial(self._transfer_ended, message.peer))
 
     def _start_probe(self, message: kv_pb2.StartProbe) -> None:
         if self._probing is not None:
@@ -172,7 +191,7 @@ class Attachment:
         )
         self._probing = asyncio.create_task(probe.run(self._metrics))
 
-    def _transfer_ended(self, ended: kv_pb2.TransferEnded) -> None:
+    def _transfer_ended(self, peer: str, ended: kv_pb2.TransferEnded) -> None:
         del self._transfers[ended.transfer_id]
         if ended.outcome != kv_pb2.OK:
             fields = {
@@ -182,6 +201,14 @@ class Attachment:
             }
             log.info("transfer ended", extra={"fields": fields})
         self._tell(kv_pb2.FromSidecarToWorker(transfer_ended=ended))
+        self._links.learn(peer, ended)
+
+    def _is_busy(self, address: str) -> bool:
+        """Whether KV of requests is on its way to this peer."""
+        return address in self._peers and self._peers[address].has_guests
+
+    def _say(self, link: kv_pb2.Link) -> None:
+        self._send(kv_pb2.FromSidecarToWorker(link=link))
 
     def _tell(self, message: kv_pb2.FromSidecarToWorker) -> None:
         """Says that something has ended."""

@@ -63,15 +63,17 @@ class Leases:
         message: kv_pb2.OpenLease,
         metrics: SidecarMetrics | None = None,
         send: Send | None = None,
+        pool: Pool | None = None,
     ) -> None:
         """Lets a transfer land. Raises Refused(INVALID) when the worker makes no sense.
 
-        The worker hears of its end and it is counted, unless `send` and `metrics` are others.
+        The worker hears of its end and it is counted, unless `send` and `metrics` are others. It
+        lands in the worker's blocks, unless `pool` is another of as many layers.
         """
         if message.transfer_id in self._held or message.lease_ms < 1:
             detail = f"lease {message.transfer_id} is open already, or has no time"
             raise Refused(kv_pb2.INVALID, detail)
-        span = self._pool.span(message.blocks, message.num_tokens)
+        span = (pool or self._pool).span(message.blocks, message.num_tokens)
         lease = Lease(message.transfer_id, self._epoch)
         held = Held(
             lease,

@@ -10,6 +10,7 @@ from splitwise_core.metrics.sidecar import (
     KEY_FAILURES,
     LATE_WRITES,
     LEASES,
+    LINK_PROBES,
     PROBE,
     REFUSED_CALLS,
     REPUSHES,
@@ -75,6 +76,10 @@ class SidecarMetrics:
         """A probe ended."""
         histogram = self._telemetry.histogram(PROBE, transport=transport, outcome=label(outcome))
         histogram.observe(probe_s)
+
+    def link_measured(self, transport: str, outcome: kv_pb2.Outcome) -> None:
+        """A measurement of a link ended."""
+        self._telemetry.counter(LINK_PROBES, transport=transport, outcome=label(outcome)).inc()
 
     def damaged(self, layers: int) -> None:
         """This many layers arrived with another digest than they were sent with."""

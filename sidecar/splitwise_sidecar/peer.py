@@ -35,6 +35,7 @@ class Introduction:
     """What Hello agreed on."""
 
     epoch: int
+    worker_id: str
     transport: Transport
 
 
@@ -87,7 +88,7 @@ class Peer:
                 if reply.outcome != kv_pb2.OK:
                     raise Refused(reply.outcome, reply.detail)
                 transport = await self._first_that_works(reply)
-                self._introduction = Introduction(reply.epoch, transport)
+                self._introduction = Introduction(reply.epoch, reply.worker_id, transport)
             return self._introduction
 
     async def _first_that_works(self, reply: kv_pb2.HelloReply) -> Transport:
@@ -128,6 +129,13 @@ class Peer:
             raise Refused(reply.outcome, reply.detail)
         return []
 
+    async def open_probe(self, request: kv_pb2.OpenProbeRequest) -> str:
+        """The id of a transfer that may land in the peer's scratch memory. Raises Refused."""
+        reply = await self.call(self._stub.OpenProbe, request)
+        if reply.outcome != kv_pb2.OK:
+            raise Refused(reply.outcome, reply.detail)
+        return str(reply.transfer_id)
+
     async def abort(self, request: kv_pb2.AbortRequest) -> None:
         """Fences the lease; when the peer cannot be told, its lease expires by itself."""
         try:
@@ -163,6 +171,11 @@ class Peer:
         return reply
 
     # ---- the watch ----
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether transfers to it are under way."""
+        return bool(self._guests)
 
     def enter(self, guest: Guest) -> None:
         """Watches the peer for this transfer, and renews its lease as soon as it has one."""

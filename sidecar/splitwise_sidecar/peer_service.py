@@ -141,6 +141,18 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             return kv_pb2.AbortReply(outcome=self._count(error), fenced=True)
         return kv_pb2.AbortReply(outcome=kv_pb2.OK, fenced=fenced)
 
+    async def OpenProbe(
+        self,
+        request: kv_pb2.OpenProbeRequest,
+        context: grpc.aio.ServicerContext[kv_pb2.OpenProbeRequest, kv_pb2.OpenProbeReply],
+    ) -> kv_pb2.OpenProbeReply:
+        """Lends scratch memory for a moment, to a transfer whose id it tells."""
+        try:
+            transfer_id = self._present(request.epoch).open_probe(request.num_tokens)
+        except Refused as refused:
+            return kv_pb2.OpenProbeReply(outcome=self._count(refused), detail=refused.detail)
+        return kv_pb2.OpenProbeReply(outcome=kv_pb2.OK, transfer_id=transfer_id)
+
     def _present(self, epoch: int | None = None) -> Attachment:
         """The worker that the caller means. Raises Refused when that one is not here."""
         here = self._attachment()

@@ -7,12 +7,11 @@ no request's: they are counted apart, and the worker hears of the probe's end al
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.kv import KvGeometry
@@ -21,17 +20,12 @@ from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.leases import Leases
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.peer import Peer
-from splitwise_sidecar.pool import Pool, new_pool
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.rights import Rights
-from splitwise_sidecar.transfer import Order, Transfer
+from splitwise_sidecar.rehearsal import hand_over, probe_tokens, random_pool
+from splitwise_sidecar.rights import Right, Rights
 from splitwise_sidecar.transports import Transport
 
 log = logging.getLogger("splitwise.sidecar.probe")
-
-PROBE_BYTES: Final = 4 << 20
-"""A probe pushes as many tokens of a block as fit into this, and one at least: on a CPU a block is
-a whole context, and nobody would learn more from it."""
 
 DEADLINE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.25
@@ -80,7 +74,7 @@ class Probe:
         self._tell = tell
         self._idle = idle
         self._tokens = probe_tokens(geometry)
-        self._source_geometry = replace(geometry, block_tokens=self._tokens)
+        self._geometry = geometry
         self._before: dict[str, kv_pb2.Outcome] = {}
 
     async def run(self, metrics: SidecarMetrics) -> None:
@@ -126,7 +120,7 @@ class Probe:
         return kv_pb2.ProbeEnded(
             outcome=outcome,
             detail=detail,
-            kv_bytes=self._source_geometry.block_bytes if outcome == kv_pb2.OK else 0,
+            kv_bytes=self._geometry.sequence_bytes(self._tokens) if outcome == kv_pb2.OK else 0,
             probe_s=time.monotonic() - started_s,
             transport=transport.name,
         )
@@ -142,7 +136,6 @@ class Probe:
         right = self._door.rights.to_probe(
             transfer_id, self._door.hello.worker_id, self._tokens, int(deadline_s * 1000)
         )
-        order = Order(transfer_id, self._source().span([0], self._tokens), DEADLINE_S, right)
         lease = kv_pb2.OpenLease(
             transfer_id=transfer_id,
             blocks=[self._block],
@@ -152,28 +145,17 @@ class Probe:
         )
         self._leases.open(lease, self._apart.metrics, lambda _: self._idle())
         try:
-            await self._push(peer, order)
+            await self._push(peer, right)
         finally:
             self._leases.close(transfer_id)  # nothing, when it was verified
 
-    async def _push(self, peer: Peer, order: Order) -> None:
-        transfer = Transfer(order, peer, self._apart.metrics)
-        over: asyncio.Future[kv_pb2.TransferEnded] = asyncio.Future()
-        transfer.start(lambda ended: None if over.done() else over.set_result(ended))
-        transfer.layers_ready(0, self._source_geometry.num_layers)
-        transfer.finish([0])
+    async def _push(self, peer: Peer, right: Right) -> None:
+        source = await random_pool(self._geometry, self._tokens)
         try:
-            ended = await over
+            metrics = self._apart.metrics
+            await hand_over(right, source, self._tokens, peer, metrics, DEADLINE_S)
         finally:
-            transfer.stop(kv_pb2.CANCELLED, "the probe is over")
-            await transfer.join()
-        if ended.outcome != kv_pb2.OK:
-            raise Refused(ended.outcome, ended.detail)
-
-    def _source(self) -> Pool:
-        """One block of random bytes: what was there before does not match by chance."""
-        geometry = self._source_geometry
-        return new_pool(geometry, os.urandom(geometry.block_bytes))
+            source.close()
 
     def _log(self, ended: kv_pb2.ProbeEnded) -> None:
         """Says what has changed; a failure that lasts is said once."""
@@ -187,8 +169,3 @@ class Probe:
             return
         fields |= {"bytes": ended.kv_bytes, "seconds": round(ended.probe_s, 4)}
         log.info("KV probe passed", extra={"fields": fields})
-
-
-def probe_tokens(geometry: KvGeometry) -> int:
-    """Tokens of one block that a probe moves."""
-    return max(1, min(geometry.block_tokens, PROBE_BYTES // geometry.sequence_bytes(1)))

@@ -5,8 +5,17 @@ import pytest
 from splitwise_core.metric import LABEL_VALUES, Component, Metric
 from splitwise_core.telemetry import METRICS, Telemetry
 
-UNITS = ("_seconds", "_bytes", "_tokens", "_blocks", "_requests", "_sequences", "_sessions")
-COUNTED = ("_leases", "_workers", "_clusters")
+UNITS = (
+    "_seconds",
+    "_bytes",
+    "_tokens",
+    "_blocks",
+    "_requests",
+    "_sequences",
+    "_sessions",
+    "_per_second",
+)
+COUNTED = ("_links", "_leases", "_workers", "_clusters")
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -54,11 +54,14 @@ def refused(message: str) -> Seen:
 
 
 def status_of(
-    *objects: Seen, problems: tuple[Problem, ...] = (), before: dict[str, Any] | None = None
+    *objects: Seen,
+    problems: tuple[Problem, ...] = (),
+    before: dict[str, Any] | None = None,
+    transfer: tuple[dict[str, Any], ...] = (),
 ) -> dict[str, Any]:
     pools = [count(objects, p.name, p.role, p.seed, REV) for p in CLUSTER.spec.pools]
     routers = count(objects, "router", "router", 1, REV)
-    view = View(CLUSTER, REV, pools, routers, list(objects), problems)
+    view = View(CLUSTER, REV, pools, routers, list(objects), problems, transfer)
     return cluster_status(view, 7, before or {}, NOW if before is None else LATER)
 
 

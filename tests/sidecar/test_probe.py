@@ -13,7 +13,7 @@ from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar import probe
 from splitwise_sidecar.config import TRANSPORTS
-from splitwise_sidecar.probe import PROBE_BYTES, probe_tokens
+from splitwise_sidecar.rehearsal import PROBE_BYTES, probe_tokens
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node, Pair
 from tests.support.kv_worker import KvWorker
 from tests.support.ports import free_port

@@ -78,13 +78,15 @@ class EchoWorker(WorkerServicer):
             role=asked.role,
             revision=asked.revision,
             model=asked.model_name,
-            sidecar="127.0.0.1:1",
+            sidecar=asked.listen,
             max_model_len=asked.max_length,
             block_tokens=asked.block_tokens,
             num_blocks=asked.blocks,
             max_sequences=asked.max_sequences,
             incarnation=os.getpid(),
             tokenizer_fingerprint=bytes.fromhex(asked.tokenizer),
+            kv_token_bytes=KV_BYTES_PER_TOKEN,
+            num_layers=2,
         )
 
     def load(self) -> Load:
@@ -127,10 +129,23 @@ class EchoWorker(WorkerServicer):
                 if self._forget(session, message.cancel.sequence):
                     session.out.put_nowait(FromWorker(load=self.load()))
                 continue
+            if message.HasField("measure_link"):
+                self._measure(message.measure_link.peer)
+                continue
             is_prompt = message.HasField("prefill")
             leg = message.prefill if is_prompt else message.decode
             self._admit(session, leg.request, leg.HasField("transfer"), is_prompt)
             self.wake.set()
+
+    def _measure(self, peer: str) -> None:
+        """Says of its links what it was told to say; nothing when it was told nothing."""
+        if not self.asked.link_bytes_per_s:
+            return
+        link = kv_pb2.Link(peer=peer, transport="tcp", bytes_per_s=self.asked.link_bytes_per_s)
+        link.outcome = kv_pb2.PEER_LOST if peer == self.asked.failing_peer else kv_pb2.OK
+        link.latency_s = 0.5 if peer == self.asked.far_peer else 0.001
+        for session in self.sessions:
+            session.out.put_nowait(FromWorker(links=[link], load=self.load()))
 
     def _admit(self, session: Session, request: Request, splits: bool, is_prompt: bool) -> None:
         tokens = len(request.prompt_tokens) + len(request.output_tokens)
@@ -260,6 +275,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--transfer-ms", type=float, default=0)
     parser.add_argument("--step-ms", type=float, default=1)
     parser.add_argument("--tokens-per-step", type=int, default=1)
+    parser.add_argument("--link-bytes-per-s", type=float, default=0, help="0: silent on links")
+    parser.add_argument("--failing-peer", default="", help="host:port")
+    parser.add_argument("--far-peer", default="", help="host:port: a link of half a second")
     parser.add_argument("--fail-outcome", default="TRANSPORT_FAILED")
     parser.add_argument("--fail-count", type=int, default=0, help="legs that fail")
     parser.add_argument("--fail-after-tokens", type=int, default=0, help="sent by the leg")

@@ -143,6 +143,7 @@ class FlippingProxy:
         self.answers_may_pass.set()
         self.held = asyncio.Event()  # set once something waits for `may_pass`
         self.pause_s = 0.0  # before each piece, in either direction
+        self.bytes_per_s = 0.0  # forward, on each connection; 0: as fast as it goes
         self._host, _, port = target.rpartition(":")
         self.address = f"{HOST}:{port}"
         self._kinds: dict[int, type[_GrpcBulk | _TcpBulk]] = {int(port): _GrpcBulk}
@@ -200,6 +201,8 @@ class FlippingProxy:
 
         async def forward(data: bytearray) -> None:
             bulk.feed(data)
+            if self.bytes_per_s:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
             if bulk.seen and not self.bulk_may_pass.is_set():
                 self.bulk_held.set()
                 await self.bulk_may_pass.wait()

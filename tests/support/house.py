@@ -59,9 +59,15 @@ class House:
             endpoints=endpoints,
             model=self._model,
             model_name="tiny",
+            probe_seconds=3600,
             **self._key("router"),
         )
         eventually(self._ready, START_S, self.logs)
+        eventually(self._is_measured, START_S, self.logs)
+
+    def _is_measured(self) -> bool:
+        """Whether the link is known: until then its measurement would be damaged too."""
+        return self.metric("router", "splitwise_router_links", state="working") == 1
 
     def _pod(self, role: str, ports: dict[str, int], seen_at: str) -> None:
         sock = self._directory / f"{role}.sock"

@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Sequence
 from mmap import mmap
 from pathlib import Path
@@ -36,6 +37,7 @@ class KvWorker:
         if seals:
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         self.memory = mmap(self.fd, size)
+        self.links: deque[kv_pb2.Link] = deque()  # told beside all else
         self._socket: socket.socket | None = None
 
     @property
@@ -71,7 +73,22 @@ class KvWorker:
         self._socket.send(data)
 
     async def receive(self) -> kv_pb2.FromSidecarToWorker:
-        """The next message; ConnectionError when the sidecar has hung up."""
+        """The next message but links; ConnectionError when the sidecar has hung up."""
+        while True:
+            message = await self._any()
+            if message.WhichOneof("kind") != "link":
+                return message
+            self.links.append(message.link)
+
+    async def link(self) -> kv_pb2.Link:
+        """The next link that the worker is told of; nothing else may come before it."""
+        if not self.links:
+            message = await self._any()
+            assert message.WhichOneof("kind") == "link", message
+            return message.link
+        return self.links.popleft()
+
+    async def _any(self) -> kv_pb2.FromSidecarToWorker:
         assert self._socket is not None
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -87,10 +104,15 @@ class KvWorker:
         return getattr(message, kind)
 
     def nothing_came(self) -> bool:
-        """Whether no message waits to be read."""
+        """Whether no message waits to be read, but links."""
         assert self._socket is not None
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
+            while data := self._socket.recv(DATAGRAM_BYTES, socket.MSG_PEEK):
+                message = kv_pb2.FromSidecarToWorker.FromString(data)
+                if message.WhichOneof("kind") != "link":
+                    return False
+                self.links.append(message.link)
+                self._socket.recv(DATAGRAM_BYTES)
         except BlockingIOError:
             return True
         return False
@@ -154,6 +176,10 @@ class KvWorker:
     def start_probe(self, block: int, peer: str) -> None:
         """Lends a block to the sidecar, to be pushed to through `peer`."""
         self.send(start_probe=kv_pb2.StartProbe(block=block, peer=peer))
+
+    def measure_link(self, peer: str, max_age_s: float = 0.0) -> None:
+        """Asks what the link to this peer is like."""
+        self.send(measure_link=kv_pb2.MeasureLink(peer=peer, max_age_s=max_age_s))
 
     def start_transfer(
         self,

@@ -84,6 +84,15 @@ class Operated:
         self.wait("Progressing", "Complete", within_s=within_s)
         self.wait("Ready", "Serving", within_s=within_s)
 
+    def wait_until_measured(self, within_s: float = READY_S) -> None:
+        """Waits until status says of every pair of workers how KV moves between them."""
+
+        def holds() -> bool:
+            found = self.get()["status"].get("transfer", [])
+            return bool(found) and all(one["measured"] == one["pairs"] for one in found)
+
+        eventually(holds, within_s, self.report)
+
     def objects(self, kinds: Sequence[Kind] = APPLIED) -> list[Object]:
         """Everything of these kinds that bears its label."""
         query = {"labelSelector": f"splitwise.dev/cluster={self.name}"}

@@ -46,8 +46,9 @@ def cancel(number: int) -> worker_pb2.ToWorker:
 class Served:
     """A worker's engine behind its real service."""
 
-    def __init__(self, rig: Rig, service: WorkerService, address: str) -> None:
+    def __init__(self, rig: Rig, service: WorkerService, sessions: Sessions, address: str) -> None:
         self.rig = rig
+        self.sessions = sessions
         self.service = service
         self.address = address
 
@@ -57,7 +58,8 @@ class Served:
         async with grpc.aio.insecure_channel(self.address, options=OPTIONS) as channel:
             stub: Any = worker_pb2_grpc.WorkerStub(channel)
             router = Router(stub, stub.Session())
-            assert (await router.read()).info == INFO
+            router.first = await router.read()
+            assert router.first.info == INFO
             yield router
 
     async def until_idle(self) -> None:
@@ -73,6 +75,7 @@ class Router:
     def __init__(self, stub: Any, call: Any) -> None:
         self.stub = stub
         self.call = call
+        self.first = worker_pb2.FromWorker()
         self.updates: list[worker_pb2.Update] = []
 
     async def read(self) -> worker_pb2.FromWorker:
@@ -110,7 +113,7 @@ async def served(make_rig: MakeRig) -> AsyncIterator[Served]:
     service = WorkerService(rig.engine, open_sessions, INFO)
     listening, port = await serve(service, "127.0.0.1:0")
     thread = rig.start()
-    yield Served(rig, service, f"127.0.0.1:{port}")
+    yield Served(rig, service, open_sessions, f"127.0.0.1:{port}")
     await listening.stop(grace=0)
     rig.engine.submit(commands.Stop())
     await asyncio.to_thread(thread.join, WAIT_S)

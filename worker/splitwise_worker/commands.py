@@ -49,6 +49,13 @@ class SidecarLost:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureLink:
+    """A router wants to know what the link to a token worker's sidecar is like."""
+
+    message: kv_pb2.MeasureLink
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Take no new work."""
 
@@ -58,4 +65,14 @@ class Stop:
     """End the engine's loop now."""
 
 
-Command = Prefill | Decode | Cancel | SessionEnded | FromSidecar | SidecarLost | Drain | Stop
+Command = (
+    Prefill
+    | Decode
+    | Cancel
+    | SessionEnded
+    | FromSidecar
+    | SidecarLost
+    | MeasureLink
+    | Drain
+    | Stop
+)

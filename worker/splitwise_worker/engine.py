@@ -145,6 +145,8 @@ class Engine:
                 self._hear_sidecar(message)
             case commands.SidecarLost():
                 self._lose_sidecar()
+            case commands.MeasureLink(message):
+                self._handover.measure_link(message)
             case commands.Drain():
                 self._draining = True
             case commands.Stop():

@@ -77,6 +77,11 @@ class Handover:
         """Lends a block; ProbeEnded with OK gives it back."""
         self._send(start_probe=kv_pb2.StartProbe(block=block, peer=peer))
 
+    def measure_link(self, message: kv_pb2.MeasureLink) -> None:
+        """Passes a router's question on; the answer is no engine's business."""
+        if self.attached:
+            self._send(measure_link=message)
+
     def _blocks(self, sequence: LiveSequence) -> tuple[int, ...]:
         return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]
 

@@ -147,7 +147,11 @@ class _Process:
             self._loop.call_soon_threadsafe(self._sessions.deliver, updates, load)
 
     def _hear(self, message: kv_pb2.FromSidecarToWorker) -> None:
-        self._engine.submit(commands.FromSidecar(message))
+        if message.WhichOneof("kind") != "link":
+            self._engine.submit(commands.FromSidecar(message))
+            return
+        with suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._sessions.deliver_link, message.link)
 
     def _lost(self) -> None:
         self._engine.submit(commands.SidecarLost())
@@ -173,4 +177,6 @@ def _info(config: WorkerConfig, geometry: KvGeometry, loaded: Loaded) -> worker_
         max_sequences=config.max_sequences,
         incarnation=secrets.randbits(63),
         tokenizer_fingerprint=loaded.tokenizer,
+        kv_token_bytes=geometry.sequence_bytes(1),
+        num_layers=geometry.num_layers,
     )

@@ -9,7 +9,7 @@ from typing import Final
 import grpc
 
 from splitwise_core.errors import UserError
-from splitwise_core.rpc import worker_pb2, worker_pb2_grpc
+from splitwise_core.rpc import kv_pb2, worker_pb2, worker_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_worker import commands
 from splitwise_worker.engine import Engine
@@ -24,6 +24,9 @@ MAX_WAITING: Final = 1024
 """Commands that the engine has not taken up; past it routers are not read, and gRPC holds them."""
 
 BACK_PRESSURE_POLL_S: Final = 0.01
+
+MAX_PEER_CHARACTERS: Final = 256
+"""A DNS name has at most 253."""
 
 ToWorker = worker_pb2.ToWorker
 FromWorker = worker_pb2.FromWorker
@@ -49,11 +52,13 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
         fields = {"router": context.peer(), "session": session.number}
         log.info("router attached", extra={"fields": fields})
         try:
-            yield FromWorker(info=self._info, load=self._sessions.load)
+            links = self._sessions.links
+            yield FromWorker(info=self._info, load=self._sessions.load, links=links)
             while not session.closed or session.updates:
                 await session.wait()
                 updates, session.updates = session.updates, []
-                yield FromWorker(load=self._sessions.load, updates=updates)
+                links, session.links = list(session.links.values()), {}
+                yield FromWorker(load=self._sessions.load, updates=updates, links=links)
         finally:
             listening.cancel()
             self._sessions.forget(session)
@@ -79,8 +84,17 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
             case "cancel":
                 key = SequenceKey(session.number, message.cancel.sequence)
                 self._engine.submit(commands.Cancel(key))
+            case "measure_link":
+                self._measure(message.measure_link)
             case _:  # of a newer router: nothing that we could end for it
                 log.warning("a message of unknown kind", extra={"fields": {"from": session.number}})
+
+    def _measure(self, message: kv_pb2.MeasureLink) -> None:
+        if 0 < len(message.peer) <= MAX_PEER_CHARACTERS:
+            self._engine.submit(commands.MeasureLink(message))
+        else:
+            fields = {"characters": len(message.peer)}
+            log.warning("a link to no peer is not measured", extra={"fields": fields})
 
     async def Drain(
         self, request: worker_pb2.DrainRequest, context: Context

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from splitwise_core.rpc import worker_pb2
+from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.outbox import Updates
 
 log = logging.getLogger("splitwise.worker.sessions")
@@ -20,12 +21,17 @@ MAX_UNREAD: Final = 1 << 16
 reads is far from it: the updates of a hundred steps of 64 sequences are a tenth of it."""
 
 
+MAX_LINKS: Final = 1024
+"""Peers whose links are remembered for the next router; as many as the sidecar remembers."""
+
+
 @dataclass(slots=True)
 class OpenSession:
     """One router. Steps that end while a message is being written go out together in the next."""
 
     number: int
     updates: list[worker_pb2.Update] = field(default_factory=list)
+    links: dict[str, kv_pb2.Link] = field(default_factory=dict)  # by peer: the last word counts
     news: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
     listening: asyncio.Task[None] | None = None
@@ -60,8 +66,14 @@ class Sessions:
 
     def __init__(self) -> None:
         self.load = worker_pb2.Load()
+        self._links: OrderedDict[str, kv_pb2.Link] = OrderedDict()
         self._open: dict[int, OpenSession] = {}
         self._opened = 0
+
+    @property
+    def links(self) -> list[kv_pb2.Link]:
+        """All links that the sidecar has told of, the last word on each."""
+        return list(self._links.values())
 
     def open(self) -> OpenSession:
         """A session with a number of its own."""
@@ -86,3 +98,14 @@ class Sessions:
                 session.tell(news)
         for session in self._open.values():
             session.news.set()
+
+    def deliver_link(self, link: kv_pb2.Link) -> None:
+        """Tells every router what the sidecar says of a link, whoever has asked."""
+        self._links[link.peer] = link
+        self._links.move_to_end(link.peer)
+        if len(self._links) > MAX_LINKS:
+            self._links.popitem(last=False)
+        for session in self._open.values():
+            if not session.closed:
+                session.links[link.peer] = link
+                session.news.set()

@@ -3,23 +3,49 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from splitwise_cli.runner.state import StateDir, default_state_dir
 
+ROUTER_S: Final = 2.0
+
 
 def status(output: Literal["table", "json"], state_dir: Path | None) -> None:
     """Prints the status. Raises UserError when no cluster is up."""
     found = StateDir((state_dir or default_state_dir()).absolute()).running()
+    found["transfer"] = _transfer(str(found["endpoint"]))
     if output == "json":
         print(json.dumps(found, indent=2))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(_table(found))
+    for link in found["transfer"] or ():
+        console.print(_line(link))
     console.print(f"{found['endpoint']}/v1 serves [bold]{found['model']['name']}[/]")
+
+
+def _transfer(endpoint: str) -> list[dict[str, Any]] | None:
+    """How KV moves between the pools, as `status.transfer` has it; None while no router tells."""
+    try:
+        answer = httpx.get(f"{endpoint}/transfer", timeout=ROUTER_S).raise_for_status()
+        entries: list[dict[str, Any]] = answer.json()["transfer"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        return None
+    return entries
+
+
+def _line(link: dict[str, Any]) -> str:
+    """One pair of pools, for people."""
+    way = f"KV {link['from']} -> {link['to']}: "
+    failing = f", {link['failing']} of {link['pairs']} links fail" if link["failing"] else ""
+    if link["transport"] == "none":
+        return f"{way}no link works ({link['reason']})"
+    speed = f"{link['bytesPerSecond'] / 1e9:.2f} GB/s, {link['latencySeconds'] * 1e3:.1f} ms"
+    return f"{way}{link['transport']}, {speed}{failing}"
 
 
 def _table(status: dict[str, Any]) -> Table:

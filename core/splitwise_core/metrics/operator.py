@@ -33,3 +33,11 @@ WATCH_FAILURES: Final = Metric(
     "splitwise_operator_watch_failures_total",
     "Watches of the API server that broke or could not be opened.",
 )
+LINK_READINGS: Final = Metric(
+    Component.OPERATOR,
+    Counter,
+    "splitwise_operator_link_readings_total",
+    "Questions to routers on the links between pools, for `status.transfer`. While they fail it "
+    "stays as it is.",
+    ("result",),
+)

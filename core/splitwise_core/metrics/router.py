@@ -120,3 +120,41 @@ WORKER_SESSIONS: Final = Metric(
     "Workers with an open session.",
     POOL,
 )
+LINK_RATE: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_link_bytes_per_second",
+    "KV bytes per second that a link between two pools moves, digests counted in: the median of "
+    "the links that work. A fall asks whether the transport has changed, or the network.",
+    ("from_pool", "to_pool", "transport"),
+)
+LINK_LATENCY: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_link_latency_seconds",
+    "Duration of a transfer of next to no bytes between two pools: the median of the links.",
+    ("from_pool", "to_pool", "transport"),
+)
+LINK_AGE: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_link_age_seconds",
+    "Time since a link between two pools was measured last, by a probe or by a request's transfer.",
+    ("from_pool", "to_pool"),
+)
+LINKS: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_links",
+    "Pairs of a prompt and a token worker that may meet: `working`, `failing` (not used while "
+    "another pair is there), or `unknown` until they are measured.",
+    ("from_pool", "to_pool", "state"),
+)
+CUT_OFF_WORKERS: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_cut_off_workers",
+    "Workers all of whose links have failed for a minute: ready, and of no use to the other phase. "
+    "The router's log names them.",
+    POOL,
+)

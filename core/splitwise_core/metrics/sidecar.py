@@ -103,6 +103,14 @@ CONNECTIONS_REFUSED: Final = Metric(
     "cluster, or not in TLS at all. Those that only connect and say nothing are among them.",
     (*POOL, "transport"),
 )
+LINK_PROBES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_link_probes_total",
+    "Measurements of links to other workers' sidecars, by outcome; `no_capacity` and `draining` "
+    "are postponed. Not counted among the transfers.",
+    (*POOL, "transport", "outcome"),
+)
 LEASES: Final = Metric(
     Component.SIDECAR,
     Gauge,

@@ -3,13 +3,16 @@
 The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.2): both machines are
 chosen together, each by joining the shortest queue in pending tokens, and a pool whose shortest
 queue is too long overflows into the mixed pool. Ours beyond the paper: while a new revision takes
-over from an old one, both workers are of the same, for their KV may differ.
+over from an old one, both workers are of the same, for their KV may differ; and the link between
+the two has its price.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
+
+from splitwise_core.policy.links import NO_LINKS, Cost, LinkView
 
 
 class Role(IntEnum):
@@ -70,51 +73,133 @@ class Placement:
 NOWHERE: Final = -1
 
 
-def place(fleet: FleetView, prompt_tokens: int, max_tokens: int, overflow_tokens: int) -> Placement:
+CANDIDATES: Final = 2, 8
+"""Prompt and token workers, those of the shortest queues, among which links decide: with them all,
+a placement would take pairs instead of workers."""
+
+
+def place(
+    fleet: FleetView,
+    prompt_tokens: int,
+    max_tokens: int,
+    overflow_tokens: int,
+    links: LinkView = NO_LINKS,
+) -> Placement:
     """The prompt and the token worker of a request, chosen together and of one revision.
 
     `prompt_tokens` are to be prefilled, `max_tokens` may follow. A pool overflows into the mixed
     pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter. Of
-    several revisions, the one whose workers have the least to do.
+    several revisions, the one whose workers have the least to do. What a transfer is expected to
+    cost counts as a queue does; a link that fails is used when nothing else is there.
     """
+    asked = _Asked(prompt_tokens, prompt_tokens + max_tokens)
     placements = [
-        _within(fleet, revision, prompt_tokens, max_tokens, overflow_tokens)
+        _within(fleet, revision, asked, overflow_tokens, links)
         for revision in dict.fromkeys(fleet.revision)
     ]
     if found := [placement for placement in placements if placement.found]:
-        return min(found, key=lambda placement: _pending(fleet, placement))
+        return min(found, key=lambda placement: _cost(fleet, links, asked, placement))
     full = [placement for placement in placements if placement.reason == Reason.NO_CAPACITY]
     return (full or placements or [Placement(None, None, Reason.NO_PROMPT_WORKER)])[0]
 
 
-def _pending(fleet: FleetView, placement: Placement) -> int:
-    """Tokens that wait at the workers of a placement."""
-    tokens = 0 if placement.prompt is None else fleet.pending_prompt_tokens[placement.prompt]
-    return tokens if placement.token is None else tokens + fleet.pending_tokens[placement.token]
+class _Asked(NamedTuple):
+    """Tokens of a request: of its prompt, and at most in all."""
+
+    prompt: int
+    total: int
+
+
+def _cost(fleet: FleetView, links: LinkView, asked: _Asked, placement: Placement) -> Cost:
+    """What a placement that was found costs."""
+    prompt, token = placement.prompt, placement.token
+    assert prompt is not None
+    if token is None:
+        return Cost(False, fleet.pending_prompt_tokens[prompt], 0.0)
+    return _pair_cost(fleet, links, asked, prompt, token)
+
+
+def _pair_cost(fleet: FleetView, links: LinkView, asked: _Asked, prompt: int, token: int) -> Cost:
+    waiting = fleet.pending_prompt_tokens[prompt] + fleet.pending_tokens[token]
+    return links.cost(prompt, token, asked.prompt, waiting)
 
 
 def _within(
-    fleet: FleetView, revision: int, prompt_tokens: int, max_tokens: int, overflow_tokens: int
+    fleet: FleetView, revision: int, asked: _Asked, overflow_tokens: int, links: LinkView
 ) -> Placement:
     """As `place`, with the workers of one revision."""
-    prompt = _shortest(
-        fleet, revision, Role.PROMPT, fleet.pending_prompt_tokens, prompt_tokens, overflow_tokens
-    )
+    pending = fleet.pending_prompt_tokens
+    prompt = _shortest(fleet, revision, Role.PROMPT, pending, asked.prompt, overflow_tokens)
     if prompt == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.PROMPT))
-    if max_tokens <= 1:
+    if asked.total - asked.prompt <= 1:
         return Placement(prompt, None, Reason.SINGLE_TOKEN)
-    total = prompt_tokens + max_tokens
-    token = _shortest(fleet, revision, Role.TOKEN, fleet.pending_tokens, total, overflow_tokens)
+    pending = fleet.pending_tokens
+    token = _shortest(fleet, revision, Role.TOKEN, pending, asked.total, overflow_tokens)
     if token == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
-    prompt_is_mixed = fleet.role[prompt] == Role.MIXED
-    if prompt_is_mixed and fleet.role[token] == Role.MIXED and _fits(fleet, prompt, total):
+    roles = fleet.role[prompt], fleet.role[token]
+    if roles == (Role.MIXED, Role.MIXED) and _fits(fleet, prompt, asked.total):
+        return _placement(fleet, prompt, prompt)
+    if not links.known:
+        return _placement(fleet, prompt, token)
+    chosen = _best_pair(fleet, revision, asked, links, roles[:1], roles[1:], *CANDIDATES)
+    if _pair_cost(fleet, links, asked, *chosen).failing:
+        both = ((Role.PROMPT, Role.MIXED), (Role.TOKEN, Role.MIXED))
+        other = _best_pair(fleet, revision, asked, links, *both, None, None)
+        if not _pair_cost(fleet, links, asked, *other).failing:
+            chosen = other
+    return _placement(fleet, *chosen)
+
+
+def _placement(fleet: FleetView, prompt: int, token: int) -> Placement:
+    """Two workers and why it is they."""
+    if prompt == token:
         return Placement(prompt, prompt, Reason.ONE_WORKER)
-    if prompt_is_mixed:
+    if fleet.role[prompt] == Role.MIXED:
         return Placement(prompt, token, Reason.PROMPT_OVERFLOW)
     overflow = fleet.role[token] == Role.MIXED
     return Placement(prompt, token, Reason.TOKEN_OVERFLOW if overflow else Reason.SPLIT)
+
+
+def _best_pair(
+    fleet: FleetView,
+    revision: int,
+    asked: _Asked,
+    links: LinkView,
+    prompt_roles: Sequence[int],
+    token_roles: Sequence[int],
+    most_prompts: int | None,
+    most_tokens: int | None,
+) -> tuple[int, int]:
+    """The pair that costs the least; there is one. Without `most`, among all that have room."""
+    prompts = _candidates(
+        fleet, revision, prompt_roles, fleet.pending_prompt_tokens, asked.prompt, most_prompts
+    )
+    tokens = _candidates(
+        fleet, revision, token_roles, fleet.pending_tokens, asked.total, most_tokens
+    )
+    pairs = ((prompt, token) for prompt in prompts for token in tokens)
+    return min(pairs, key=lambda pair: _pair_cost(fleet, links, asked, *pair))
+
+
+def _candidates(
+    fleet: FleetView,
+    revision: int,
+    roles: Sequence[int],
+    pending: Sequence[int],
+    tokens: int,
+    most: int | None,
+) -> list[int]:
+    """Workers with room for `tokens`, those of the shortest queues, shortest first."""
+    fitting = [
+        worker
+        for worker in range(len(fleet.role))
+        if fleet.revision[worker] == revision
+        and fleet.role[worker] in roles
+        and _fits(fleet, worker, tokens)
+    ]
+    return sorted(fitting, key=lambda worker: pending[worker])[:most]
 
 
 def _shortest(

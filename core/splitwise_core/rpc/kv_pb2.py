@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsplitwise_core/rpc/kv.proto\x12\x0csplitwise.v1\"v\n\x08Geometry\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\nnum_layers\x18\x03 \x01(\r\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x06 \x01(\r\"S\n\x0cHelloRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x02 \x01(\x0c\x12\x12\n\ntransports\x18\x03 \x03(\t\"\x91\x01\n\nHelloReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12)\n\tendpoints\x18\x05 \x03(\x0b\x32\x16.splitwise.v1.Endpoint\".\n\x08\x45ndpoint\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"O\n\x05\x43laim\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x13\n\x0bwrite_token\x18\x02 \x01(\x0c\x12\x12\n\ncapability\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\x0c\"}\n\x0eReserveRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\x12\"\n\x05\x63laim\x18\x05 \x01(\x0b\x32\x13.splitwise.v1.Claim\"X\n\x0cReserveReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\"I\n\x0cRenewRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x14\n\x0ctransfer_ids\x18\x02 \x03(\t\x12\x14\n\x0cwrite_tokens\x18\x03 \x03(\x0c\"E\n\nRenewReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0f\n\x07unknown\x18\x02 \x03(\t\"*\n\x0bLayerDigest\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04xxh3\x18\x02 \x01(\x06\"\x8b\x01\n\rCommitRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.splitwise.v1.LayerDigest\x12\x15\n\routput_tokens\x18\x04 \x03(\r\x12\x13\n\x0bwrite_token\x18\x05 \x01(\x0c\"Y\n\x0b\x43ommitReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\nbad_layers\x18\x03 \x03(\r\"}\n\x0c\x41\x62ortRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\"\n\x05\x63laim\x18\x04 \x01(\x0b\x32\x13.splitwise.v1.Claim\"D\n\nAbortReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\"\xa1\x01\n\rFromShmSender\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12\'\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.ShmBeginH\x00\x12)\n\x06layers\x18\x03 \x01(\x0b\x32\x17.splitwise.v1.ShmLayersH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.splitwise.v1.ShmEndH\x00\x42\x06\n\x04kind\"{\n\x08ShmBegin\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\x12\x0e\n\x06\x62locks\x18\x04 \x03(\r\x12\x12\n\nnum_tokens\x18\x05 \x01(\r\"\x1b\n\tShmLayers\x12\x0e\n\x06layers\x18\x01 \x03(\r\"\x08\n\x06ShmEnd\"D\n\tShmAnswer\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"\xb6\x03\n\x13\x46romWorkerToSidecar\x12&\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x14.splitwise.v1.AttachH\x00\x12-\n\nopen_lease\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.OpenLeaseH\x00\x12/\n\x0b\x63lose_lease\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.CloseLeaseH\x00\x12\x35\n\x0estart_transfer\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.StartTransferH\x00\x12\x31\n\x0clayers_ready\x18\x05 \x01(\x0b\x32\x19.splitwise.v1.LayersReadyH\x00\x12\x37\n\x0f\x66inish_transfer\x18\x06 \x01(\x0b\x32\x1c.splitwise.v1.FinishTransferH\x00\x12;\n\x11withdraw_transfer\x18\x07 \x01(\x0b\x32\x1e.splitwise.v1.WithdrawTransferH\x00\x12/\n\x0bstart_probe\x18\x08 \x01(\x0b\x32\x18.splitwise.v1.StartProbeH\x00\x42\x06\n\x04kind\"Y\n\x06\x41ttach\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\"j\n\tOpenLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"!\n\nCloseLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\"\x84\x01\n\rStartTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\r\x12\x12\n\nnum_tokens\x18\x04 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x05 \x01(\x03\x12\x12\n\ncapability\x18\x06 \x01(\x0c\"@\n\x0bLayersReady\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"<\n\x0e\x46inishTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\"N\n\x10WithdrawTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\")\n\nStartProbe\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0c\n\x04peer\x18\x02 \x01(\t\"\x99\x02\n\x13\x46romSidecarToWorker\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x16.splitwise.v1.AttachedH\x00\x12\x35\n\x0elease_verified\x18\x02 \x01(\x0b\x32\x1b.splitwise.v1.LeaseVerifiedH\x00\x12/\n\x0blease_ended\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.LeaseEndedH\x00\x12\x35\n\x0etransfer_ended\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.TransferEndedH\x00\x12/\n\x0bprobe_ended\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.ProbeEndedH\x00\x42\x06\n\x04kind\"Q\n\x08\x41ttached\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"`\n\rLeaseVerified\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\"Y\n\nLeaseEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xc8\x01\n\rTransferEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08kv_bytes\x18\x04 \x01(\x04\x12\x12\n\ntransfer_s\x18\x05 \x01(\x01\x12\x11\n\tvisible_s\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06pushes\x18\x08 \x01(\r\x12\x0e\n\x06push_s\x18\t \x01(\x01\"z\n\nProbeEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07probe_s\x18\x04 \x01(\x01\x12\x11\n\ttransport\x18\x05 \x01(\t*\x82\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0f\n\x0bNO_CAPACITY\x10\x02\x12\x0f\n\x0bSTALE_EPOCH\x10\x03\x12\x14\n\x10UNKNOWN_TRANSFER\x10\x04\x12\x15\n\x11GEOMETRY_MISMATCH\x10\x05\x12\x13\n\x0f\x44IGEST_MISMATCH\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\r\n\tPEER_LOST\x10\t\x12\n\n\x06\x44\x45NIED\x10\n\x12\x14\n\x10TRANSPORT_FAILED\x10\x0b\x12\x0b\n\x07INVALID\x10\x0c\x12\x0c\n\x08\x44RAINING\x10\r\x12\n\n\x06\x46\x41ILED\x10\x0e\x32\xcc\x02\n\x06KvPeer\x12=\n\x05Hello\x12\x1a.splitwise.v1.HelloRequest\x1a\x18.splitwise.v1.HelloReply\x12\x43\n\x07Reserve\x12\x1c.splitwise.v1.ReserveRequest\x1a\x1a.splitwise.v1.ReserveReply\x12=\n\x05Renew\x12\x1a.splitwise.v1.RenewRequest\x1a\x18.splitwise.v1.RenewReply\x12@\n\x06\x43ommit\x12\x1b.splitwise.v1.CommitRequest\x1a\x19.splitwise.v1.CommitReply\x12=\n\x05\x41\x62ort\x12\x1a.splitwise.v1.AbortRequest\x1a\x18.splitwise.v1.AbortReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsplitwise_core/rpc/kv.proto\x12\x0csplitwise.v1\"v\n\x08Geometry\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x12\n\nnum_layers\x18\x03 \x01(\r\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x06 \x01(\r\"S\n\x0cHelloRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x02 \x01(\x0c\x12\x12\n\ntransports\x18\x03 \x03(\t\"\x91\x01\n\nHelloReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12)\n\tendpoints\x18\x05 \x03(\x0b\x32\x16.splitwise.v1.Endpoint\".\n\x08\x45ndpoint\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"O\n\x05\x43laim\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x13\n\x0bwrite_token\x18\x02 \x01(\x0c\x12\x12\n\ncapability\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\x0c\"}\n\x0eReserveRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\x12\"\n\x05\x63laim\x18\x05 \x01(\x0b\x32\x13.splitwise.v1.Claim\"X\n\x0cReserveReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\"I\n\x0cRenewRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x14\n\x0ctransfer_ids\x18\x02 \x03(\t\x12\x14\n\x0cwrite_tokens\x18\x03 \x03(\x0c\"E\n\nRenewReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0f\n\x07unknown\x18\x02 \x03(\t\"*\n\x0bLayerDigest\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04xxh3\x18\x02 \x01(\x06\"\x8b\x01\n\rCommitRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.splitwise.v1.LayerDigest\x12\x15\n\routput_tokens\x18\x04 \x03(\r\x12\x13\n\x0bwrite_token\x18\x05 \x01(\x0c\"Y\n\x0b\x43ommitReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x12\n\nbad_layers\x18\x03 \x03(\r\"}\n\x0c\x41\x62ortRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\"\n\x05\x63laim\x18\x04 \x01(\x0b\x32\x13.splitwise.v1.Claim\"D\n\nAbortReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\"5\n\x10OpenProbeRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"]\n\x0eOpenProbeReply\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0btransfer_id\x18\x03 \x01(\t\"\xa1\x01\n\x04Link\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x11\n\tlatency_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x62ytes_per_s\x18\x06 \x01(\x01\x12\x18\n\x10measured_unix_ms\x18\x07 \x01(\x03\".\n\x0bMeasureLink\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x11\n\tmax_age_s\x18\x02 \x01(\x01\"\xa1\x01\n\rFromShmSender\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12\'\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.ShmBeginH\x00\x12)\n\x06layers\x18\x03 \x01(\x0b\x32\x17.splitwise.v1.ShmLayersH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.splitwise.v1.ShmEndH\x00\x42\x06\n\x04kind\"{\n\x08ShmBegin\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\x12\x0e\n\x06\x62locks\x18\x04 \x03(\r\x12\x12\n\nnum_tokens\x18\x05 \x01(\r\"\x1b\n\tShmLayers\x12\x0e\n\x06layers\x18\x01 \x03(\r\"\x08\n\x06ShmEnd\"D\n\tShmAnswer\x12\x0f\n\x07wire_id\x18\x01 \x01(\x0c\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"\xe9\x03\n\x13\x46romWorkerToSidecar\x12&\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x14.splitwise.v1.AttachH\x00\x12-\n\nopen_lease\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.OpenLeaseH\x00\x12/\n\x0b\x63lose_lease\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.CloseLeaseH\x00\x12\x35\n\x0estart_transfer\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.StartTransferH\x00\x12\x31\n\x0clayers_ready\x18\x05 \x01(\x0b\x32\x19.splitwise.v1.LayersReadyH\x00\x12\x37\n\x0f\x66inish_transfer\x18\x06 \x01(\x0b\x32\x1c.splitwise.v1.FinishTransferH\x00\x12;\n\x11withdraw_transfer\x18\x07 \x01(\x0b\x32\x1e.splitwise.v1.WithdrawTransferH\x00\x12/\n\x0bstart_probe\x18\x08 \x01(\x0b\x32\x18.splitwise.v1.StartProbeH\x00\x12\x31\n\x0cmeasure_link\x18\t \x01(\x0b\x32\x19.splitwise.v1.MeasureLinkH\x00\x42\x06\n\x04kind\"Y\n\x06\x41ttach\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x08geometry\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Geometry\x12\x12\n\nnum_blocks\x18\x03 \x01(\r\"j\n\tOpenLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x03(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"!\n\nCloseLease\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\"\x84\x01\n\rStartTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\r\x12\x12\n\nnum_tokens\x18\x04 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x05 \x01(\x03\x12\x12\n\ncapability\x18\x06 \x01(\x0c\"@\n\x0bLayersReady\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"<\n\x0e\x46inishTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\"N\n\x10WithdrawTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\")\n\nStartProbe\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0c\n\x04peer\x18\x02 \x01(\t\"\xbd\x02\n\x13\x46romSidecarToWorker\x12*\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x16.splitwise.v1.AttachedH\x00\x12\x35\n\x0elease_verified\x18\x02 \x01(\x0b\x32\x1b.splitwise.v1.LeaseVerifiedH\x00\x12/\n\x0blease_ended\x18\x03 \x01(\x0b\x32\x18.splitwise.v1.LeaseEndedH\x00\x12\x35\n\x0etransfer_ended\x18\x04 \x01(\x0b\x32\x1b.splitwise.v1.TransferEndedH\x00\x12/\n\x0bprobe_ended\x18\x05 \x01(\x0b\x32\x18.splitwise.v1.ProbeEndedH\x00\x12\"\n\x04link\x18\x06 \x01(\x0b\x32\x12.splitwise.v1.LinkH\x00\x42\x06\n\x04kind\"Q\n\x08\x41ttached\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"`\n\rLeaseVerified\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x15\n\routput_tokens\x18\x02 \x03(\r\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x11\n\ttransport\x18\x04 \x01(\t\"Y\n\nLeaseEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xc8\x01\n\rTransferEnded\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x10\n\x08kv_bytes\x18\x04 \x01(\x04\x12\x12\n\ntransfer_s\x18\x05 \x01(\x01\x12\x11\n\tvisible_s\x18\x06 \x01(\x01\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x0e\n\x06pushes\x18\x08 \x01(\r\x12\x0e\n\x06push_s\x18\t \x01(\x01\"z\n\nProbeEnded\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08kv_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07probe_s\x18\x04 \x01(\x01\x12\x11\n\ttransport\x18\x05 \x01(\t*\x82\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0f\n\x0bNO_CAPACITY\x10\x02\x12\x0f\n\x0bSTALE_EPOCH\x10\x03\x12\x14\n\x10UNKNOWN_TRANSFER\x10\x04\x12\x15\n\x11GEOMETRY_MISMATCH\x10\x05\x12\x13\n\x0f\x44IGEST_MISMATCH\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\r\n\tPEER_LOST\x10\t\x12\n\n\x06\x44\x45NIED\x10\n\x12\x14\n\x10TRANSPORT_FAILED\x10\x0b\x12\x0b\n\x07INVALID\x10\x0c\x12\x0c\n\x08\x44RAINING\x10\r\x12\n\n\x06\x46\x41ILED\x10\x0e\x32\x97\x03\n\x06KvPeer\x12=\n\x05Hello\x12\x1a.splitwise.v1.HelloRequest\x1a\x18.splitwise.v1.HelloReply\x12\x43\n\x07Reserve\x12\x1c.splitwise.v1.ReserveRequest\x1a\x1a.splitwise.v1.ReserveReply\x12=\n\x05Renew\x12\x1a.splitwise.v1.RenewRequest\x1a\x18.splitwise.v1.RenewReply\x12@\n\x06\x43ommit\x12\x1b.splitwise.v1.CommitRequest\x1a\x19.splitwise.v1.CommitReply\x12=\n\x05\x41\x62ort\x12\x1a.splitwise.v1.AbortRequest\x1a\x18.splitwise.v1.AbortReply\x12I\n\tOpenProbe\x12\x1e.splitwise.v1.OpenProbeRequest\x1a\x1c.splitwise.v1.OpenProbeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'splitwise_core.rpc.kv_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=3707
-  _globals['_OUTCOME']._serialized_end=3965
+  _globals['_OUTCOME']._serialized_start=4156
+  _globals['_OUTCOME']._serialized_end=4414
   _globals['_GEOMETRY']._serialized_start=45
   _globals['_GEOMETRY']._serialized_end=163
   _globals['_HELLOREQUEST']._serialized_start=165
@@ -61,46 +61,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABORTREQUEST']._serialized_end=1292
   _globals['_ABORTREPLY']._serialized_start=1294
   _globals['_ABORTREPLY']._serialized_end=1362
-  _globals['_FROMSHMSENDER']._serialized_start=1365
-  _globals['_FROMSHMSENDER']._serialized_end=1526
-  _globals['_SHMBEGIN']._serialized_start=1528
-  _globals['_SHMBEGIN']._serialized_end=1651
-  _globals['_SHMLAYERS']._serialized_start=1653
-  _globals['_SHMLAYERS']._serialized_end=1680
-  _globals['_SHMEND']._serialized_start=1682
-  _globals['_SHMEND']._serialized_end=1690
-  _globals['_SHMANSWER']._serialized_start=1692
-  _globals['_SHMANSWER']._serialized_end=1760
-  _globals['_FROMWORKERTOSIDECAR']._serialized_start=1763
-  _globals['_FROMWORKERTOSIDECAR']._serialized_end=2201
-  _globals['_ATTACH']._serialized_start=2203
-  _globals['_ATTACH']._serialized_end=2292
-  _globals['_OPENLEASE']._serialized_start=2294
-  _globals['_OPENLEASE']._serialized_end=2400
-  _globals['_CLOSELEASE']._serialized_start=2402
-  _globals['_CLOSELEASE']._serialized_end=2435
-  _globals['_STARTTRANSFER']._serialized_start=2438
-  _globals['_STARTTRANSFER']._serialized_end=2570
-  _globals['_LAYERSREADY']._serialized_start=2572
-  _globals['_LAYERSREADY']._serialized_end=2636
-  _globals['_FINISHTRANSFER']._serialized_start=2638
-  _globals['_FINISHTRANSFER']._serialized_end=2698
-  _globals['_WITHDRAWTRANSFER']._serialized_start=2700
-  _globals['_WITHDRAWTRANSFER']._serialized_end=2778
-  _globals['_STARTPROBE']._serialized_start=2780
-  _globals['_STARTPROBE']._serialized_end=2821
-  _globals['_FROMSIDECARTOWORKER']._serialized_start=2824
-  _globals['_FROMSIDECARTOWORKER']._serialized_end=3105
-  _globals['_ATTACHED']._serialized_start=3107
-  _globals['_ATTACHED']._serialized_end=3188
-  _globals['_LEASEVERIFIED']._serialized_start=3190
-  _globals['_LEASEVERIFIED']._serialized_end=3286
-  _globals['_LEASEENDED']._serialized_start=3288
-  _globals['_LEASEENDED']._serialized_end=3377
-  _globals['_TRANSFERENDED']._serialized_start=3380
-  _globals['_TRANSFERENDED']._serialized_end=3580
-  _globals['_PROBEENDED']._serialized_start=3582
-  _globals['_PROBEENDED']._serialized_end=3704
-  _globals['_KVPEER']._serialized_start=3968
-  _globals['_KVPEER']._serialized_end=4300
+  _globals['_OPENPROBEREQUEST']._serialized_start=1364
+  _globals['_OPENPROBEREQUEST']._serialized_end=1417
+  _globals['_OPENPROBEREPLY']._serialized_start=1419
+  _globals['_OPENPROBEREPLY']._serialized_end=1512
+  _globals['_LINK']._serialized_start=1515
+  _globals['_LINK']._serialized_end=1676
+  _globals['_MEASURELINK']._serialized_start=1678
+  _globals['_MEASURELINK']._serialized_end=1724
+  _globals['_FROMSHMSENDER']._serialized_start=1727
+  _globals['_FROMSHMSENDER']._serialized_end=1888
+  _globals['_SHMBEGIN']._serialized_start=1890
+  _globals['_SHMBEGIN']._serialized_end=2013
+  _globals['_SHMLAYERS']._serialized_start=2015
+  _globals['_SHMLAYERS']._serialized_end=2042
+  _globals['_SHMEND']._serialized_start=2044
+  _globals['_SHMEND']._serialized_end=2052
+  _globals['_SHMANSWER']._serialized_start=2054
+  _globals['_SHMANSWER']._serialized_end=2122
+  _globals['_FROMWORKERTOSIDECAR']._serialized_start=2125
+  _globals['_FROMWORKERTOSIDECAR']._serialized_end=2614
+  _globals['_ATTACH']._serialized_start=2616
+  _globals['_ATTACH']._serialized_end=2705
+  _globals['_OPENLEASE']._serialized_start=2707
+  _globals['_OPENLEASE']._serialized_end=2813
+  _globals['_CLOSELEASE']._serialized_start=2815
+  _globals['_CLOSELEASE']._serialized_end=2848
+  _globals['_STARTTRANSFER']._serialized_start=2851
+  _globals['_STARTTRANSFER']._serialized_end=2983
+  _globals['_LAYERSREADY']._serialized_start=2985
+  _globals['_LAYERSREADY']._serialized_end=3049
+  _globals['_FINISHTRANSFER']._serialized_start=3051
+  _globals['_FINISHTRANSFER']._serialized_end=3111
+  _globals['_WITHDRAWTRANSFER']._serialized_start=3113
+  _globals['_WITHDRAWTRANSFER']._serialized_end=3191
+  _globals['_STARTPROBE']._serialized_start=3193
+  _globals['_STARTPROBE']._serialized_end=3234
+  _globals['_FROMSIDECARTOWORKER']._serialized_start=3237
+  _globals['_FROMSIDECARTOWORKER']._serialized_end=3554
+  _globals['_ATTACHED']._serialized_start=3556
+  _globals['_ATTACHED']._serialized_end=3637
+  _globals['_LEASEVERIFIED']._serialized_start=3639
+  _globals['_LEASEVERIFIED']._serialized_end=3735
+  _globals['_LEASEENDED']._serialized_start=3737
+  _globals['_LEASEENDED']._serialized_end=3826
+  _globals['_TRANSFERENDED']._serialized_start=3829
+  _globals['_TRANSFERENDED']._serialized_end=4029
+  _globals['_PROBEENDED']._serialized_start=4031
+  _globals['_PROBEENDED']._serialized_end=4153
+  _globals['_KVPEER']._serialized_start=4417
+  _globals['_KVPEER']._serialized_end=4824
 # @@protoc_insertion_point(module_scope)

@@ -194,6 +194,50 @@ class AbortReply(_message.Message):
     fenced: bool
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
+class OpenProbeRequest(_message.Message):
+    __slots__ = ("epoch", "num_tokens")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    num_tokens: int
+    def __init__(self, epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ...) -> None: ...
+
+class OpenProbeReply(_message.Message):
+    __slots__ = ("outcome", "detail", "transfer_id")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    outcome: Outcome
+    detail: str
+    transfer_id: str
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., transfer_id: _Optional[str] = ...) -> None: ...
+
+class Link(_message.Message):
+    __slots__ = ("peer", "outcome", "detail", "transport", "latency_s", "bytes_per_s", "measured_unix_ms")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    outcome: Outcome
+    detail: str
+    transport: str
+    latency_s: float
+    bytes_per_s: float
+    measured_unix_ms: int
+    def __init__(self, peer: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., transport: _Optional[str] = ..., latency_s: _Optional[float] = ..., bytes_per_s: _Optional[float] = ..., measured_unix_ms: _Optional[int] = ...) -> None: ...
+
+class MeasureLink(_message.Message):
+    __slots__ = ("peer", "max_age_s")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    max_age_s: float
+    def __init__(self, peer: _Optional[str] = ..., max_age_s: _Optional[float] = ...) -> None: ...
+
 class FromShmSender(_message.Message):
     __slots__ = ("wire_id", "begin", "layers", "end")
     WIRE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -239,7 +283,7 @@ class ShmAnswer(_message.Message):
     def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ...) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
-    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layers_ready", "finish_transfer", "withdraw_transfer", "start_probe")
+    __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layers_ready", "finish_transfer", "withdraw_transfer", "start_probe", "measure_link")
     ATTACH_FIELD_NUMBER: _ClassVar[int]
     OPEN_LEASE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_LEASE_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +292,7 @@ class FromWorkerToSidecar(_message.Message):
     FINISH_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     WITHDRAW_TRANSFER_FIELD_NUMBER: _ClassVar[int]
     START_PROBE_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_LINK_FIELD_NUMBER: _ClassVar[int]
     attach: Attach
     open_lease: OpenLease
     close_lease: CloseLease
@@ -256,7 +301,8 @@ class FromWorkerToSidecar(_message.Message):
     finish_transfer: FinishTransfer
     withdraw_transfer: WithdrawTransfer
     start_probe: StartProbe
-    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layers_ready: _Optional[_Union[LayersReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ..., start_probe: _Optional[_Union[StartProbe, _Mapping]] = ...) -> None: ...
+    measure_link: MeasureLink
+    def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., open_lease: _Optional[_Union[OpenLease, _Mapping]] = ..., close_lease: _Optional[_Union[CloseLease, _Mapping]] = ..., start_transfer: _Optional[_Union[StartTransfer, _Mapping]] = ..., layers_ready: _Optional[_Union[LayersReady, _Mapping]] = ..., finish_transfer: _Optional[_Union[FinishTransfer, _Mapping]] = ..., withdraw_transfer: _Optional[_Union[WithdrawTransfer, _Mapping]] = ..., start_probe: _Optional[_Union[StartProbe, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
     __slots__ = ("worker_id", "geometry", "num_blocks")
@@ -339,18 +385,20 @@ class StartProbe(_message.Message):
     def __init__(self, block: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
 
 class FromSidecarToWorker(_message.Message):
-    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended", "probe_ended")
+    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended", "probe_ended", "link")
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     LEASE_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     LEASE_ENDED_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ENDED_FIELD_NUMBER: _ClassVar[int]
     PROBE_ENDED_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     attached: Attached
     lease_verified: LeaseVerified
     lease_ended: LeaseEnded
     transfer_ended: TransferEnded
     probe_ended: ProbeEnded
-    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ..., probe_ended: _Optional[_Union[ProbeEnded, _Mapping]] = ...) -> None: ...
+    link: Link
+    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ..., probe_ended: _Optional[_Union[ProbeEnded, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("outcome", "detail", "epoch")

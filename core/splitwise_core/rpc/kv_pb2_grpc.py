@@ -60,6 +60,11 @@ class KvPeerStub:
                 request_serializer=splitwise__core_dot_rpc_dot_kv__pb2.AbortRequest.SerializeToString,
                 response_deserializer=splitwise__core_dot_rpc_dot_kv__pb2.AbortReply.FromString,
                 _registered_method=True)
+        self.OpenProbe = channel.unary_unary(
+                '/splitwise.v1.KvPeer/OpenProbe',
+                request_serializer=splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeRequest.SerializeToString,
+                response_deserializer=splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeReply.FromString,
+                _registered_method=True)
 
 
 class KvPeerServicer:
@@ -102,6 +107,13 @@ class KvPeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenProbe(self, request, context):
+        """Opens a short lease in memory of this sidecar's own, for bytes that only measure the link.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KvPeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_KvPeerServicer_to_server(servicer, server):
                     servicer.Abort,
                     request_deserializer=splitwise__core_dot_rpc_dot_kv__pb2.AbortRequest.FromString,
                     response_serializer=splitwise__core_dot_rpc_dot_kv__pb2.AbortReply.SerializeToString,
+            ),
+            'OpenProbe': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenProbe,
+                    request_deserializer=splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeRequest.FromString,
+                    response_serializer=splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class KvPeer:
             '/splitwise.v1.KvPeer/Abort',
             splitwise__core_dot_rpc_dot_kv__pb2.AbortRequest.SerializeToString,
             splitwise__core_dot_rpc_dot_kv__pb2.AbortReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenProbe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitwise.v1.KvPeer/OpenProbe',
+            splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeRequest.SerializeToString,
+            splitwise__core_dot_rpc_dot_kv__pb2.OpenProbeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,14 +22,16 @@ FINISH_HANDED_OVER: Finish
 FINISH_FAILED: Finish
 
 class ToWorker(_message.Message):
-    __slots__ = ("prefill", "decode", "cancel")
+    __slots__ = ("prefill", "decode", "cancel", "measure_link")
     PREFILL_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_LINK_FIELD_NUMBER: _ClassVar[int]
     prefill: Prefill
     decode: Decode
     cancel: Cancel
-    def __init__(self, prefill: _Optional[_Union[Prefill, _Mapping]] = ..., decode: _Optional[_Union[Decode, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+    measure_link: _kv_pb2.MeasureLink
+    def __init__(self, prefill: _Optional[_Union[Prefill, _Mapping]] = ..., decode: _Optional[_Union[Decode, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measure_link: _Optional[_Union[_kv_pb2.MeasureLink, _Mapping]] = ...) -> None: ...
 
 class Prefill(_message.Message):
     __slots__ = ("request", "transfer")
@@ -117,17 +119,19 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logprobs: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logit_bias: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("info", "load", "updates")
+    __slots__ = ("info", "load", "updates", "links")
     INFO_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     info: WorkerInfo
     load: Load
     updates: _containers.RepeatedCompositeFieldContainer[Update]
-    def __init__(self, info: _Optional[_Union[WorkerInfo, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., updates: _Optional[_Iterable[_Union[Update, _Mapping]]] = ...) -> None: ...
+    links: _containers.RepeatedCompositeFieldContainer[_kv_pb2.Link]
+    def __init__(self, info: _Optional[_Union[WorkerInfo, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., updates: _Optional[_Iterable[_Union[Update, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_kv_pb2.Link, _Mapping]]] = ...) -> None: ...
 
 class WorkerInfo(_message.Message):
-    __slots__ = ("worker_id", "pool", "role", "revision", "model", "sidecar", "geometry_fingerprint", "max_model_len", "block_tokens", "num_blocks", "max_sequences", "incarnation", "tokenizer_fingerprint")
+    __slots__ = ("worker_id", "pool", "role", "revision", "model", "sidecar", "geometry_fingerprint", "max_model_len", "block_tokens", "num_blocks", "max_sequences", "incarnation", "tokenizer_fingerprint", "kv_token_bytes", "num_layers")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +145,8 @@ class WorkerInfo(_message.Message):
     MAX_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     pool: str
     role: str
@@ -154,7 +160,9 @@ class WorkerInfo(_message.Message):
     max_sequences: int
     incarnation: int
     tokenizer_fingerprint: bytes
-    def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ..., tokenizer_fingerprint: _Optional[bytes] = ...) -> None: ...
+    kv_token_bytes: int
+    num_layers: int
+    def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ..., tokenizer_fingerprint: _Optional[bytes] = ..., kv_token_bytes: _Optional[int] = ..., num_layers: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences")

@@ -21,9 +21,10 @@ READS = {"get", "list", "watch"}
 
 @pytest.fixture
 def cluster(operated: Operated, tiny_model: Path) -> Operated:
-    """The quickstart, complete."""
+    """The quickstart, complete and measured."""
     operated.apply(quickstart(tiny_model))
     operated.wait_until_complete()
+    operated.wait_until_measured()
     return operated
 
 
@@ -39,11 +40,20 @@ def writes(cluster: Operated) -> list[dict[str, Any]]:
 def test_what_others_break_is_put_right_and_what_is_theirs_is_left(
     cluster: Operated, tiny_model: Path
 ) -> None:
+    its_links_are_measured(cluster)
     nothing_moves_when_the_same_is_applied_again(cluster, tiny_model)
     every_object_that_is_deleted_comes_back(cluster)
     every_object_that_is_edited_goes_back(cluster)
     what_others_add_stays(cluster)
     cluster.answers(1)
+
+
+def its_links_are_measured(cluster: Operated) -> None:
+    (link,) = cluster.get()["status"]["transfer"]
+    assert (link["from"], link["to"], link["pairs"], link["failing"]) == ("prompt", "token", 2, 0)
+    assert link["transport"] == "tcp"
+    assert link["bytesPerSecond"] > 0
+    cluster.wait("TransferVerified", "LinksMeasured")
 
 
 def nothing_moves_when_the_same_is_applied_again(cluster: Operated, tiny_model: Path) -> None:

@@ -1,0 +1,96 @@
+"""Links between workers: what a transfer costs a request, and which links to measure next.
+
+Pure: plain numbers in, a decision out. A worker goes by a number that only it has.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+PER_PERIOD: Final = 4
+"""Links that one prompt worker measures in a period: the load grows with workers, not with pairs.
+In a larger fleet the links take their turns, and real transfers measure those that are used."""
+
+
+class Link(NamedTuple):
+    """What is known of one link; `bytes_per_s` is 0 while nothing is."""
+
+    latency_s: float
+    bytes_per_s: float
+    failing: bool
+
+
+class Cost(NamedTuple):
+    """What a pair costs, in the order in which it counts."""
+
+    failing: bool
+    tokens: float  # that wait before the request, its own transfer counted in
+    seen_s: float  # of the transfer
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """The links of a fleet, whose workers are indices with a number and a speed each.
+
+    `known[a][b]` is the link from worker number `a` to `b`. `tokens_per_s`: prompt tokens that a
+    worker computes in a second, 0 when that is not known. `token_bytes`: KV of one token.
+    """
+
+    number: Sequence[int] = ()
+    tokens_per_s: Sequence[float] = ()
+    known: Mapping[int, Mapping[int, Link]] = field(default_factory=dict)
+    token_bytes: int = 0
+    layers: int = 1
+
+    def of(self, prompt: int, token: int) -> Link | None:
+        """The link between two workers of the fleet; None when nothing is known of it."""
+        if prompt == token or not self.known:
+            return None
+        return self.known.get(self.number[prompt], {}).get(self.number[token])
+
+    def cost(self, prompt: int, token: int, prompt_tokens: int, waiting: int) -> Cost:
+        """What the pair costs a prompt behind `waiting` tokens.
+
+        A second of transfer counts as the tokens that the prompt worker would compute in it.
+        """
+        link = self.of(prompt, token)
+        if link is None:
+            return Cost(False, waiting, 0.0)
+        if link.failing:
+            return Cost(True, waiting, 0.0)
+        speed = self.tokens_per_s[prompt]
+        prompt_s = prompt_tokens / speed if speed > 0 else 0.0
+        seen = seen_s(link, prompt_tokens * self.token_bytes, prompt_s, self.layers)
+        return Cost(False, waiting + seen * speed, seen)
+
+
+NO_LINKS: Final = LinkView()
+
+
+def seen_s(link: Link, kv_bytes: int, prompt_s: float, layers: int) -> float:
+    """Seconds that a request waits for its KV once its prompt is done.
+
+    Layers go out while later ones are computed, so what takes no longer than the prompt is hidden,
+    but for the last layer.
+    """
+    if link.bytes_per_s <= 0:
+        return 0.0
+    whole_s = kv_bytes / link.bytes_per_s
+    return link.latency_s + max(whole_s - prompt_s, whole_s / max(layers, 1))
+
+
+def to_measure(
+    age_s: Sequence[float], failing: Sequence[bool], period_s: float, retry_s: float, first: int
+) -> list[int]:
+    """The token workers to which one prompt worker should measure its link now, as indices.
+
+    `age_s`: since each link was measured or asked for, infinity when never. `failing`: does not
+    work, or has no rate yet. The oldest go first, and from `first` on where they are equally old,
+    so that prompt workers begin with different token workers.
+    """
+    count = len(age_s)
+    order = sorted(range(count), key=lambda i: (-age_s[i], (i - first) % count))
+    young = sum(age < period_s and not fails for age, fails in zip(age_s, failing))
+    late = [i for i in order if age_s[i] >= period_s and not failing[i]]
+    broken = [i for i in order if age_s[i] >= retry_s and failing[i]]
+    return late[: max(0, PER_PERIOD - young)] + broken[:1]

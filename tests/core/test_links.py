@@ -1,0 +1,228 @@
+"""What a link costs a placement, and which links are measured next."""
+
+from collections.abc import Mapping, Sequence
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitwise_core.policy.links import PER_PERIOD, Link, LinkView, seen_s, to_measure
+from splitwise_core.policy.routing import Placement, Reason, place
+from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
+
+FAST, SLOW = Link(0.001, 1e9, False), Link(0.001, 1e6, False)
+FAR = Link(0.5, 1e9, False)
+BROKEN = Link(0.0, 0.0, True)
+UNKNOWN = Link(0.0, 0.0, False)
+
+Links = Mapping[tuple[int, int], Link]
+
+
+def view(links: Links, count: int, tokens_per_s: float = 1000.0) -> LinkView:
+    """The links between workers of a fleet of `count`; KV of a token is 1 kB, of four layers."""
+    known: dict[int, dict[int, Link]] = {}
+    for (prompt, token), link in links.items():
+        known.setdefault(100 + prompt, {})[100 + token] = link
+    numbers = [100 + worker for worker in range(count)]
+    return LinkView(numbers, [tokens_per_s] * count, known, token_bytes=1000, layers=4)
+
+
+def placed(rows: Sequence[Worker], links: Links, tokens_per_s: float = 1000.0) -> Placement:
+    return place(fleet(*rows), 100, 50, OVERFLOW, view(links, len(rows), tokens_per_s))
+
+
+PAIRS = [Worker(P), Worker(P), Worker(T), Worker(T)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "links", "expected"),
+    [
+        pytest.param(PAIRS, {}, Placement(0, 2, Reason.SPLIT), id="unknown links cost nothing"),
+        pytest.param(
+            PAIRS[1:],
+            {(0, 1): FAR, (0, 2): FAST},
+            Placement(0, 2, Reason.SPLIT),
+            id="of equal queues the nearer one",
+        ),
+        pytest.param(
+            PAIRS,
+            {(0, 2): FAR, (0, 3): FAR, (1, 2): FAR, (1, 3): FAST},
+            Placement(1, 3, Reason.SPLIT),
+            id="both workers are chosen for their link",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T, tokens=5000)],
+            {(0, 1): FAR, (0, 2): FAST},
+            Placement(0, 1, Reason.SPLIT),
+            id="a long queue costs more than a far link",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T, tokens=100)],
+            {(0, 1): FAR, (0, 2): FAST},
+            Placement(0, 2, Reason.SPLIT),
+            id="a far link costs more than a short queue",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T, tokens=900)],
+            {(0, 1): BROKEN, (0, 2): FAR},
+            Placement(0, 2, Reason.SPLIT),
+            id="a link that fails is not used while another is there",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T, tokens=900)],
+            {(0, 1): BROKEN},
+            Placement(0, 2, Reason.SPLIT),
+            id="nor while one is there that nobody knows",
+        ),
+        pytest.param(
+            [Worker(P), Worker(P, 900), Worker(T)],
+            {(0, 2): BROKEN},
+            Placement(1, 2, Reason.SPLIT),
+            id="another prompt worker may be the way",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(M, 900, 900)],
+            {(0, 1): BROKEN, (2, 1): BROKEN, (0, 2): FAR},
+            Placement(0, 2, Reason.TOKEN_OVERFLOW),
+            id="and so may the mixed pool",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(M, 900, 900)],
+            {(0, 1): BROKEN, (0, 2): BROKEN, (2, 1): BROKEN},
+            Placement(2, 2, Reason.ONE_WORKER),
+            id="or one worker, where nothing is moved",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T)],
+            {(0, 1): BROKEN, (0, 2): BROKEN},
+            Placement(0, 1, Reason.SPLIT),
+            id="a link that fails is used when nothing else is there",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(P, 900, revision=1), Worker(T, revision=1)],
+            {(0, 1): BROKEN},
+            Placement(2, 3, Reason.SPLIT),
+            id="another revision is tried before a link that fails",
+        ),
+    ],
+)
+def test_placement(rows: Sequence[Worker], links: Links, expected: Placement) -> None:
+    assert placed(rows, links) == expected
+
+
+def test_a_worker_far_down_the_queue_is_found_when_all_before_it_cannot_be_reached() -> None:
+    rows = [Worker(P), *(Worker(T, tokens=n) for n in range(40)), Worker(T, tokens=999)]
+    broken = {(0, token): BROKEN for token in range(1, 41)}
+    assert placed(rows, broken).token == 41
+
+
+def test_while_no_speed_is_known_links_break_ties_alone() -> None:
+    rows = [Worker(P), Worker(T, tokens=1), Worker(T), Worker(T)]
+    assert placed(rows, {(0, 1): FAST, (0, 2): FAR, (0, 3): FAST}, tokens_per_s=0).token == 3
+
+
+@pytest.mark.parametrize(
+    ("link", "prompt_s", "expected_s"),
+    [
+        pytest.param(Link(0.1, 100.0, False), 0.0, 8.1, id="all of it without a prompt beside it"),
+        pytest.param(Link(0.1, 100.0, False), 5.0, 3.1, id="what the prompt does not hide"),
+        pytest.param(Link(0.1, 100.0, False), 60.0, 2.1, id="the last layer at least"),
+        pytest.param(UNKNOWN, 0.0, 0.0, id="nothing while nothing is known"),
+    ],
+)
+def test_what_a_request_sees_of_its_transfer(
+    link: Link, prompt_s: float, expected_s: float
+) -> None:
+    assert seen_s(link, 800, prompt_s, layers=4) == pytest.approx(expected_s)
+
+
+rates = st.builds(Link, st.floats(0, 1), st.floats(0, 1e10), st.booleans())
+pairs = st.dictionaries(st.tuples(st.integers(0, 11), st.integers(0, 11)), rates, max_size=40)
+fleets = st.lists(workers, max_size=12)
+
+
+@given(fleets, pairs, st.floats(0, 1e5))
+def test_links_change_who_serves_and_never_whether(
+    rows: list[Worker], links: Links, tokens_per_s: float
+) -> None:
+    without, having = placed(rows, {}), placed(rows, links, tokens_per_s)
+    assert having.found == without.found
+    if having.prompt is not None:
+        assert rows[having.prompt].ready
+        assert rows[having.prompt].role in (P, M)
+        assert rows[having.prompt].free_blocks * 16 >= 100
+    if having.prompt is not None and having.token is not None:
+        assert rows[having.token].role in (T, M)
+        assert rows[having.token].free_blocks * 16 >= 150
+        assert rows[having.prompt].revision == rows[having.token].revision
+
+
+@given(fleets, st.floats(0, 1e5))
+def test_links_of_which_nothing_is_known_change_nothing(
+    rows: list[Worker], tokens_per_s: float
+) -> None:
+    every = {(p, t): UNKNOWN for p in range(len(rows)) for t in range(len(rows))}
+    assert placed(rows, every, tokens_per_s) == placed(rows, {})
+    assert placed(rows, {(98, 99): FAST}, tokens_per_s) == placed(rows, {})
+
+
+@given(fleets, pairs)
+def test_no_request_takes_a_failing_link_while_another_pair_could_serve_it(
+    rows: list[Worker], links: Links
+) -> None:
+    placement = placed(rows, links)
+    prompt, token = placement.prompt, placement.token
+    if prompt is None or token is None or prompt == token:
+        return
+    if links.get((prompt, token), UNKNOWN).failing:
+        for p in range(len(rows)):
+            for t in range(len(rows)):
+                only = [
+                    row if n in (p, t) else row._replace(ready=False) for n, row in enumerate(rows)
+                ]
+                if (other := placed(only, {})).found:
+                    pair = (other.prompt or 0, other.token or 0)
+                    assert links.get(pair, UNKNOWN).failing
+
+
+# ---- which links are measured next ----
+
+
+@pytest.mark.parametrize(
+    ("age_s", "failing", "expected"),
+    [
+        pytest.param([inf, inf], [], [0, 1], id="those that were never measured"),
+        pytest.param([5, 61, 90], [], [2, 1], id="then the oldest of those that are due"),
+        pytest.param([5, 59], [], [], id="none that is young"),
+        pytest.param([inf] * 9, [], [0, 1, 2, 3], id="a few at a time"),
+        pytest.param([1, 2, 3, inf], [], [3], id="as many as the period has left"),
+        pytest.param([1, 2, 3, 4, inf], [], [], id="or none, when it has none left"),
+        pytest.param([9, 9, 1], [True, True, False], [0], id="one that fails, sooner"),
+        pytest.param([1, 2], [True, True], [], id="but not at once"),
+        pytest.param([9, 1, 2, 3, 4, inf], [True], [0], id="beyond the others' measure"),
+    ],
+)
+def test_links_to_measure(
+    age_s: Sequence[float], failing: Sequence[bool], expected: Sequence[int]
+) -> None:
+    fails = [*failing, *[False] * (len(age_s) - len(failing))]
+    assert to_measure(age_s, fails, period_s=60, retry_s=5, first=0) == expected
+
+
+def test_prompt_workers_begin_with_different_token_workers() -> None:
+    never = [inf] * 9
+    asked = [to_measure(never, [False] * 9, 60, 5, first) for first in (0, PER_PERIOD)]
+    assert asked == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@given(st.integers(1, 60), st.integers(0, 60))
+def test_every_link_has_its_turn(count: int, first: int) -> None:
+    age_s, turns = [inf] * count, [0] * count
+    for _ in range(-(-count // PER_PERIOD)):
+        chosen = to_measure(age_s, [False] * count, 60, 5, first)
+        assert len(chosen) <= PER_PERIOD
+        for index in range(count):
+            turns[index] += index in chosen
+            age_s[index] = 60 if index in chosen else age_s[index] + 60
+    assert min(turns) >= 1
