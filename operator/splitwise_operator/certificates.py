@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from splitwise_core.rpc.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
-
-CA_KEY_FILE: Final = "ca.key"
+from splitwise_operator.kv_secret import CA_KEY_FILE
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 CERTIFICATE_LIFE: Final = timedelta(days=90)

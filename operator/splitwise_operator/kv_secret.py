@@ -5,21 +5,18 @@ authority. The authority's key is for whoever renews, and is mounted nowhere.
 """
 
 import base64
-import secrets
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final
 
 from splitwise_core.fields import GROUP
-from splitwise_core.rpc.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Files, Unusable, credentials
+from splitwise_core.rpc.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_operator import names
-from splitwise_operator.certificates import CA_KEY_FILE, renewed
 from splitwise_operator.names import Object
 
+CA_KEY_FILE: Final = "ca.key"
 CAPABILITY_FILE: Final = "capability.key"
 """Keys in hexadecimal, a line each, newest first."""
-CAPABILITY_KEY_BYTES: Final = 32
 
 DIRECTORY: Final = "/etc/splitwise/kv"
 CAPABILITY_PATH: Final = f"{DIRECTORY}/{CAPABILITY_FILE}"
@@ -27,7 +24,7 @@ VOLUME: Final = "kv"
 MOUNT: Final = {"name": VOLUME, "mountPath": DIRECTORY, "readOnly": True}
 
 FILES: Final = (CA_FILE, CERTIFICATE_FILE, KEY_FILE, CA_KEY_FILE, CAPABILITY_FILE)
-_TLS_FILES: Final = (CA_FILE, CERTIFICATE_FILE, KEY_FILE)
+TLS_FILES: Final = (CA_FILE, CERTIFICATE_FILE, KEY_FILE)
 _MODE: Final = 0o440
 """Root's, and to be read by the pod's own group."""
 
@@ -51,11 +48,11 @@ def sidecar_volume(cluster: SplitwiseCluster) -> Object:
     """Certificates, if there are any, and the key of capabilities."""
     tls = cluster.spec.transfer.tls
     if tls.mode == "Secret":
-        theirs = {"name": tls.secret_name, "items": _items(*_TLS_FILES)}
+        theirs = {"name": tls.secret_name, "items": _items(*TLS_FILES)}
         ours = {"name": secret_name(cluster), "items": _items(CAPABILITY_FILE)}
         sources = [{"secret": theirs}, {"secret": ours}]
         return {"name": VOLUME, "projected": {"sources": sources, "defaultMode": _MODE}}
-    own = _TLS_FILES if tls.mode == "Auto" else ()
+    own = TLS_FILES if tls.mode == "Auto" else ()
     return _volume(cluster, *own, CAPABILITY_FILE)
 
 
@@ -78,41 +75,6 @@ def _volume(cluster: SplitwiseCluster, *files: str) -> Object:
 
 def _items(*files: str) -> list[Object]:
     return [{"key": file, "path": file} for file in files]
-
-
-# ---- what is in it ----
-
-
-def kept(found: Mapping[str, bytes], cluster: SplitwiseCluster, now: datetime) -> dict[str, bytes]:
-    """The files as they should be; what was `found` and is good stays as it is."""
-    key = found.get(CAPABILITY_FILE, b"")
-    if not _has_key(key):
-        key = f"{secrets.token_hex(CAPABILITY_KEY_BYTES)}\n".encode()
-    made = {CAPABILITY_FILE: key}
-    if cluster.spec.transfer.tls.mode == "Auto":
-        made |= renewed(found, server_name(cluster), now)
-    return made
-
-
-def _has_key(text: bytes) -> bool:
-    try:
-        first = bytes.fromhex(text.decode("ascii").split("\n")[0])
-    except ValueError:
-        return False
-    return len(first) >= CAPABILITY_KEY_BYTES
-
-
-def wrong_with(found: Mapping[str, bytes] | None, cluster: SplitwiseCluster) -> str:
-    """Why sidecars cannot use a Secret of the user's; "" when they can, or when there is none."""
-    if found is None:
-        return "there is no such Secret"
-    if missing := [name for name in _TLS_FILES if name not in found]:
-        return f"it lacks {', '.join(missing)}"
-    try:
-        credentials(Files(*(found[name] for name in _TLS_FILES)), server_name(cluster))
-    except Unusable as error:
-        return str(error)
-    return ""
 
 
 # ---- as an object of the API ----

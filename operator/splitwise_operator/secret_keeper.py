@@ -11,6 +11,7 @@ from splitwise_operator import kv_secret
 from splitwise_operator.conditions import Reason
 from splitwise_operator.kinds import SECRET
 from splitwise_operator.kube import Kube
+from splitwise_operator.kv_content import kept, wrong_with
 from splitwise_operator.names import Object
 from splitwise_operator.status import Problem
 
@@ -22,7 +23,7 @@ async def keep(kube: Kube, cluster: SplitwiseCluster, owner: Object, now: dateti
     if body is not None and not _is_owned(body, owner):
         raise Taken(name)
     found = {} if body is None else kv_secret.files_of(body)
-    files = kv_secret.kept(found, cluster, now)
+    files = kept(found, cluster, now)
     if files == found:
         return False
     made = kv_secret.secret(cluster, files)
@@ -38,7 +39,7 @@ async def look_at_theirs(kube: Kube, cluster: SplitwiseCluster) -> Problem | Non
         return None
     body = await kube.get(SECRET, cluster.metadata.namespace, theirs)
     found = None if body is None else kv_secret.files_of(body)
-    wrong = kv_secret.wrong_with(found, cluster)
+    wrong = wrong_with(found, cluster)
     said = f"spec.transfer.tls.secretName, Secret {theirs}: {wrong}."
     return Problem(Reason.CERTIFICATE_UNUSABLE, said) if wrong else None
 

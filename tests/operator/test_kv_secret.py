@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from splitwise_operator import kv_secret
-from splitwise_operator.kv_secret import FILES, files_of, kept, secret, wrong_with
+from splitwise_operator.kv_content import kept, wrong_with
+from splitwise_operator.kv_secret import FILES, files_of, secret
 from splitwise_operator.render import render
 from splitwise_sidecar import config as sidecar_config
 from tests.operator.rendered import Object, arguments, cluster, containers, pod

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from splitwise_core.errors import UserError
 from splitwise_core.spec import SplitwiseCluster
-from splitwise_operator.kv_secret import FILES, kept
+from splitwise_operator.kv_content import kept
+from splitwise_operator.kv_secret import FILES
 
 
 def keep(link: Path, cluster: SplitwiseCluster, now: datetime) -> bool:
