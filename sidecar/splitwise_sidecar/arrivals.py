@@ -5,10 +5,12 @@ has them in its cache: afterwards it would cost two thirds of another copy.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import xxhash
 
 from splitwise_sidecar.pool import Span
+from splitwise_sidecar.transports import Loan
 
 
 class Arrivals:
@@ -18,7 +20,7 @@ class Arrivals:
         self._span = span
         layers = span.pool.geometry.num_layers
         self._lengths = [0] * layers
-        self._digests = [xxhash.xxh3_64() for _ in range(layers)]
+        self._digests: list[Any] = [xxhash.xxh3_64() for _ in range(layers)]
 
     def are_next(self, layer: int, offset: int, length: int) -> bool:
         """Whether these bytes are what comes next of a layer of the sequence."""
@@ -34,6 +36,11 @@ class Arrivals:
         for piece in self._span.pieces(layer, offset, length):
             digest.update(piece)
         self._lengths[layer] = offset + length
+
+    def add_digested(self, loan: Loan, count: int) -> None:
+        """These bytes, a layer's first, are in memory and in the loan's digest."""
+        self._digests[loan.layer] = loan.digest
+        self._lengths[loan.layer] = count
 
     def damaged(self, sent: Mapping[int, int]) -> list[int]:
         """The layers that are not whole, or not what was sent; `sent` has a digest of each."""

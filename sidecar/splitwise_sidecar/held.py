@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.arrivals import Arrivals
-from splitwise_sidecar.lease import Event, Lease, step
+from splitwise_sidecar.lease import Event, Lease, State, step
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Span
-from splitwise_sidecar.transports import NONE
+from splitwise_sidecar.transports import NONE, Loan
 
 
 class Held:
@@ -36,6 +36,7 @@ class Held:
         self.checking: asyncio.Task[list[int]] | None = None
         self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
         self.detail = ""
+        self.loans: set[Loan] = set()
         self._expire = expire
         self._pushes_open = 0
         self._all_landed = asyncio.Event()
@@ -50,10 +51,21 @@ class Held:
         if self.lease.state is not before:
             self.metrics.lease_moved(before, self.lease.state)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the lease is over, and waits for loans."""
+        return self.lease.state is State.FENCING
+
     def renew(self) -> None:
         """Gives the lease its whole time again."""
         self._timer.cancel()
         self._timer = self._new_timer()
+
+    def recall(self) -> None:
+        """Asks for the loans back: the lease has ended."""
+        self._timer.cancel()
+        for loan in self.loans:
+            loan.stop.set()
 
     def release(self) -> None:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""

@@ -6,9 +6,12 @@ left its writable states no write can land any more: that is the fence.
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+import xxhash
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.held import Held
@@ -16,7 +19,7 @@ from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused, failure, label
-from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports import Loan, wire_id
 
 log = logging.getLogger("splitwise.sidecar.leases")
 
@@ -41,7 +44,9 @@ class Leases:
         self._held: dict[str, Held] = {}
         self._by_wire: dict[bytes, Held] = {}
         self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._lent: dict[Loan, Held] = {}
         self._verified: OrderedDict[str, None] = OrderedDict()
+        self._all_fenced: asyncio.Event | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -88,6 +93,9 @@ class Leases:
         for awaited in self._awaited.values():
             awaited.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
+        if self._held:
+            self._all_fenced = asyncio.Event()
+            await self._all_fenced.wait()  # whoever has a loan gives it back within seconds
 
     # ---- the peer ----
 
@@ -108,7 +116,7 @@ class Leases:
         """Lets these leases live on; returns those that have ended."""
         unknown = []
         for transfer_id in transfer_ids:
-            if held := self._held.get(transfer_id):
+            if (held := self._held.get(transfer_id)) and not held.is_ending:
                 held.renew()
             elif transfer_id not in self._verified:
                 unknown.append(transfer_id)
@@ -161,6 +169,25 @@ class Leases:
         held.arrivals.add(layer, offset, length)
         held.metrics.moved("received", held.transport, length)
 
+    def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
+        """Memory for part of a layer, until `give_back`. Raises Refused."""
+        self.room(wire_id, epoch, layer, offset, length)
+        held = self._by_wire[wire_id]
+        loan = Loan(held.span, layer, offset, length, xxhash.xxh3_64(), threading.Event())
+        held.loans.add(loan)
+        self._lent[loan] = held
+        return loan
+
+    def give_back(self, loan: Loan, count: int) -> None:
+        """The loan is over; `count` bytes of it are there, and in its digest."""
+        held = self._lent.pop(loan)
+        held.loans.remove(loan)
+        if count:
+            held.arrivals.add_digested(loan, count)
+            held.metrics.moved("received", held.transport, count)
+        if held.is_ending and not held.loans:
+            self._fenced(held)
+
     def push_opened(self, wire_id: bytes, transport: str) -> None:
         """Chunks of this transfer are about to arrive."""
         if held := self._by_wire.get(wire_id):
@@ -175,7 +202,7 @@ class Leases:
 
     def _find(self, transfer_id: str) -> Held:
         held = self._held.get(transfer_id)
-        if held is None:
+        if held is None or held.is_ending:
             raise Refused(kv_pb2.UNKNOWN_TRANSFER, f"no lease {transfer_id!r} is open")
         return held
 
@@ -233,8 +260,17 @@ class Leases:
         self._end(held, Event.EXPIRE, kv_pb2.EXPIRED, f"not renewed for {held.lease_ms} ms")
 
     def _end(self, held: Held, event: Event, outcome: kv_pb2.Outcome, detail: str) -> None:
+        if held.is_ending:
+            return
         held.step(event)
         held.outcome, held.detail = outcome, detail
+        held.recall()
+        if not held.loans:
+            self._fenced(held)
+
+    def _fenced(self, held: Held) -> None:
+        """No write can land any more: the blocks are the worker's."""
+        outcome, detail = held.outcome, held.detail
         held.step(Event.FENCED)
         self._forget(held, outcome)
         fields = {"transfer": held.lease.id, "outcome": label(outcome), "detail": detail}
@@ -247,6 +283,8 @@ class Leases:
         del self._held[held.lease.id]
         del self._by_wire[wire_id(held.lease.id)]
         held.metrics.ended("received", held.transport, outcome)
+        if not self._held and self._all_fenced is not None:
+            self._all_fenced.set()
 
 
 def _hear(checked: asyncio.Task[list[int]]) -> None:

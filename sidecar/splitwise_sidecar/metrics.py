@@ -3,6 +3,7 @@
 from splitwise_core.metrics.sidecar import (
     ATTACHED,
     DAMAGED_LAYERS,
+    FORCED_FENCES,
     LATE_WRITES,
     LEASES,
     PROBE,
@@ -28,6 +29,7 @@ class SidecarMetrics:
         self._late_writes = telemetry.counter(LATE_WRITES)
         self._damaged = telemetry.counter(DAMAGED_LAYERS)
         self._repushes = telemetry.counter(REPUSHES)
+        self._forced_fences = telemetry.counter(FORCED_FENCES)
 
     def attached(self, attached: bool) -> None:
         """A worker's pool was attached, or let go."""
@@ -70,3 +72,7 @@ class SidecarMetrics:
     def late_write(self) -> None:
         """A chunk for a lease that takes none was dropped."""
         self._late_writes.inc()
+
+    def fenced_by_force(self) -> None:
+        """Memory was taken from a sender that did not say that it had stopped."""
+        self._forced_fences.inc()

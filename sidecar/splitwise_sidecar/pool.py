@@ -1,8 +1,9 @@
 """The worker's KV pool as its sidecar sees it: the same memory, mapped, and never trusted."""
 
+import ctypes
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from typing import Final
@@ -23,10 +24,22 @@ class Pool:
         self.num_blocks = num_blocks
         self.fd = fd
         self._mapped = mapped
+        self._closing: list[Callable[[], object]] = []
         self.memory = memoryview(mapped)
+
+    @property
+    def address(self) -> int:
+        """Where it lies in this process, for those who read memory by address."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._mapped))
+
+    def before_close(self, act: Callable[[], object]) -> None:
+        """`act()` lets go of an address of this memory, before it is unmapped."""
+        self._closing.append(act)
 
     def close(self) -> None:
         """Unmaps. BufferError says that something still reads or writes it: a bug."""
+        for act in self._closing:
+            act()
         self.memory.release()
         self._mapped.close()
         os.close(self.fd)

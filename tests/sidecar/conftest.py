@@ -120,6 +120,19 @@ class Pair:
                 await asyncio.sleep(0.01)
 
 
+LANES = {"nixl over cma": "tcp,cma", "nixl over tcp": "tcp"}
+"""What UCX may use of one machine."""
+
+
+def use_lanes(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    """The transport of that name; UCX is told its lanes, and to stay on this machine."""
+    if name in LANES:
+        pytest.importorskip("nixl_cu13", reason="NIXL is not installed: pip install .[rdma]")
+        monkeypatch.setenv("UCX_TLS", LANES[name])
+        monkeypatch.setenv("UCX_NET_DEVICES", "lo")
+    return name.partition(" ")[0]
+
+
 @asynccontextmanager
 async def _pair(tmp_path: Path, transport: str) -> AsyncIterator[Pair]:
     """Two sidecars with their workers; peers reach the token side through the proxy."""
@@ -136,10 +149,12 @@ async def _pair(tmp_path: Path, transport: str) -> AsyncIterator[Pair]:
         yield Pair(transport, nodes[0], nodes[1], proxy)
 
 
-@pytest.fixture(params=TRANSPORTS)
-async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+@pytest.fixture(params=[*TRANSPORTS, *LANES])
+async def pair(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pair]:
     """A pair that moves KV by one transport, whichever."""
-    async with _pair(tmp_path, request.param) as made:
+    async with _pair(tmp_path, use_lanes(monkeypatch, request.param)) as made:
         yield made
 
 

@@ -57,6 +57,14 @@ LATE_WRITES: Final = Metric(
     "Chunks that arrived for a lease that had ended; they were dropped.",
     POOL,
 )
+FORCED_FENCES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_forced_fences_total",
+    "Senders over NIXL that had memory taken from them, since they did not say that they had "
+    "stopped. What they still write is lost.",
+    POOL,
+)
 PROBE: Final = Metric(
     Component.SIDECAR,
     Histogram,

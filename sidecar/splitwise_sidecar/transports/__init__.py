@@ -6,7 +6,9 @@ leases. All of it runs on the event loop.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from threading import Event
 from typing import Final, Protocol
 
 from splitwise_sidecar.pool import Span
@@ -52,6 +54,29 @@ class Transport(Protocol):
         """Lets go of what is kept open to this peer."""
 
 
+class Digest(Protocol):
+    """What bytes are put into, in their order."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Adds bytes."""
+
+    def intdigest(self) -> int:
+        """The digest of all that was added."""
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Loan:
+    """Memory of a lease that somebody may write until it is given back."""
+
+    span: Span
+    layer: int
+    offset: int
+    length: int
+    digest: Digest
+    stop: Event
+    """Set when the lease has ended and its blocks wait for this loan only."""
+
+
 class Sink(Protocol):
     """The receiving side: where a transport's bytes go. Nothing here waits.
 
@@ -72,6 +97,15 @@ class Sink(Protocol):
 
     def push_closed(self, wire_id: bytes) -> None:
         """No more chunks of that push will arrive."""
+
+    def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
+        """Memory for bytes [offset, offset + length) of a layer, until `give_back`.
+
+        Raises Refused. A lease that ends meanwhile keeps its blocks until then.
+        """
+
+    def give_back(self, loan: Loan, count: int) -> None:
+        """`count` bytes of the loan have landed and are in its digest; no other can any more."""
 
 
 FindSink = Callable[[], Sink | None]

@@ -1,0 +1,214 @@
+"""Bytes by NIXL: written straight into the peer's memory, by RDMA or by what UCX has besides.
+
+The peer grants a push some of its blocks; each layer is one write to them, with a notice when it
+has landed. The peer can neither see nor stop a write. So a push ends with an End, which says that
+nothing of it is in flight, and one that cannot say so hangs up: then the peer takes its memory
+away. A line to a peer carries any number of pushes; what they write does not pass through it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final
+
+import xxhash
+
+from splitwise_core.kv import Run
+from splitwise_core.rpc import kv_pb2, nixl_pb2
+from splitwise_sidecar.pool import Span
+from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.transports import CHUNK_BYTES, STALL_S, wire_id
+from splitwise_sidecar.transports.nixl_agent import NOTICE, NixlAgent
+from splitwise_sidecar.transports.nixl_line import Line
+
+log = logging.getLogger("splitwise.sidecar.nixl")
+
+WIND_UP_S: Final = 2.0
+"""How long a push that is given up waits for its last writes before it hangs up."""
+
+AHEAD: Final = 2
+"""Layers in flight while the next one's digest is taken."""
+
+
+class NixlTransport:
+    """Sends to any number of peers by one agent."""
+
+    def __init__(self, agent: NixlAgent, count_sent: Callable[[int], None]) -> None:
+        self.name = agent.transport
+        self._agent = agent
+        self._count_sent = count_sent
+        self._lines: dict[str, Line] = {}
+
+    async def connect(self, peer: str, address: str) -> None:
+        """Introduces the agents to each other, by the peer's control address. Raises Refused."""
+        line = Line(peer, self._agent)
+        await line.open()
+        await self.forget(peer)
+        self._lines[peer] = line
+
+    def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "NixlPush":
+        """Begins a push to a peer that `connect` has been to."""
+        return NixlPush(self._lines[peer], self._agent, transfer_id, epoch, self._count_sent)
+
+    async def forget(self, peer: str) -> None:
+        """Hangs up on this peer."""
+        if line := self._lines.pop(peer, None):
+            line.close("forgotten")
+
+
+class NixlPush:
+    """One pass over layers, each a write to the blocks that the peer has granted."""
+
+    def __init__(
+        self,
+        line: Line,
+        agent: NixlAgent,
+        transfer_id: str,
+        epoch: int,
+        count_sent: Callable[[int], None],
+    ) -> None:
+        self._line = line
+        self._agent = agent
+        self._wire_id = wire_id(transfer_id)
+        self._epoch = epoch
+        self._count_sent = count_sent
+        self._number = 0
+        self._writes: list[Future[None]] = []
+        self._layers = 0
+        loop = asyncio.get_running_loop()
+        self._grant: asyncio.Future[nixl_pb2.NixlGrant] = loop.create_future()
+        self._ended: asyncio.Future[kv_pb2.Outcome] = loop.create_future()
+        self._refused: Refused | None = None
+        self._is_over = False
+
+    async def layer(self, layer: int, span: Span) -> int:
+        """Writes a layer; the xxh3-64 of what is written. Raises Refused."""
+        if self._refused:
+            raise self._refused
+        if self._number == 0:
+            self._begin(layer, span)
+            await self._agent.ask(lambda _: self._agent.source(span.pool))
+        digest = await asyncio.get_running_loop().run_in_executor(_hashing, _digest, span, layer)
+        async with _no_stall():
+            grant = await self._grant
+            await self._line.know(grant.memory)
+            while len(self._writes) >= AHEAD:
+                await self._landed()
+        if self._refused:
+            raise self._refused
+        source = list(_absolute(span, layer, span.blocks, span.pool.address))
+        target = list(_absolute(span, layer, grant.blocks, grant.base))
+        notice = NOTICE.pack(grant.grant, layer)
+        self._writes.append(self._agent.write(self._line.remote, span.pool, source, target, notice))
+        self._layers += 1
+        self._count_sent(span.layer_bytes)
+        return digest
+
+    async def finish(self) -> None:
+        """Returns when the peer has every byte in its digest. Raises Refused when it has not."""
+        async with _no_stall():
+            while self._writes:
+                await self._landed()
+            self._say_end()
+            outcome = await self._ended
+        self._is_over = True
+        self._line.leave(self._number)
+        self._line.tell_lanes()
+        if outcome != kv_pb2.OK:
+            raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
+
+    def cancel(self) -> None:
+        """Writes no more; nothing happens after `finish`."""
+        if self._number and not self._is_over:
+            self._is_over = True
+            self._line.leave(self._number)
+            _winding_up.add(task := asyncio.create_task(self._wind_up()))
+            task.add_done_callback(_winding_up.discard)
+
+    # ---- what the line hears ----
+
+    def granted(self, grant: nixl_pb2.NixlGrant) -> None:
+        """The peer lets the push write."""
+        if not self._grant.done():
+            self._grant.set_result(grant)
+
+    def stopped(self, refused: Refused) -> None:
+        """The peer wants no more, or is lost."""
+        self._refused = self._refused or refused
+        self.cancel()  # at once: the next layer may be long in coming, and the peer waits
+        for answer in (self._grant, self._ended):
+            if not answer.done():
+                answer.set_exception(refused)
+                answer.exception()  # whoever waits for it hears it; nobody may
+
+    def ended(self, outcome: kv_pb2.Outcome) -> None:
+        """The peer's answer to the end."""
+        if not self._ended.done():
+            self._ended.set_result(outcome)
+
+    # ---- the rest ----
+
+    def _begin(self, layer: int, span: Span) -> None:
+        self._number = self._line.enter(self)
+        begin = nixl_pb2.NixlBegin(
+            push=self._number,
+            wire_id=self._wire_id,
+            epoch=self._epoch,
+            layer=layer,
+            layer_bytes=span.layer_bytes,
+        )
+        self._line.say(nixl_pb2.FromNixlSender(begin=begin))
+
+    async def _landed(self) -> None:
+        """The write that began first has landed. Raises Refused."""
+        # Shielded: a write goes on, whoever stops waiting for it.
+        await asyncio.shield(asyncio.wrap_future(self._writes[0]))
+        self._writes.pop(0)
+
+    def _say_end(self) -> None:
+        end = nixl_pb2.NixlEnd(push=self._number, layers=self._layers)
+        self._line.say(nixl_pb2.FromNixlSender(end=end))
+
+    async def _wind_up(self) -> None:
+        """Says that nothing is in flight, or hangs up: no third way is safe for the peer."""
+        try:
+            async with asyncio.timeout(WIND_UP_S):
+                while self._writes:
+                    await self._landed()
+        except (Refused, TimeoutError) as error:
+            self._line.close(f"a write did not end: {error or 'in time'}")
+        else:
+            self._say_end()
+
+
+_hashing: Final = ThreadPoolExecutor(1, thread_name_prefix="nixl-digest")
+_winding_up: set[asyncio.Task[None]] = set()
+"""Tasks that are held by nothing else."""
+
+
+def _digest(span: Span, layer: int) -> int:
+    """xxh3-64 of a layer of the sequence."""
+    digest = xxhash.xxh3_64()
+    for _, pieces in span.chunks(layer, CHUNK_BYTES):
+        for piece in pieces:
+            digest.update(piece)
+    return int(digest.intdigest())
+
+
+def _absolute(span: Span, layer: int, blocks: Sequence[int], base: int) -> Iterator[Run]:
+    """Where a layer lies from `base` on, if the sequence had these blocks."""
+    for offset, length in span.pool.geometry.layer_runs(layer, blocks, span.num_tokens):
+        yield Run(base + offset, length)
+
+
+@asynccontextmanager
+async def _no_stall() -> AsyncIterator[None]:
+    """Raises Refused when what is waited for inside does not come."""
+    try:
+        async with asyncio.timeout(STALL_S):
+            yield
+    except TimeoutError as error:
+        why = f"the peer did not answer, or took no bytes, for {STALL_S:.0f} s"
+        raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
