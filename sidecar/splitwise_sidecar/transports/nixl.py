@@ -108,11 +108,15 @@ class NixlPush:
 
     async def finish(self) -> None:
         """Returns when the peer has every byte in its digest. Raises Refused when it has not."""
-        async with _no_stall():
-            while self._writes:
-                await self._landed()
-            self._say_end()
-            outcome = await self._ended
+        self._agent.keep_polling(self)
+        try:
+            async with _no_stall():
+                while self._writes:
+                    await self._landed()
+                self._say_end()
+                outcome = await self._ended
+        finally:
+            self._agent.stop_polling(self)
         self._is_over = True
         self._line.leave(self._number)
         self._line.tell_lanes()

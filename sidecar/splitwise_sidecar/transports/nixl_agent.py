@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from struct import Struct
 from typing import Any, Final, TypeVar
@@ -42,14 +43,21 @@ _QUIET_POLLS: Final = 200
 T = TypeVar("T")
 
 
+_MODULES: Final = ("nixl_cu13", "nixl_cu12", "nixl")
+"""The wheels name it after the CUDA that they are for."""
+
+
+def is_installed() -> bool:
+    """Whether there is NIXL's Python module."""
+    return any(find_spec(name) is not None for name in _MODULES)
+
+
 def load() -> Any:
-    """NIXL's Python module. Raises ModuleNotFoundError; its name tells of the CUDA it is for."""
-    for name in ("nixl_cu13", "nixl_cu12", "nixl"):
-        with suppress(ModuleNotFoundError):
-            module = importlib.import_module(name)
-            break
-    else:
-        raise ModuleNotFoundError("there is no module nixl_cu13, nixl_cu12 or nixl")
+    """NIXL's Python module. Raises ModuleNotFoundError."""
+    present = [name for name in _MODULES if find_spec(name) is not None]
+    if not present:
+        raise ModuleNotFoundError(f"there is none of the modules {', '.join(_MODULES)}")
+    module = importlib.import_module(present[0])
     own = logging.getLogger("nixl")  # it would print to stdout, in a form of its own
     own.handlers.clear()
     own.propagate = True
@@ -81,6 +89,7 @@ class NixlAgent:
         self._sources: dict[Pool, Any] = {}
         self._remotes: Counter[str] = Counter()
         self._grants: dict[int, Callable[[int], None]] = {}
+        self._awake: set[object] = set()
         self._ucx_log = process_log()
         self._quiet = 0
         self._thread = threading.Thread(target=self._run, name=f"nixl-{transport}", daemon=True)
@@ -154,6 +163,14 @@ class NixlAgent:
 
         self._soon(lambda: self._grants.update({grant: told}))
 
+    def keep_polling(self, whose: object) -> None:
+        """Polls until `stop_polling`: a notice may wait in UCX when its write has long landed."""
+        self._soon(lambda: self._awake.add(whose))
+
+    def stop_polling(self, whose: object) -> None:
+        """Nothing is waited for any more."""
+        self._soon(lambda: self._awake.discard(whose))
+
     def unlisten(self, grant: int) -> None:
         """The grant is over."""
         self._soon(lambda: self._grants.pop(grant, None))
@@ -181,7 +198,7 @@ class NixlAgent:
 
     def _run(self) -> None:
         while True:
-            is_busy = bool(self._flights or self._grants)
+            is_busy = bool(self._flights or self._grants or self._awake)
             try:
                 act = self._acts.get(block=not is_busy)
             except Empty:
@@ -279,7 +296,7 @@ class NixlAgent:
         for flight in list(self._flights):
             self._follow(flight, self._agent.check_xfer_state)
         moved = len(self._flights) < before
-        if self._grants:
+        if self._grants or self._awake:
             moved |= self._hear()
         self._quiet = 0 if moved else self._quiet + 1
         time.sleep(_PAUSES_S[self._quiet > _QUIET_POLLS])

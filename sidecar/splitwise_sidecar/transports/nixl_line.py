@@ -104,8 +104,9 @@ class Line:
 
     async def know(self, memory: bytes) -> None:
         """Lets the agent write to what these keys are for. Raises Refused."""
-        if memory and memory not in self._known:
-            await self._agent.ask(lambda agent: agent.add_remote_agent(memory))
+        if memory not in self._known:
+            if self.remote != self._agent.name:  # as in a probe: it knows its own memory
+                await self._agent.ask(lambda agent: agent.add_remote_agent(memory))
             self._known.add(memory)
 
     def close(self, why: str) -> None:
