@@ -1,9 +1,9 @@
 """Gives NIXL the system's verbs libraries: `python system_verbs.py SITE-PACKAGES`.
 
-NIXL's wheel brings libibverbs under a name of its own. The drivers of network cards (bnxt_re, irdma,
-efa, rxe and others) belong to the system's libibverbs and are never found by that one, so that only
-the driver that the wheel brings as well, mlx5's, would work. Links to the system's files in place
-of the wheel's are one library for all. The system needs libibverbs1 and ibverbs-providers.
+NIXL's wheel brings libibverbs under a name of its own. The drivers of network cards (bnxt_re,
+irdma, efa, rxe and others) belong to the system's libibverbs and are never found by that one, so
+that only the driver that the wheel brings as well, mlx5's, would work. Links to the system's files
+in place of the wheel's are one library for all. It needs libibverbs1 and ibverbs-providers.
 """
 
 import re
@@ -15,7 +15,7 @@ BUNDLED = re.compile(r"(lib(?:ibverbs|mlx5))-[0-9a-f]+\.so\..*")
 
 
 def main(packages: Path) -> int:
-    """Exit status 0 when all that NIXL brings of verbs is the system's now, 1 when that has none."""
+    """Exit status 0 when what NIXL brings of verbs is the system's now, 1 when that has none."""
     bundled = {
         path: match[1]
         for path in packages.glob("nixl*.libs/lib*")

@@ -79,7 +79,7 @@ _inode = iter(range(1, 1 << 20))
 
 
 def _entry(name: str, mode: int, content: bytes) -> bytes:
-    """One file as the kernel's cpio format (newc) has it: 13 numbers in hexadecimal, name, bytes."""
+    """A file in the kernel's cpio format (newc): 13 numbers in hexadecimal, name, bytes."""
     path = name.encode() + b"\0"
     links = 2 if stat.S_ISDIR(mode) else 1
     numbers = (next(_inode), mode, 0, 0, links, 0, len(content), 0, 0, 0, 0, len(path), 0)

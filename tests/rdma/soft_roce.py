@@ -4,7 +4,7 @@ A guest under emulation (QEMU's TCG; nothing is asked of this machine's processo
 kernel, which brings soft-RoCE: verbs over an ordinary network interface. The guest sees this
 machine's files, and writes none of them. It takes 5 to 10 minutes, so it is no part of `make test`.
 
-Everything comes from Debian's packages, by their names, into .cache/soft-roce; nothing is installed.
+All it needs comes from Debian's packages into .cache/soft-roce; nothing is installed.
 """
 
 import os
@@ -85,12 +85,11 @@ def _is_installed(package: str) -> bool:
 
 def _commands() -> str:
     """What the guest's first process runs in the end, as a shell's script."""
-    here = UNPACKED
+    here, libraries = UNPACKED, "usr/lib/x86_64-linux-gnu"
     return "\n".join(
         (
-            f"cp -a {here}/usr/lib/x86_64-linux-gnu/lib*verbs* /usr/lib/x86_64-linux-gnu/",
-            f"cp -a {here}/usr/lib/x86_64-linux-gnu/lib{{mlx,efa,mana,nl-}}* /usr/lib/x86_64-linux-gnu/",
-            f"cp -a {here}/lib/x86_64-linux-gnu/libnl-* /lib/x86_64-linux-gnu/ 2>/dev/null",
+            f"cp -a {here}/{libraries}/lib*verbs* {here}/{libraries}/libmlx* /{libraries}/",
+            f"cp -a {here}/{libraries}/libnl-* {here}/lib/x86_64-linux-gnu/libnl-* /{libraries}/",
             f"mkdir -p /etc/libibverbs.d && cp -a {here}/etc/libibverbs.d/. /etc/libibverbs.d/",
             "ldconfig",
             "ip link set lo up",

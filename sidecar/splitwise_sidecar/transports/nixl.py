@@ -8,9 +8,10 @@ away. A line to a peer carries any number of pushes; what they write does not pa
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import xxhash
@@ -40,6 +41,7 @@ class NixlTransport:
         self._agent = agent
         self._count_sent = count_sent
         self._lines: dict[str, Line] = {}
+        self._opening = asyncio.Lock()
 
     async def connect(self, peer: str, address: str) -> None:
         """Introduces the agents to each other, by the peer's control address. Raises Refused."""
@@ -48,9 +50,19 @@ class NixlTransport:
         await self.forget(peer)
         self._lines[peer] = line
 
+    async def line(self, peer: str) -> Line:
+        """The line to a peer. One that broke is opened anew: the peer may be well. Raises Refused.
+
+        It breaks too when a push could not say its end (`NixlPush.cancel`).
+        """
+        async with self._opening:
+            if self._lines[peer].closed:
+                await self.connect(peer, "")
+            return self._lines[peer]
+
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "NixlPush":
         """Begins a push to a peer that `connect` has been to."""
-        return NixlPush(self._lines[peer], self._agent, transfer_id, epoch, self._count_sent)
+        return NixlPush(partial(self.line, peer), self._agent, transfer_id, epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
         """Hangs up on this peer."""
@@ -63,13 +75,14 @@ class NixlPush:
 
     def __init__(
         self,
-        line: Line,
+        find_line: Callable[[], Awaitable[Line]],
         agent: NixlAgent,
         transfer_id: str,
         epoch: int,
         count_sent: Callable[[int], None],
     ) -> None:
-        self._line = line
+        self._find_line = find_line
+        self._line: Line  # once it has begun
         self._agent = agent
         self._wire_id = wire_id(transfer_id)
         self._epoch = epoch
@@ -88,7 +101,7 @@ class NixlPush:
         if self._refused:
             raise self._refused
         if self._number == 0:
-            self._begin(layer, span)
+            await self._begin(layer, span)
             await self._agent.ask(lambda _: self._agent.source(span.pool))
         digest = await asyncio.get_running_loop().run_in_executor(_hashing, _digest, span, layer)
         async with _no_stall():
@@ -154,7 +167,8 @@ class NixlPush:
 
     # ---- the rest ----
 
-    def _begin(self, layer: int, span: Span) -> None:
+    async def _begin(self, layer: int, span: Span) -> None:
+        self._line = await self._find_line()
         self._number = self._line.enter(self)
         begin = nixl_pb2.NixlBegin(
             push=self._number,

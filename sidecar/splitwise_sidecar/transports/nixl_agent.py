@@ -36,6 +36,9 @@ NOTICE: Final = Struct("<QI")  # grant, layer: what a sender's agent tells of a 
 ASK_S: Final = 10.0
 """A layer's copy takes milliseconds; to map and pin a large pool, seconds."""
 
+START_S: Final = 120.0
+"""UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
+
 _PAUSES_S: Final = (20e-6, 500e-6)
 """Between two polls: while something moves, and after a while of nothing."""
 _QUIET_POLLS: Final = 200
@@ -98,7 +101,7 @@ class NixlAgent:
         """Begins. Raises UserError when NIXL is not installed or UCX has no such lanes."""
         self._thread.start()
         try:
-            self._soon(self._begin).result(ASK_S)
+            self._soon(self._begin).result(START_S)
         except UserError:
             raise
         except ModuleNotFoundError as error:

@@ -46,7 +46,7 @@ class Line:
         self._pushes: dict[int, Guest] = {}
         self._number = 0
         self._known: set[bytes] = set()
-        self._closed = ""
+        self.closed = ""  # or why
 
     async def open(self) -> None:
         """Introduces the two agents to each other. Raises Refused."""
@@ -81,8 +81,8 @@ class Line:
 
     def enter(self, push: Guest) -> int:
         """The push's number on this line, from now until `leave`. Raises Refused."""
-        if self._closed:
-            raise Refused(kv_pb2.PEER_LOST, self._closed)
+        if self.closed:
+            raise Refused(kv_pb2.PEER_LOST, self.closed)
         self._number += 1
         self._pushes[self._number] = push
         return self._number
@@ -111,9 +111,9 @@ class Line:
 
     def close(self, why: str) -> None:
         """Hangs up; pushes that are under way hear why."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = why
+        self.closed = why
         if self._reading is not None:
             self._reading.cancel()
         if self._call is not None:

@@ -5,6 +5,7 @@ start, so that bytes which moved by `rdma` moved by RDMA. `nixl` is UCX with its
 machine (CMA) and for TCP; which of them two agents use is UCX's choice, and told in its log.
 """
 
+import ctypes
 import logging
 import os
 import re
@@ -92,6 +93,7 @@ class UcxLog:
         return self._lanes
 
     def _new_lines(self) -> list[str]:
+        ctypes.CDLL(None).fflush(None)  # UCX leaves to the C library when to write
         size = os.fstat(self._fd).st_size
         text = os.pread(self._fd, max(0, size - self._read_bytes), self._read_bytes)
         self._read_bytes += len(text)
