@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -68,6 +68,9 @@ bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, idle c
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.idle
 	$(BIN)/python -m bench.operator
+
+soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 5 to 10 minutes (Debian)
+	@$(BIN)/python -m tests.rdma.soft_roce
 
 clean: ## Remove what was installed, built, trained and cached here
 	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

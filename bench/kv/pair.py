@@ -17,6 +17,7 @@ from tests.support.kv_worker import KvWorker
 from tests.support.ports import free_port
 
 START_S = 20.0
+SIDECARS_SAY: int | None = subprocess.DEVNULL
 
 
 class Pair:
@@ -118,4 +119,4 @@ def _sidecar(transport: str, name: str, address: str, socket: Path) -> subproces
     flags = [f"--{option}={value}" for option, value in options.items()]
     # Where UCX is to find its peer, unless somebody knows better; its bytes go by CMA here.
     environment = {"UCX_NET_DEVICES": "lo"} | os.environ
-    return subprocess.Popen([program, *flags], stderr=subprocess.DEVNULL, env=environment)
+    return subprocess.Popen([program, *flags], stderr=SIDECARS_SAY, env=environment)
