@@ -23,12 +23,16 @@ NUM_BLOCKS = 64
 class Node:
     """One worker and its sidecar."""
 
-    def __init__(self, directory: Path, name: str, transports: Sequence[str] = TRANSPORTS) -> None:
+    def __init__(
+        self, directory: Path, name: str, transports: Sequence[str] | None = TRANSPORTS
+    ) -> None:
+        """`transports` None leaves the choice to the sidecar."""
         self.socket = directory / name / "kv.sock"
         self.telemetry = Telemetry(Component.SIDECAR, role="mixed", pool=name)
         arguments = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
         arguments += ["--socket", str(self.socket), "--role", "mixed", "--pool", name]
-        arguments += ["--transports", ",".join(transports)]
+        if transports is not None:
+            arguments += ["--transports", ",".join(transports)]
         self.sidecar = Sidecar(parse(arguments), self.telemetry)
         self.worker = KvWorker(GEOMETRY, NUM_BLOCKS, name)
         self._earlier: list[KvWorker] = []
