@@ -89,8 +89,9 @@ def _commands() -> str:
     here, libraries = UNPACKED, "usr/lib/x86_64-linux-gnu"
     return "\n".join(
         (
-            f"cp -a {here}/{libraries}/lib*verbs* {here}/{libraries}/libmlx* /{libraries}/",
-            f"cp -a {here}/{libraries}/libnl-* {here}/lib/x86_64-linux-gnu/libnl-* /{libraries}/",
+            f"cd {here}/{libraries}",
+            f"cp -a lib*verbs* libmlx* libefa* libmana* libnl-* /{libraries}/",
+            f"cp -a {here}/lib/x86_64-linux-gnu/libnl-* /{libraries}/",
             f"mkdir -p /etc/libibverbs.d && cp -a {here}/etc/libibverbs.d/. /etc/libibverbs.d/",
             "ldconfig",
             "ip link set lo up",

@@ -26,7 +26,7 @@ from tests.support.ports import free_port
 pytest.importorskip("nixl_cu13", reason="NIXL is not installed: pip install .[rdma]")
 
 GEOMETRY = KvGeometry("long", "float16", 2, 8, 128, 16)
-TOKENS = 16_000  # 64 MB a layer: there is time to stop a sender in the middle of one
+TOKENS = 8_000  # 33 MB a layer: there is time to stop a sender in the middle of one
 BLOCKS = range(GEOMETRY.blocks_for(TOKENS))
 BACK_WITHIN_S = 10.0
 START_S = 60.0

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from splitwise_core.rpc import kv_pb2 as splitwise__core_dot_rpc_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsplitwise_core/rpc/nixl.proto\x12\x0csplitwise.v1\x1a\x1bsplitwise_core/rpc/kv.proto\"\x92\x01\n\x0e\x46romNixlSender\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.splitwise.v1.NixlHelloH\x00\x12(\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.NixlBeginH\x00\x12$\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.splitwise.v1.NixlEndH\x00\x42\x06\n\x04kind\"\xc0\x01\n\x10\x46romNixlReceiver\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.splitwise.v1.NixlHelloH\x00\x12(\n\x05grant\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.NixlGrantH\x00\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x16.splitwise.v1.NixlStopH\x00\x12(\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x17.splitwise.v1.NixlEndedH\x00\x42\x06\n\x04kind\"-\n\tNixlHello\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\x0c\"]\n\tNixlBegin\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\x0f\n\x07wire_id\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05layer\x18\x04 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x05 \x01(\x04\"V\n\tNixlGrant\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\r\n\x05grant\x18\x02 \x01(\x06\x12\x0e\n\x06memory\x18\x03 \x01(\x0c\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x05 \x03(\r\"\'\n\x07NixlEnd\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\x0e\n\x06layers\x18\x02 \x01(\r\"@\n\x08NixlStop\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"A\n\tNixlEnded\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome2R\n\x06KvNixl\x12H\n\x04Line\x12\x1c.splitwise.v1.FromNixlSender\x1a\x1e.splitwise.v1.FromNixlReceiver(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsplitwise_core/rpc/nixl.proto\x12\x0csplitwise.v1\x1a\x1bsplitwise_core/rpc/kv.proto\"\x92\x01\n\x0e\x46romNixlSender\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.splitwise.v1.NixlHelloH\x00\x12(\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.NixlBeginH\x00\x12$\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x15.splitwise.v1.NixlEndH\x00\x42\x06\n\x04kind\"\xc0\x01\n\x10\x46romNixlReceiver\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.splitwise.v1.NixlHelloH\x00\x12(\n\x05grant\x18\x02 \x01(\x0b\x32\x17.splitwise.v1.NixlGrantH\x00\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x16.splitwise.v1.NixlStopH\x00\x12(\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x17.splitwise.v1.NixlEndedH\x00\x42\x06\n\x04kind\"-\n\tNixlHello\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\x0c\"]\n\tNixlBegin\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\x0f\n\x07wire_id\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05layer\x18\x04 \x01(\r\x12\x13\n\x0blayer_bytes\x18\x05 \x01(\x04\"V\n\tNixlGrant\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\r\n\x05grant\x18\x02 \x01(\x06\x12\x0e\n\x06memory\x18\x03 \x01(\x0c\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x05 \x03(\r\":\n\x07NixlEnd\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12\x0e\n\x06layers\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\x08\"@\n\x08NixlStop\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome\"A\n\tNixlEnded\x12\x0c\n\x04push\x18\x01 \x01(\x04\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.splitwise.v1.Outcome2R\n\x06KvNixl\x12H\n\x04Line\x12\x1c.splitwise.v1.FromNixlSender\x1a\x1e.splitwise.v1.FromNixlReceiver(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,11 +43,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NIXLGRANT']._serialized_start=562
   _globals['_NIXLGRANT']._serialized_end=648
   _globals['_NIXLEND']._serialized_start=650
-  _globals['_NIXLEND']._serialized_end=689
-  _globals['_NIXLSTOP']._serialized_start=691
-  _globals['_NIXLSTOP']._serialized_end=755
-  _globals['_NIXLENDED']._serialized_start=757
-  _globals['_NIXLENDED']._serialized_end=822
-  _globals['_KVNIXL']._serialized_start=824
-  _globals['_KVNIXL']._serialized_end=906
+  _globals['_NIXLEND']._serialized_end=708
+  _globals['_NIXLSTOP']._serialized_start=710
+  _globals['_NIXLSTOP']._serialized_end=774
+  _globals['_NIXLENDED']._serialized_start=776
+  _globals['_NIXLENDED']._serialized_end=841
+  _globals['_KVNIXL']._serialized_start=843
+  _globals['_KVNIXL']._serialized_end=925
 # @@protoc_insertion_point(module_scope)

@@ -66,12 +66,14 @@ class NixlGrant(_message.Message):
     def __init__(self, push: _Optional[int] = ..., grant: _Optional[int] = ..., memory: _Optional[bytes] = ..., base: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class NixlEnd(_message.Message):
-    __slots__ = ("push", "layers")
+    __slots__ = ("push", "layers", "in_flight")
     PUSH_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     push: int
     layers: int
-    def __init__(self, push: _Optional[int] = ..., layers: _Optional[int] = ...) -> None: ...
+    in_flight: bool
+    def __init__(self, push: _Optional[int] = ..., layers: _Optional[int] = ..., in_flight: _Optional[bool] = ...) -> None: ...
 
 class NixlStop(_message.Message):
     __slots__ = ("push", "outcome")

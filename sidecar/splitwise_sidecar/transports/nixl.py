@@ -2,8 +2,8 @@
 
 The peer grants a push some of its blocks; each layer is one write to them, with a notice when it
 has landed. The peer can neither see nor stop a write. So a push ends with an End, which says that
-nothing of it is in flight, and one that cannot say so hangs up: then the peer takes its memory
-away. A line to a peer carries any number of pushes; what they write does not pass through it.
+nothing of it is in flight; or that something may be, and then the peer takes its memory away. A
+line to a peer carries any number of pushes; what they write does not pass through it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from splitwise_sidecar.transports.nixl_line import Line
 log = logging.getLogger("splitwise.sidecar.nixl")
 
 WIND_UP_S: Final = 2.0
-"""How long a push that is given up waits for its last writes before it hangs up."""
+"""How long a push that is given up waits for its last writes."""
 
 AHEAD: Final = 2
 """Layers in flight while the next one's digest is taken."""
@@ -51,12 +51,10 @@ class NixlTransport:
         self._lines[peer] = line
 
     async def line(self, peer: str) -> Line:
-        """The line to a peer. One that broke is opened anew: the peer may be well. Raises Refused.
-
-        It breaks too when a push could not say its end (`NixlPush.cancel`).
-        """
+        """The line to a peer; one that broke is opened anew, the peer may be well. Raises Refused."""
         async with self._opening:
-            if self._lines[peer].closed:
+            line = self._lines.get(peer)
+            if line is None or line.closed:
                 await self.connect(peer, "")
             return self._lines[peer]
 
@@ -182,21 +180,24 @@ class NixlPush:
     async def _landed(self) -> None:
         """The write that began first has landed. Raises Refused."""
         # Shielded: a write goes on, whoever stops waiting for it.
-        await asyncio.shield(asyncio.wrap_future(self._writes[0]))
+        landing = asyncio.wrap_future(self._writes[0])
+        landing.add_done_callback(_hear)
+        await asyncio.shield(landing)
         self._writes.pop(0)
 
-    def _say_end(self) -> None:
-        end = nixl_pb2.NixlEnd(push=self._number, layers=self._layers)
+    def _say_end(self, *, in_flight: bool = False) -> None:
+        end = nixl_pb2.NixlEnd(push=self._number, layers=self._layers, in_flight=in_flight)
         self._line.say(nixl_pb2.FromNixlSender(end=end))
 
     async def _wind_up(self) -> None:
-        """Says that nothing is in flight, or hangs up: no third way is safe for the peer."""
+        """Says that nothing is in flight, or that something is: the peer goes by that."""
         try:
             async with asyncio.timeout(WIND_UP_S):
                 while self._writes:
                     await self._landed()
         except (Refused, TimeoutError) as error:
-            self._line.close(f"a write did not end: {error or 'in time'}")
+            log.warning("a write did not end", extra={"fields": {"error": error or "late"}})
+            self._say_end(in_flight=True)
         else:
             self._say_end()
 
@@ -219,6 +220,12 @@ def _absolute(span: Span, layer: int, blocks: Sequence[int], base: int) -> Itera
     """Where a layer lies from `base` on, if the sequence had these blocks."""
     for offset, length in span.pool.geometry.layer_runs(layer, blocks, span.num_tokens):
         yield Run(base + offset, length)
+
+
+def _hear(landing: asyncio.Future[None]) -> None:
+    """Takes note of an error that nobody waits for any more."""
+    if not landing.cancelled():
+        landing.exception()
 
 
 @asynccontextmanager

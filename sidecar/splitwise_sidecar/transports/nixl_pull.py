@@ -48,7 +48,7 @@ class Pull:
         self._news.put_nowait(None)
 
     def lose(self) -> None:
-        """The sender's line has broken."""
+        """The sender's line has broken, or it does not know what is in flight."""
         self._is_lost = True
         self._news.put_nowait(None)
 

@@ -2,8 +2,8 @@
 
 A sender writes without being seen. So memory that it was granted comes back in one of two ways:
 the sender says that nothing is in flight any more, or the memory is taken from it (`Area.fence`).
-The second needs nothing of the sender, who may be stopped, cut off or gone, and happens when its
-line breaks or it does not answer a Stop within GOODBYE_S.
+The second needs nothing of the sender, who may be stopped, cut off or gone. It happens when its
+line breaks, when it does not answer a Stop within GOODBYE_S, or when it cannot say.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ class _Line:
                 self._begin(message.begin)
             case "end":
                 if pull := self._pulls.get(message.end.push):
-                    pull.end(message.end.layers)
+                    pull.lose() if message.end.in_flight else pull.end(message.end.layers)
             case kind:
                 raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
 
