@@ -51,7 +51,7 @@ class NixlTransport:
         self._lines[peer] = line
 
     async def line(self, peer: str) -> Line:
-        """The line to a peer; one that broke is opened anew, the peer may be well. Raises Refused."""
+        """The line to a peer; one that broke is opened anew. Raises Refused."""
         async with self._opening:
             line = self._lines.get(peer)
             if line is None or line.closed:
