@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv fuzz soak clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv fuzz soak soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -74,6 +74,9 @@ fuzz: setup ## Send a million mutated messages to every door of a sidecar
 
 soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
 	$(BIN)/python -m tests.soak
+
+soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 5 to 10 minutes (Debian)
+	@$(BIN)/python -m tests.rdma.soft_roce
 
 clean: ## Remove what was installed, built, trained and cached here
 	rm -rf .venv .uv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

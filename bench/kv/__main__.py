@@ -25,6 +25,8 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.kv_pb2_grpc import KvPeerStub
 from splitwise_sidecar.config import TRANSPORTS
+from splitwise_sidecar.transports.nixl_agent import is_installed
+from splitwise_sidecar.transports.ucx import NIXL
 
 LLAMA_3_8B: Final = KvGeometry("Llama-3-8B", "bfloat16", 32, 8, 128, 16)
 LLAMA_3_70B: Final = KvGeometry("Llama-3-70B", "bfloat16", 80, 8, 128, 16)
@@ -64,7 +66,7 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
         raw = stack.enter_context(raw_tcp(total))
         plains: dict[str, RawTcp | Memcpy] = {"memcpy": Memcpy(total), "plain socket": raw}
         pairs = {}
-        for name in TRANSPORTS:
+        for name in (*TRANSPORTS, *([NIXL] if is_installed() else [])):
             made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
             pairs[name] = await stack.enter_async_context(made)
         rows = [*plains, *pairs]

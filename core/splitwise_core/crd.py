@@ -169,8 +169,12 @@ _TRANSFER_RULES: Final = (
         "rdma: requireRdma needs devices; say which resource the nodes offer",
     ),
     (
-        f"!{_RDMA_IS_REQUIRED} || self.transport == 'Auto'",
-        "transport: what is named is no RDMA; use Auto, or leave out requireRdma",
+        "!(has(self.transport) && self.transport == 'RDMA') || has(self.rdma)",
+        "rdma: transport RDMA needs devices; say which the nodes offer",
+    ),
+    (
+        f"!{_RDMA_IS_REQUIRED} || self.transport in ['Auto', 'RDMA']",
+        "transport: what is named is no RDMA; use RDMA, or leave out requireRdma",
     ),
 )
 _OF_SECRET: Final = "has(self.mode) && self.mode == 'Secret'"

@@ -116,10 +116,11 @@ class Transfer(SpecModel):
     """How KV moves between workers."""
 
     transport: Annotated[
-        Literal["Auto", "SHM", "TCP", "GRPC"],
+        Literal["Auto", "SHM", "RDMA", "TCP", "GRPC"],
         Field(
             description="Auto takes the cheapest that works between two workers: shared memory "
-            "on one machine, TCP, or gRPC. Another value takes that one, and no other."
+            "on one machine, RDMA where there are devices, TCP, or gRPC. Another value takes that "
+            "one, and no other."
         ),
     ] = "Auto"
     lease_seconds: Annotated[
@@ -154,9 +155,11 @@ class Transfer(SpecModel):
     def _required_rdma_is_there(self) -> "Transfer":
         if self.require_rdma and self.rdma is None:
             raise ValueError("rdma: requireRdma needs devices; say which resource the nodes offer")
-        if self.require_rdma and self.transport != "Auto":
+        if self.transport == "RDMA" and self.rdma is None:
+            raise ValueError("rdma: transport RDMA needs devices; say which the nodes offer")
+        if self.require_rdma and self.transport not in ("Auto", "RDMA"):
             raise ValueError(
-                f"transport: {self.transport} is no RDMA; use Auto, or leave out requireRdma"
+                f"transport: {self.transport} is no RDMA; use RDMA, or leave out requireRdma"
             )
         return self
 

@@ -1,19 +1,24 @@
 """The sidecar's command line, checked, as one record."""
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from splitwise_core.arguments import address
-from splitwise_sidecar.transports import grpc_bytes, shm, tcp
+from splitwise_sidecar.transports import grpc_bytes, shm, tcp, ucx
 
 TRANSPORTS = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
-"""Every transport there is, cheapest first."""
-ENCRYPTED = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
+"""What works on every machine, cheapest first."""
+WITH_RDMA = (shm.NAME, ucx.RDMA, tcp.NAME, grpc_bytes.NAME)
+"""What is tried where there is an RDMA device."""
+KNOWN = (*WITH_RDMA, ucx.NIXL)
+"""Every transport there is. `nixl` has to be named: our own `tcp` is faster than UCX's."""
+ENCRYPTED = TRANSPORTS
 """Those of them that nobody on the network can listen to: the others need --tls-dir left out."""
-RDMA: tuple[str, ...] = ()
-"""Those of them that move bytes by RDMA."""
+
+DEVICES = Path("/dev/infiniband")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class SidecarConfig:
     role: str
     pool: str
     transports: tuple[str, ...]
+    named: bool
+    """Whether somebody chose the transports: then one that cannot work is an error."""
     require_rdma: bool
     drain_seconds: int
     capability_key: Path | None
@@ -47,7 +54,9 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     parser.add_argument("--status", required=True, type=address, help="host:port of /metrics")
     parser.add_argument("--role", required=True, choices=["prompt", "token", "mixed"])
     parser.add_argument("--pool", required=True)
-    parser.add_argument("--transports", type=_transports, default=TRANSPORTS, help="cheapest first")
+    parser.add_argument(
+        "--transports", type=_transports, help="cheapest first; else all that this machine has"
+    )
     parser.add_argument("--require-rdma", action="store_true", help="end rather than do without")
     parser.add_argument(
         "--capability-key",
@@ -65,11 +74,25 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     if given["tls_dir"] is not None and not given["tls_name"]:
         parser.error("--tls-dir needs --tls-name: the name in all peers' certificates")
     host = given["listen"].rpartition(":")[0]
-    return SidecarConfig(**given | {"listen_tcp": given["listen_tcp"] or f"{host}:0"})
+    listen_tcp = given["listen_tcp"] or f"{host}:0"
+    named = given["transports"] is not None or given["require_rdma"]
+    transports = given["transports"] or (WITH_RDMA if has_rdma(DEVICES) else TRANSPORTS)
+    if given["require_rdma"]:
+        transports = tuple(name for name in transports if name == ucx.RDMA)
+    elif given["tls_dir"] is not None and not named:
+        transports = ENCRYPTED
+    return SidecarConfig(
+        **given | {"listen_tcp": listen_tcp, "named": named, "transports": transports}
+    )
+
+
+def has_rdma(devices: Path) -> bool:
+    """Whether this container was given a device that speaks verbs."""
+    return any(os.access(device, os.R_OK | os.W_OK) for device in devices.glob("uverbs*"))
 
 
 def _transports(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    if unknown := [name for name in names if name not in TRANSPORTS]:
-        raise ArgumentTypeError(f"unknown: {unknown}; known: {list(TRANSPORTS)}")
+    if unknown := [name for name in names if name not in KNOWN]:
+        raise ArgumentTypeError(f"unknown: {unknown}; known: {list(KNOWN)}")
     return names

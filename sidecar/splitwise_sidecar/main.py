@@ -9,7 +9,7 @@ from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
-from splitwise_sidecar.config import ENCRYPTED, RDMA, SidecarConfig, parse
+from splitwise_sidecar.config import ENCRYPTED, SidecarConfig, parse
 from splitwise_sidecar.process import serve
 
 
@@ -29,12 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(config: SidecarConfig) -> None:
-    if config.require_rdma and not set(config.transports) & set(RDMA):
+    if not config.transports:
         raise UserError(
             "environment",
             where="spec.transfer.requireRdma",
-            wrong=f"this sidecar moves KV by {', '.join(config.transports)}, and by no RDMA",
-            fix="use a sidecar image that has RDMA, or leave out requireRdma to allow others",
+            wrong="this container has no RDMA device (/dev/infiniband), or is not to use it",
+            fix="see that spec.transfer.rdma names what the node's device plugin offers, "
+            "or leave out requireRdma to allow other transports",
         )
     if config.tls_dir is not None and not set(config.transports) & set(ENCRYPTED):
         raise UserError(

@@ -7,6 +7,7 @@ from splitwise_core.metrics.sidecar import (
     CERTIFICATES_REFUSED,
     CONNECTIONS_REFUSED,
     DAMAGED_LAYERS,
+    FORCED_FENCES,
     KEY_FAILURES,
     LATE_WRITES,
     LEASES,
@@ -36,6 +37,7 @@ class SidecarMetrics:
         self._damaged = telemetry.counter(DAMAGED_LAYERS)
         self._repushes = telemetry.counter(REPUSHES)
         self._key_failures = telemetry.counter(KEY_FAILURES)
+        self._forced_fences = telemetry.counter(FORCED_FENCES)
         for reason in Refusal:
             telemetry.counter(REFUSED_CALLS, refusal=reason.value)
 
@@ -105,3 +107,7 @@ class SidecarMetrics:
     def late_write(self) -> None:
         """A chunk for a lease that takes none was dropped."""
         self._late_writes.inc()
+
+    def fenced_by_force(self) -> None:
+        """Memory was taken from a sender that did not say that it had stopped."""
+        self._forced_fences.inc()

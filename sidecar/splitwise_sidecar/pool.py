@@ -3,7 +3,7 @@
 import ctypes
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
@@ -26,6 +26,7 @@ class Pool:
         self.num_blocks = num_blocks
         self.fd = fd
         self._mapped = mapped
+        self._closing: list[Callable[[], object]] = []
         self.memory = memoryview(mapped)
         self.address = address_of(self.memory)
         self._moves = 0
@@ -38,9 +39,15 @@ class Pool:
         """That move has ended."""
         self._moves -= 1
 
+    def before_close(self, act: Callable[[], object]) -> None:
+        """`act()` lets go of an address of this memory, before it is unmapped."""
+        self._closing.append(act)
+
     def close(self) -> None:
         """Unmaps, when no move is under way: what would fault then is stopped here."""
         assert self._moves == 0, "memory is unmapped in the middle of a move"
+        for act in self._closing:
+            act()
         self.memory.release()
         self._mapped.close()
         os.close(self.fd)

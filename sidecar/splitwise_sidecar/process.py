@@ -15,7 +15,7 @@ from splitwise_core.capability import Keys
 from splitwise_core.errors import UserError
 from splitwise_core.key_file import KeyFile
 from splitwise_core.metric import Component
-from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
+from splitwise_core.rpc import kv_pb2, kv_pb2_grpc, nixl_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_sidecar.attachment import Attachment
@@ -32,7 +32,10 @@ from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.tls import Tls
-from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp
+from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp, ucx
+from splitwise_sidecar.transports.nixl import NixlTransport
+from splitwise_sidecar.transports.nixl_agent import NixlAgent
+from splitwise_sidecar.transports.nixl_receiver import NixlReceiver
 from splitwise_sidecar.transports.shm_receiver import ShmReceiver
 from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
 from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection
@@ -63,6 +66,8 @@ class Sidecar:
         self._tcp = TcpReceiver(
             self._movers, self._present_leases, self._tls, partial(self._refuse, tcp.NAME)
         )
+        self._nixl = NixlReceiver(self._movers, self._present_leases, self._metrics.fenced_by_force)
+        self._agents: dict[str, NixlAgent] = {}
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
         self._pending: set[Connection] = set()
@@ -83,6 +88,7 @@ class Sidecar:
         service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
         grpc_bytes.add_receiver(server, self._present_leases)
+        nixl_pb2_grpc.add_KvNixlServicer_to_server(self._nixl, server)
         try:
             self.port = self._open_port(server)
         except RuntimeError as error:
@@ -130,7 +136,23 @@ class Sidecar:
                 host, _, port = self._config.listen_tcp.rpartition(":")
                 self._tcp.start(host.strip("[]"), int(port))
                 address = str(self._tcp.port)
+            elif name in ucx.NAMES and not self._start_agent(name):
+                continue
             self.endpoints[name] = address
+
+    def _start_agent(self, name: str) -> bool:
+        """Whether NIXL can move KV by this transport. Raises UserError when it was named."""
+        agent = NixlAgent(name)
+        try:
+            agent.start()
+        except UserError as error:
+            if self._config.named:
+                raise
+            log.warning("a transport is left out", extra={"fields": {"not": name, "why": error}})
+            return False
+        self._agents[name] = agent
+        self._nixl.add(agent)
+        return True
 
     async def drain(self, within_s: float) -> None:
         """Takes nothing new and waits for what is under way."""
@@ -152,6 +174,8 @@ class Sidecar:
         if self._server is not None:
             await self._server.stop(grace=0)
         self._movers.close()
+        for agent in self._agents.values():
+            agent.stop()
 
     # ---- the worker ----
 
@@ -230,7 +254,9 @@ class Sidecar:
             tcp.NAME: partial(tcp.TcpTransport, self._movers, tls=self._tls),
             grpc_bytes.NAME: partial(grpc_bytes.GrpcTransport, dial=self._dial),
         }
-        return {name: known[name](count_sent(name)) for name in self._config.transports}
+        for name, agent in self._agents.items():
+            known[name] = partial(NixlTransport, agent, self._movers, self._dial)
+        return {name: known[name](count_sent(name)) for name in self.endpoints}
 
     def _hung_up(self, connection: Connection) -> None:
         self._pending.discard(connection)

@@ -115,6 +115,7 @@ OTHERS: list[tuple[str, object, str]] = [
     ("spec.router.podTemplate.metadata.annotations", {"a": 1}, "annotations.a"),
     ("spec.transfer.requireRdma", True, "say which resource the nodes offer"),
     ("spec.transfer.requireRdma", "yes", "requireRdma"),
+    ("spec.transfer.transport", "RDMA", "transport RDMA needs devices"),
     ("spec.transfer.rdma", {"count": 1}, "spec.transfer.rdma.resource: Required value"),
     ("spec.transfer.rdma", {"resource": "hca"}, "spec.transfer.rdma.resource"),
     ("spec.transfer.rdma", {"resource": "rdma/hca", "count": 17}, "spec.transfer.rdma.count"),

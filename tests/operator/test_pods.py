@@ -191,12 +191,18 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
 
 @pytest.mark.parametrize(
     ("transport", "wanted"),
-    [("Auto", None), ("SHM", ("shm",)), ("TCP", ("tcp",)), ("GRPC", ("grpc",))],
+    [
+        ("Auto", None),
+        ("SHM", ("shm",)),
+        ("RDMA", ("rdma",)),
+        ("TCP", ("tcp",)),
+        ("GRPC", ("grpc",)),
+    ],
 )
 def test_a_sidecar_moves_kv_as_the_spec_says(
     transport: str, wanted: tuple[str, ...] | None
 ) -> None:
-    asked = cluster(transfer={"transport": transport})
+    asked = cluster(transfer={"transport": transport, "rdma": {"resource": "rdma/hca"}})
     spec = pod(render(asked), "demo-token")
     sidecar, worker = containers(spec)
     parsed = sidecar_config.parse(arguments(sidecar))

@@ -27,14 +27,17 @@ class Node:
         self,
         directory: Path,
         name: str,
-        transports: Sequence[str] = TRANSPORTS,
+        transports: Sequence[str] | None = TRANSPORTS,
         more: Sequence[str] = (),
     ) -> None:
+        """`transports` None leaves the choice to the sidecar."""
         self.socket = directory / name / "kv.sock"
         self.telemetry = Telemetry(Component.SIDECAR, role="mixed", pool=name)
         arguments = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0"]
         arguments += ["--socket", str(self.socket), "--role", "mixed", "--pool", name]
-        arguments += ["--transports", ",".join(transports), *more]
+        arguments += more
+        if transports is not None:
+            arguments += ["--transports", ",".join(transports)]
         self.sidecar = Sidecar(parse(arguments), self.telemetry)
         self.worker = KvWorker(GEOMETRY, NUM_BLOCKS, name)
         self._earlier: list[KvWorker] = []
@@ -126,6 +129,19 @@ class Pair:
                 await asyncio.sleep(0.01)
 
 
+LANES = {"nixl over cma": "tcp,cma", "nixl over tcp": "tcp"}
+"""What UCX may use of one machine."""
+
+
+def use_lanes(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    """The transport of that name; UCX is told its lanes, and to stay on this machine."""
+    if name in LANES:
+        pytest.importorskip("nixl_cu13", reason="NIXL is not installed: pip install .[rdma]")
+        monkeypatch.setenv("UCX_TLS", LANES[name])
+        monkeypatch.setenv("UCX_NET_DEVICES", "lo")
+    return name.partition(" ")[0]
+
+
 @asynccontextmanager
 async def joined(tmp_path: Path, transport: str, more: Sequence[str] = ()) -> AsyncIterator[Pair]:
     """Two sidecars with their workers; peers reach the token side through the proxy."""
@@ -142,10 +158,12 @@ async def joined(tmp_path: Path, transport: str, more: Sequence[str] = ()) -> As
         yield Pair(transport, nodes[0], nodes[1], proxy)
 
 
-@pytest.fixture(params=TRANSPORTS)
-async def pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+@pytest.fixture(params=[*TRANSPORTS, *LANES])
+async def pair(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pair]:
     """A pair that moves KV by one transport, whichever."""
-    async with joined(tmp_path, request.param) as made:
+    async with joined(tmp_path, use_lanes(monkeypatch, request.param)) as made:
         yield made
 
 

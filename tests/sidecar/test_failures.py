@@ -188,7 +188,7 @@ async def test_a_lease_does_not_outlive_its_worker(pair: Pair) -> None:
     ended = await pair.prompt.worker.expect("transfer_ended")
     assert ended.outcome in (kv_pb2.STALE_EPOCH, kv_pb2.UNKNOWN_TRANSFER)
     assert pair.token.worker.memory[:] == empty
-    assert pair.token.value("splitwise_kv_leases") == 1
+    await pair.until(lambda: pair.token.value("splitwise_kv_leases") == 1)
 
 
 # ---- loss ----

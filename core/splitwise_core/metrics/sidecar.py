@@ -71,6 +71,14 @@ KEY_FAILURES: Final = Metric(
     "Changes of the file with the capability keys that did not read; the keys before stayed.",
     POOL,
 )
+FORCED_FENCES: Final = Metric(
+    Component.SIDECAR,
+    Counter,
+    "splitwise_kv_forced_fences_total",
+    "Senders over NIXL that had memory taken from them, since they did not say that they had "
+    "stopped. What they still write is lost.",
+    POOL,
+)
 PROBE: Final = Metric(
     Component.SIDECAR,
     Histogram,

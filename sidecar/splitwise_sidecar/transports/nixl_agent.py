@@ -1,0 +1,347 @@
+"""NIXL's agent and the one thread that touches it: agents are not made for several.
+
+While nothing is under way the thread sleeps. While writes of ours are in flight, or others may
+write here, it polls: that is what moves bytes, over every lane but a network card's own.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from struct import Struct
+from typing import Any, Final, TypeVar
+
+from splitwise_core.errors import UserError
+from splitwise_core.kv import Run
+from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.pool import Pool
+from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.transports import STALL_S
+from splitwise_sidecar.transports.ucx import environment, process_log, settings
+
+log = logging.getLogger("splitwise.sidecar.nixl")
+
+NOTICE: Final = Struct("<QI")  # grant, layer: what a sender's agent tells of a layer it has written
+
+ASK_S: Final = 10.0
+"""A layer's copy takes milliseconds; to map and pin a large pool, seconds."""
+
+START_S: Final = 120.0
+"""UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
+
+_PAUSES_S: Final = (20e-6, 500e-6)
+"""Between two polls: while something moves, and after a while of nothing."""
+_QUIET_POLLS: Final = 200
+
+T = TypeVar("T")
+
+
+_MODULES: Final = ("nixl_cu13", "nixl_cu12", "nixl")
+"""The wheels name it after the CUDA that they are for."""
+
+
+def is_installed() -> bool:
+    """Whether there is NIXL's Python module."""
+    return any(find_spec(name) is not None for name in _MODULES)
+
+
+def load() -> Any:
+    """NIXL's Python module. Raises ModuleNotFoundError."""
+    present = [name for name in _MODULES if find_spec(name) is not None]
+    if not present:
+        raise ModuleNotFoundError(f"there is none of the modules {', '.join(_MODULES)}")
+    module = importlib.import_module(present[0])
+    own = logging.getLogger("nixl")  # it would print to stdout, in a form of its own
+    own.handlers.clear()
+    own.propagate = True
+    own.setLevel(logging.WARNING)
+    return module
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A write that has begun."""
+
+    handle: Any
+    remote: str
+    pool: Pool
+    done: Future[None]
+    give_up_s: float = field(default_factory=lambda: time.monotonic() + STALL_S)
+
+
+class NixlAgent:
+    """The agent of one transport, `rdma` or `nixl`, shared by its sender and its receiver."""
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self.name = f"splitwise-{secrets.token_hex(8)}"
+        self.connection = b""  # what others load to reach this agent, without a key to any memory
+        self._acts: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._agent: Any = None
+        self._flights: list[_Flight] = []
+        self._sources: dict[Pool, Any] = {}
+        self._remotes: Counter[str] = Counter()
+        self._grants: dict[int, Callable[[int], None]] = {}
+        self._awake: set[object] = set()
+        self._ucx_log = process_log()
+        self._quiet = 0
+        self._thread = threading.Thread(target=self._run, name=f"nixl-{transport}", daemon=True)
+
+    def start(self) -> None:
+        """Begins. Raises UserError when NIXL is not installed or UCX has no such lanes."""
+        self._thread.start()
+        try:
+            self._soon(self._begin).result(START_S)
+        except UserError:
+            raise
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "environment",
+                where=f"--transports {self.transport}",
+                wrong=f"NIXL is not installed: {error}",
+                fix="pip install 'splitwise[rdma]', or leave this transport out",
+            ) from error
+        except Exception as error:  # NIXL's own kinds share no base
+            raise UserError(
+                "environment",
+                where=f"--transports {self.transport}",
+                wrong=f"UCX has no lanes for it here: {error or type(error).__name__}",
+                fix="see that the pod has its RDMA device and UCX_NET_DEVICES names it, "
+                "or leave this transport out",
+            ) from error
+
+    def stop(self) -> None:
+        """Ends the thread once it has done what it was asked to."""
+        self._acts.put(None)
+        self._thread.join(ASK_S)
+
+    # ---- for the event loop ----
+
+    async def ask(self, act: Callable[[Any], T]) -> T:
+        """What `act(agent)` returns. Raises Refused."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await asyncio.wrap_future(self._soon(lambda: act(self._agent)))
+        except TimeoutError as error:
+            why = f"NIXL has been at something else for {ASK_S:.0f} s"
+            raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
+
+    def tell(self, act: Callable[[Any], object]) -> None:
+        """Has `act(agent)` done, without waiting for it."""
+        self._soon(lambda: act(self._agent))
+
+    async def meet(self, connection: bytes) -> str:
+        """The name of the agent that sent its `connection`; until `part`."""
+        return await self.ask(lambda _: self._meet(connection))
+
+    def part(self, remote: str) -> None:
+        """Lets go of an agent. Writes to it that are in flight fail, once nobody needs it."""
+        self._soon(lambda: self._part(remote))
+
+    def write(
+        self, remote: str, pool: Pool, source: Sequence[Run], target: Sequence[Run], notice: bytes
+    ) -> Future[None]:
+        """Writes runs of `pool` to addresses of another agent; the future raises Refused."""
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # it cannot be cancelled from here on
+        self._soon(lambda: self._write(remote, pool, source, target, notice, done))
+        return done
+
+    def listen(self, grant: int, arrived: Callable[[int], None]) -> None:
+        """Calls `arrived` in the event loop with each layer that is written under this grant."""
+        loop = asyncio.get_running_loop()
+
+        def told(layer: int) -> None:
+            loop.call_soon_threadsafe(arrived, layer)
+
+        self._soon(lambda: self._grants.update({grant: told}))
+
+    def keep_polling(self, whose: object) -> None:
+        """Polls until `stop_polling`: a notice may wait in UCX when its write has long landed."""
+        self._soon(lambda: self._awake.add(whose))
+
+    def stop_polling(self, whose: object) -> None:
+        """Nothing is waited for any more."""
+        self._soon(lambda: self._awake.discard(whose))
+
+    def unlisten(self, grant: int) -> None:
+        """The grant is over."""
+        self._soon(lambda: self._grants.pop(grant, None))
+
+    def lanes(self) -> list[str]:
+        """The lanes of UCX's latest connection: cma, tcp, rc_mlx5 and so on."""
+        return self._ucx_log.lanes()
+
+    def _soon(self, act: Callable[[], T]) -> "Future[T]":
+        """Has the thread do it, in turn."""
+        result: Future[T] = Future()
+
+        def do() -> None:
+            if not result.set_running_or_notify_cancel():
+                return
+            try:
+                result.set_result(act())
+            except BaseException as error:
+                result.set_exception(_refusal(error))
+
+        self._acts.put(do)
+        return result
+
+    # ---- for the thread ----
+
+    def _run(self) -> None:
+        while True:
+            is_busy = bool(self._flights or self._grants or self._awake)
+            try:
+                act = self._acts.get(block=not is_busy)
+            except Empty:
+                self._poll()
+                continue
+            if act is None:
+                self._end()
+                return
+            self._quiet = 0
+            act()
+
+    def _begin(self) -> None:
+        with environment(
+            {"UCX_LOG_FILE": self._ucx_log.path} | settings(self.transport, os.environ)
+        ):
+            nixl = load()
+            config = nixl.nixl_agent_config(enable_prog_thread=False, backends=["UCX"])
+            self._agent = nixl.nixl_agent(self.name, config)
+        nothing = self._agent.get_reg_descs([(0, 1, 0, "")], "DRAM")
+        nothing.clear()
+        self.connection = self._agent.get_partial_agent_metadata(nothing, True, ["UCX"])
+
+    def _end(self) -> None:
+        """Takes the agent down here and now: whoever dropped the last reference would wait."""
+        for remote in list(self._remotes):
+            self._remotes[remote] = 1
+            self._part(remote)
+        for registration in self._sources.values():
+            self._agent.deregister_memory(registration)
+        self._agent = None
+
+    def _meet(self, connection: bytes) -> str:
+        remote = self.name
+        if connection != self.connection:  # a probe passes through our own door
+            remote = self._agent.add_remote_agent(connection).decode()
+            self._agent.make_connection(remote)
+        self._remotes[remote] += 1
+        return remote
+
+    def _part(self, remote: str) -> None:
+        self._remotes[remote] -= 1
+        if self._remotes[remote] > 0:
+            return
+        del self._remotes[remote]
+        for flight in [flight for flight in self._flights if flight.remote == remote]:
+            self._land(flight, Refused(kv_pb2.PEER_LOST, "the connection has been given up"))
+        if remote != self.name:
+            with suppress(Exception):  # one that is gone cannot be let go of
+                self._agent.remove_remote_agent(remote)
+
+    def _write(
+        self,
+        remote: str,
+        pool: Pool,
+        source: Sequence[Run],
+        target: Sequence[Run],
+        notice: bytes,
+        done: Future[None],
+    ) -> None:
+        try:
+            handle = self._agent.initialize_xfer(
+                "WRITE", self._runs(source), self._runs(target), remote, notice
+            )
+            flight = _Flight(handle, remote, pool, done)
+            self._flights.append(flight)
+            self._follow(flight, self._agent.transfer)
+        except BaseException as error:
+            done.set_exception(_refusal(error))
+
+    def _runs(self, runs: Sequence[Run]) -> Any:
+        import numpy  # as NIXL does: not there without it
+
+        table = numpy.zeros((len(runs), 3), numpy.uint64)
+        table[:, :2] = runs
+        return self._agent.get_xfer_descs(table, "DRAM")
+
+    def source(self, pool: Pool) -> None:
+        """Registers a pool that is written from, once; it is let go of when the pool closes."""
+        if pool not in self._sources:
+            address = pool.address
+            self._sources[pool] = self._agent.register_memory(
+                [(address, len(pool.memory), 0, "")], "DRAM"
+            )
+            pool.before_close(lambda: self._soon(lambda: self._let_go(pool)).result(ASK_S))
+
+    def _let_go(self, pool: Pool) -> None:
+        """Nothing reads the pool any more; a peer that takes no bytes is hung up on."""
+        for flight in [flight for flight in self._flights if flight.pool is pool]:
+            self._remotes[flight.remote] = 1
+            self._part(flight.remote)
+        self._agent.deregister_memory(self._sources.pop(pool))
+
+    def _poll(self) -> None:
+        before = len(self._flights)
+        for flight in list(self._flights):
+            self._follow(flight, self._agent.check_xfer_state)
+        moved = len(self._flights) < before
+        if self._grants or self._awake:
+            moved |= self._hear()
+        self._quiet = 0 if moved else self._quiet + 1
+        time.sleep(_PAUSES_S[self._quiet > _QUIET_POLLS])
+
+    def _follow(self, flight: _Flight, look: Callable[[Any], str]) -> None:
+        """Asks how a write stands, and ends it when it is over."""
+        try:
+            state = look(flight.handle)
+        except Exception as error:
+            self._land(flight, _refusal(error))
+            return
+        if state == "DONE":
+            self._land(flight, None)
+        elif state != "PROC" or time.monotonic() > flight.give_up_s:
+            why = f"the peer took no bytes for {STALL_S:.0f} s" if state == "PROC" else state
+            self._land(flight, Refused(kv_pb2.TRANSPORT_FAILED, why))
+
+    def _land(self, flight: _Flight, refused: Exception | None) -> None:
+        self._flights.remove(flight)
+        with suppress(Exception):
+            self._agent.release_xfer_handle(flight.handle)
+        if refused is None:
+            flight.done.set_result(None)
+        else:
+            flight.done.set_exception(refused)
+
+    def _hear(self) -> bool:
+        """Passes on what other agents say they have written; whether there was anything."""
+        notices = self._agent.get_new_notifs()
+        for told in notices.values():
+            for notice in told:
+                if len(notice) == NOTICE.size:
+                    grant, layer = NOTICE.unpack(notice)
+                    if arrived := self._grants.get(grant):
+                        arrived(layer)
+        return bool(notices)
+
+
+def _refusal(error: BaseException) -> Exception:
+    """An error of NIXL's, or of ours, for those who wait for what was asked."""
+    if isinstance(error, Refused | UserError | ModuleNotFoundError):
+        return error
+    lost = type(error).__name__ == "nixlRemoteDisconnectError"
+    outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
+    return Refused(outcome, f"NIXL: {error or type(error).__name__}")

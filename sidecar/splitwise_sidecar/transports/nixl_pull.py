@@ -1,0 +1,154 @@
+"""One push by NIXL as its receiver sees it: what it may write, and what it says it has written.
+
+At any moment of it one loan is out: as long as it is, the blocks of the lease are nobody else's.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from splitwise_core.rpc import kv_pb2, nixl_pb2
+from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.refusal import Refused
+from splitwise_sidecar.transports import STALL_S, Loan, Sink
+from splitwise_sidecar.transports.nixl_area import Areas
+
+log = logging.getLogger("splitwise.sidecar.nixl_pull")
+
+GOODBYE_S: Final = 3.0
+"""For a sender to say that nothing is in flight: longer than it waits for that itself."""
+
+LOOK_S: Final = 0.05
+"""How soon it is noticed that a lease has ended."""
+
+Say = Callable[[nixl_pb2.FromNixlReceiver], None]
+
+
+class Pull:
+    """Its line tells it of `end` and `lose`, the agent of layers; `run` answers."""
+
+    def __init__(
+        self, begin: nixl_pb2.NixlBegin, sink: Sink, areas: Areas, movers: Movers, say: Say
+    ) -> None:
+        self._begin = begin
+        self._sink = sink
+        self._areas = areas
+        self._movers = movers
+        self._say = say
+        self._grant = secrets.randbits(64)
+        self._loan: Loan | None = None
+        self._news: asyncio.Queue[int | None] = asyncio.Queue()  # layers; None: something else
+        self._layers = 0
+        self._said_layers: int | None = None
+        self._is_lost = False
+
+    def end(self, layers: int) -> None:
+        """The sender has nothing in flight, and has written so many layers."""
+        self._said_layers = layers
+        self._news.put_nowait(None)
+
+    def lose(self) -> None:
+        """The sender's line has broken, or it does not know what is in flight."""
+        self._is_lost = True
+        self._news.put_nowait(None)
+
+    async def run(self) -> None:
+        """Grants, hears, and gives everything back, however it ends."""
+        self._sink.push_opened(self._begin.wire_id, self._areas.agent.transport)
+        try:
+            outcome = await self._take()
+        except Refused as refused:
+            outcome = refused.outcome
+            stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=outcome)
+            self._say(nixl_pb2.FromNixlReceiver(stop=stop))
+        finally:
+            self._sink.push_closed(self._begin.wire_id)
+        ended = nixl_pb2.NixlEnded(push=self._begin.push, outcome=outcome)
+        self._say(nixl_pb2.FromNixlReceiver(ended=ended))
+
+    async def _take(self) -> kv_pb2.Outcome:
+        """The push from the grant to the end. Raises Refused when nothing was granted."""
+        self._loan = self._lend(self._begin.layer)
+        span = self._loan.span
+        try:
+            area = await self._areas.enter(span.pool)
+            self._areas.agent.listen(self._grant, self._news.put_nowait)
+            grant = nixl_pb2.NixlGrant(
+                push=self._begin.push,
+                grant=self._grant,
+                memory=area.memory,
+                base=area.landing.base,
+                blocks=span.blocks,
+            )
+            self._say(nixl_pb2.FromNixlReceiver(grant=grant))
+            try:
+                return await self._receive()
+            finally:
+                self._areas.agent.unlisten(self._grant)
+                if self._said_layers is None:
+                    fields = {"lost": self._is_lost, "blocks": len(span.blocks)}
+                    log.warning("memory is taken from a sender", extra={"fields": fields})
+                    await self._areas.fence(area, span.blocks)
+                else:
+                    self._areas.leave(area)
+        finally:
+            self._loan.give_back()
+
+    async def _receive(self) -> kv_pb2.Outcome:
+        """Hears of layers until the sender's end, or for as long as it may take to stop."""
+        try:
+            await self._hear_layers()
+        except Refused as refused:
+            stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=refused.outcome)
+            self._say(nixl_pb2.FromNixlReceiver(stop=stop))
+            await self._until_end(GOODBYE_S)
+            return refused.outcome
+        return kv_pb2.PEER_LOST if self._is_lost else kv_pb2.OK
+
+    async def _hear_layers(self) -> None:
+        """Returns when all that was written is in its digest, or the line broke. Raises Refused."""
+        while self._layers != self._said_layers and not self._is_lost:
+            assert self._loan is not None
+            if self._loan.move.is_stopped:
+                raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease has ended")
+            try:
+                async with asyncio.timeout(LOOK_S if self._said_layers is None else STALL_S):
+                    layer = await self._news.get()
+            except TimeoutError:
+                if self._said_layers is not None:
+                    why = "the sender tells of layers that have not been heard of"
+                    raise Refused(kv_pb2.TRANSPORT_FAILED, why) from None
+                continue
+            if layer is not None:
+                await self._arrived(layer)
+
+    async def _until_end(self, within_s: float) -> None:
+        """Returns when the sender has said its end, its line broke, or the time is over."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self._said_layers is None and not self._is_lost:
+                    await self._news.get()
+        except TimeoutError:
+            log.info("a sender did not stop", extra={"fields": {"within_s": within_s}})
+
+    async def _arrived(self, layer: int) -> None:
+        """A layer is in memory: lent now, if it was not yet, and digested. Raises Refused."""
+        assert self._loan is not None
+        if layer != self._loan.layer:
+            following = self._lend(layer)
+            self._loan.give_back()
+            self._loan = following
+        move = self._loan.move
+        await self._movers.run([move], move.read, self._loan.span.pool)
+        self._layers += 1
+
+    def _lend(self, layer: int) -> Loan:
+        """A loan of a whole layer. Raises Refused."""
+        begin = self._begin
+        loan = self._sink.lend(begin.wire_id, begin.epoch, layer, 0, begin.layer_bytes)
+        if begin.layer_bytes != loan.span.layer_bytes:
+            loan.give_back()
+            raise Refused(kv_pb2.DENIED, f"{begin.layer_bytes} bytes are not a whole layer")
+        return loan
