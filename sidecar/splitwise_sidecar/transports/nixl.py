@@ -195,9 +195,12 @@ class NixlPush:
             async with asyncio.timeout(WIND_UP_S):
                 while self._writes:
                     await self._landed()
-        except (Refused, TimeoutError) as error:
-            log.warning("a write did not end", extra={"fields": {"error": error or "late"}})
+        except TimeoutError:
+            log.warning("a write did not end", extra={"fields": {"within_s": WIND_UP_S}})
             self._say_end(in_flight=True)
+        except Refused as refused:
+            # UCX's connection is broken, and stays so: with a new line comes a new one.
+            self._line.close(f"a write failed: {refused}")
         else:
             self._say_end()
 
