@@ -40,8 +40,33 @@ async def main() -> int:
                 )
                 assert pair.token.read(blocks, tokens) == pair.prompt.read(blocks, tokens)
                 assert (ended.transport, ended.outcome) == ("rdma", kv_pb2.OK)
+            await keys_are_withdrawn_from_a_sender_that_is_stopped(pair)
     print(PASSED, flush=True)
     return 0
+
+
+async def keys_are_withdrawn_from_a_sender_that_is_stopped(pair: bench.kv.pair.Pair) -> None:
+    """What it writes when it goes on reaches no memory, and the next transfer goes well."""
+    tokens, sender = max(TOKENS), pair.processes[0]
+    blocks = list(range(GEOMETRY.blocks_for(tokens)))
+    pair.prompt.fill(blocks, tokens, seed=1)
+    pair.token.open_lease("stopped", blocks, tokens)
+    pair.prompt.start_transfer("stopped", pair.address, blocks, tokens)
+    pair.prompt.layers_ready("stopped", 0, 1)
+    while pair.token.read(blocks, tokens)[0] != pair.prompt.read(blocks, tokens)[0]:
+        await asyncio.sleep(0.05)
+    pair.prompt.layers_ready("stopped", 1)
+    sender.suspend()
+    pair.token.close_lease("stopped")
+    ended = await pair.token.expect("lease_ended")
+    print(f"a stopped sender: {kv_pb2.Outcome.Name(ended.outcome)}", flush=True)
+    pair.token.memory[:] = b"\x33" * len(pair.token.memory)
+    sender.resume()
+    await pair.prompt.expect("transfer_ended")
+    assert set(pair.token.memory[:]) == {0x33}
+    await patiently(pair, tokens)
+    assert pair.token.read(blocks, tokens) == pair.prompt.read(blocks, tokens)
+    print("nothing came of what it wrote then, and the next transfer went well", flush=True)
 
 
 async def patiently(pair: bench.kv.pair.Pair, tokens: int) -> kv_pb2.TransferEnded:

@@ -193,10 +193,12 @@ class NixlPush:
     async def _landed(self) -> None:
         """The write that began first has landed. Raises Refused."""
         # Shielded: a write goes on, whoever stops waiting for it.
-        landing = asyncio.wrap_future(self._writes[0])
+        first = self._writes[0]
+        landing = asyncio.wrap_future(first)
         landing.add_done_callback(_hear)
         await asyncio.shield(landing)
-        self._writes.pop(0)
+        if first in self._writes:  # a layer may wait for it beside the end
+            self._writes.remove(first)
 
     def _say_end(self, *, in_flight: bool = False) -> None:
         end = nixl_pb2.NixlEnd(push=self._number, layers=self._layers, in_flight=in_flight)
@@ -208,9 +210,12 @@ class NixlPush:
             async with asyncio.timeout(WIND_UP_S):
                 while self._writes:
                     await self._landed()
-        except (Refused, TimeoutError) as error:
-            log.warning("a write did not end", extra={"fields": {"error": error or "late"}})
+        except TimeoutError:
+            log.warning("a write did not end", extra={"fields": {"within_s": WIND_UP_S}})
             self._say_end(in_flight=True)
+        except Refused as refused:
+            # UCX's connection is broken, and stays so: with a new line comes a new one.
+            self._line.close(f"a write failed: {refused}")
         else:
             self._say_end()
 

@@ -34,6 +34,10 @@ _TUNED: Final = {
     "UCX_TCP_RX_SEG_SIZE": "1m",
     "UCX_TCP_SNDBUF": "4m",
     "UCX_TCP_RCVBUF": "4m",
+    # With its cache UCX keeps the keys to memory that was deregistered: a stopped sender's writes
+    # landed after all (seen with soft-RoCE). Pools are registered once; there is nothing to cache.
+    "UCX_RCACHE_ENABLE": "n",
+    "UCX_WARN_UNUSED_ENV_VARS": "n",
     "UCX_LOG_LEVEL": "info",  # the lanes of a connection are told at this level
     "NIXL_LOG_LEVEL": "FATAL",  # what fails is raised as well
 }
