@@ -187,7 +187,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def each_end_is_the_only_one(self) -> None:
-        """INV-3 and INV-4."""
+        """INV-3 and INV-15."""
         if hasattr(self, "prompt"):
             self.runner.run(self._hear())
 
@@ -243,7 +243,7 @@ class Protocol(RuleBasedStateMachine):
 TestProtocol = Protocol.TestCase
 assert settings.default is not None
 TestProtocol.settings = settings(
-    max_examples=settings.default.max_examples // 4,
-    stateful_step_count=40,
+    max_examples=settings.default.max_examples // 2,
+    stateful_step_count=60,
     suppress_health_check=list(HealthCheck),
 )
