@@ -10,10 +10,11 @@ from splitwise_core.errors import UserError
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar import config, main
+from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span, new_pool
 from splitwise_sidecar.transports import nixl, nixl_agent, ucx
 from splitwise_sidecar.transports.landing import Landing
-from tests.sidecar.conftest import GEOMETRY, Node, Pair, _pair, use_lanes
+from tests.sidecar.conftest import GEOMETRY, Node, Pair, joined, use_lanes
 
 # ---- lanes ----
 
@@ -112,29 +113,34 @@ async def test_what_was_not_asked_for_is_left_out_and_that_is_said(
 @pytest.fixture
 async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """A pair by NIXL."""
-    async with _pair(tmp_path, use_lanes(monkeypatch, "nixl over cma")) as made:
+    async with joined(tmp_path, use_lanes(monkeypatch, "nixl over cma")) as made:
         yield made
 
 
 class Flipping:
-    """Takes digests, and then damages what is about to be written."""
+    """Makes moves that damage what they have read: it is about to be written."""
 
     def __init__(self, times: int) -> None:
-        self._left = times
-        self._digest = nixl._digest
+        self.left = times
 
-    def __call__(self, span: Span, layer: int) -> int:
-        digest = self._digest(span, layer)
-        if self._left:
-            self._left -= 1
-            next(span.pieces(layer, 0, 1))[0] ^= 1
-        return digest
+    def __call__(self, span: Span, layer: int) -> Move:
+        flipping, move = self, new_move(span, layer)
+        read = move.read
+
+        def read_and_flip() -> None:
+            read()
+            if flipping.left:
+                flipping.left -= 1
+                next(span.pieces(layer, 0, 1))[0] ^= 1
+
+        move.read = read_and_flip  # type: ignore[method-assign]
+        return move
 
 
 async def test_a_layer_that_was_damaged_is_written_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nixl, "_digest", Flipping(1))
+    monkeypatch.setattr(nixl, "new_move", Flipping(1))
     source, target = pair.open("t")
     pair.complete("t")
     await pair.token.worker.expect("lease_verified")
@@ -148,7 +154,7 @@ async def test_a_layer_that_was_damaged_is_written_again(
 async def test_layers_that_are_always_damaged_are_never_decoded(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nixl, "_digest", Flipping(1000))
+    monkeypatch.setattr(nixl, "new_move", Flipping(1000))
     pair.open("t")
     pair.complete("t")
     assert (await pair.token.worker.expect("lease_ended")).outcome == kv_pb2.DIGEST_MISMATCH
