@@ -69,7 +69,7 @@ bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, idle c
 	$(BIN)/python -m bench.idle
 	$(BIN)/python -m bench.operator
 
-soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 5 to 10 minutes (Debian)
+soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 3 to 10 minutes (Debian)
 	@$(BIN)/python -m tests.rdma.soft_roce
 
 clean: ## Remove what was installed, built, trained and cached here
