@@ -39,7 +39,7 @@ ASK_S: Final = 10.0
 START_S: Final = 120.0
 """UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
 
-_PAUSES_S: Final = (20e-6, 500e-6)
+_PAUSES_S: Final = (200e-6, 1e-3)
 """Between two polls: while something moves, and after a while of nothing."""
 _QUIET_POLLS: Final = 200
 
