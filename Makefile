@@ -75,7 +75,7 @@ fuzz: setup ## Send a million mutated messages to every door of a sidecar
 soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
 	$(BIN)/python -m tests.soak
 
-soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 5 to 10 minutes (Debian)
+soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 3 to 10 minutes (Debian)
 	@$(BIN)/python -m tests.rdma.soft_roce
 
 clean: ## Remove what was installed, built, trained and cached here

@@ -2,7 +2,7 @@
 
 A guest under emulation (QEMU's TCG; nothing is asked of this machine's processor) boots Debian's
 kernel, which brings soft-RoCE: verbs over an ordinary network interface. The guest sees this
-machine's files, and writes none of them. It takes 5 to 10 minutes, so it is no part of `make test`.
+machine's files, and writes none of them. It takes 3 to 10 minutes, so it is no part of `make test`.
 
 All it needs comes from Debian's packages into .cache/soft-roce; nothing is installed.
 """

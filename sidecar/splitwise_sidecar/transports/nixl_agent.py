@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from struct import Struct
@@ -26,7 +25,7 @@ from splitwise_core.kv import Run
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import STALL_S
+from splitwise_sidecar.transports.nixl_flights import Flight, Flights, refusal
 from splitwise_sidecar.transports.ucx import environment, process_log, settings
 
 log = logging.getLogger("splitwise.sidecar.nixl")
@@ -39,7 +38,7 @@ ASK_S: Final = 10.0
 START_S: Final = 120.0
 """UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
 
-_PAUSES_S: Final = (20e-6, 500e-6)
+_PAUSES_S: Final = (200e-6, 1e-3)
 """Between two polls: while something moves, and after a while of nothing."""
 _QUIET_POLLS: Final = 200
 
@@ -68,17 +67,6 @@ def load() -> Any:
     return module
 
 
-@dataclass(slots=True)
-class _Flight:
-    """A write that has begun."""
-
-    handle: Any
-    remote: str
-    pool: Pool
-    done: Future[None]
-    give_up_s: float = field(default_factory=lambda: time.monotonic() + STALL_S)
-
-
 class NixlAgent:
     """The agent of one transport, `rdma` or `nixl`, shared by its sender and its receiver."""
 
@@ -88,7 +76,7 @@ class NixlAgent:
         self.connection = b""  # what others load to reach this agent, without a key to any memory
         self._acts: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._agent: Any = None
-        self._flights: list[_Flight] = []
+        self._flights = Flights()
         self._sources: dict[Pool, Any] = {}
         self._remotes: Counter[str] = Counter()
         self._grants: dict[int, Callable[[int], None]] = {}
@@ -154,7 +142,8 @@ class NixlAgent:
         """Writes runs of `pool` to addresses of another agent; the future raises Refused."""
         done: Future[None] = Future()
         done.set_running_or_notify_cancel()  # it cannot be cancelled from here on
-        self._soon(lambda: self._write(remote, pool, source, target, notice, done))
+        flight = Flight(remote, pool, source, target, notice, done)
+        self._soon(lambda: self._flights.begin(self._agent, flight))
         return done
 
     def listen(self, grant: int, arrived: Callable[[int], None]) -> None:
@@ -192,7 +181,7 @@ class NixlAgent:
             try:
                 result.set_result(act())
             except BaseException as error:
-                result.set_exception(_refusal(error))
+                result.set_exception(refusal(error))
 
         self._acts.put(do)
         return result
@@ -246,37 +235,10 @@ class NixlAgent:
         if self._remotes[remote] > 0:
             return
         del self._remotes[remote]
-        for flight in [flight for flight in self._flights if flight.remote == remote]:
-            self._land(flight, Refused(kv_pb2.PEER_LOST, "the connection has been given up"))
+        self._flights.give_up(self._agent, remote)
         if remote != self.name:
             with suppress(Exception):  # one that is gone cannot be let go of
                 self._agent.remove_remote_agent(remote)
-
-    def _write(
-        self,
-        remote: str,
-        pool: Pool,
-        source: Sequence[Run],
-        target: Sequence[Run],
-        notice: bytes,
-        done: Future[None],
-    ) -> None:
-        try:
-            handle = self._agent.initialize_xfer(
-                "WRITE", self._runs(source), self._runs(target), remote, notice
-            )
-            flight = _Flight(handle, remote, pool, done)
-            self._flights.append(flight)
-            self._follow(flight, self._agent.transfer)
-        except BaseException as error:
-            done.set_exception(_refusal(error))
-
-    def _runs(self, runs: Sequence[Run]) -> Any:
-        import numpy  # as NIXL does: not there without it
-
-        table = numpy.zeros((len(runs), 3), numpy.uint64)
-        table[:, :2] = runs
-        return self._agent.get_xfer_descs(table, "DRAM")
 
     def source(self, pool: Pool) -> None:
         """Registers a pool that is written from, once; it is let go of when the pool closes."""
@@ -289,42 +251,17 @@ class NixlAgent:
 
     def _let_go(self, pool: Pool) -> None:
         """Nothing reads the pool any more; a peer that takes no bytes is hung up on."""
-        for flight in [flight for flight in self._flights if flight.pool is pool]:
-            self._remotes[flight.remote] = 1
-            self._part(flight.remote)
+        for remote in self._flights.remotes(pool):
+            self._remotes[remote] = 1
+            self._part(remote)
         self._agent.deregister_memory(self._sources.pop(pool))
 
     def _poll(self) -> None:
-        before = len(self._flights)
-        for flight in list(self._flights):
-            self._follow(flight, self._agent.check_xfer_state)
-        moved = len(self._flights) < before
+        moved = self._flights.poll(self._agent)
         if self._grants or self._awake:
             moved |= self._hear()
         self._quiet = 0 if moved else self._quiet + 1
         time.sleep(_PAUSES_S[self._quiet > _QUIET_POLLS])
-
-    def _follow(self, flight: _Flight, look: Callable[[Any], str]) -> None:
-        """Asks how a write stands, and ends it when it is over."""
-        try:
-            state = look(flight.handle)
-        except Exception as error:
-            self._land(flight, _refusal(error))
-            return
-        if state == "DONE":
-            self._land(flight, None)
-        elif state != "PROC" or time.monotonic() > flight.give_up_s:
-            why = f"the peer took no bytes for {STALL_S:.0f} s" if state == "PROC" else state
-            self._land(flight, Refused(kv_pb2.TRANSPORT_FAILED, why))
-
-    def _land(self, flight: _Flight, refused: Exception | None) -> None:
-        self._flights.remove(flight)
-        with suppress(Exception):
-            self._agent.release_xfer_handle(flight.handle)
-        if refused is None:
-            flight.done.set_result(None)
-        else:
-            flight.done.set_exception(refused)
 
     def _hear(self) -> bool:
         """Passes on what other agents say they have written; whether there was anything."""
@@ -336,12 +273,3 @@ class NixlAgent:
                     if arrived := self._grants.get(grant):
                         arrived(layer)
         return bool(notices)
-
-
-def _refusal(error: BaseException) -> Exception:
-    """An error of NIXL's, or of ours, for those who wait for what was asked."""
-    if isinstance(error, Refused | UserError | ModuleNotFoundError):
-        return error
-    lost = type(error).__name__ == "nixlRemoteDisconnectError"
-    outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
-    return Refused(outcome, f"NIXL: {error or type(error).__name__}")
