@@ -187,7 +187,7 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def each_end_is_the_only_one(self) -> None:
-        """INV-3 and INV-15."""
+        """INV-3 and INV-16."""
         if hasattr(self, "prompt"):
             self.runner.run(self._hear())
 

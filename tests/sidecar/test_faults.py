@@ -1,7 +1,7 @@
 """Every fault at every step of a transfer, on either side.
 
 Whatever the step: a token worker decodes only what was sent (INV-3), both workers hear of one end
-(INV-15) within the lease's bound, the reason is counted, and afterwards KV moves as before.
+(INV-16) within the lease's bound, the reason is counted, and afterwards KV moves as before.
 """
 
 import asyncio
