@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 from splitwise_sidecar.moves import Move
@@ -19,11 +20,14 @@ T = TypeVar("T")
 THREADS: Final = 4
 """More do not help: two cores' worth of copying fills the memory bus of most machines."""
 
+SHARED_BY: Final = 2
+"""Threads that one push may keep busy: memory is slower than two of them, and there are others."""
+
 PATIENCE_MS: Final = 2
 """What a thread waits on a socket before it lets another connection have its turn."""
 
 NICENESS: Final = 5
-"""With both of two processors busy moving bytes, a control call's P99 was 9 ms with it, 12 without."""
+"""With two processors busy moving bytes a control call's P99 was 9 ms with it, and 12 without."""
 
 AT_ONCE_BYTES: Final = 64 << 10
 """What takes less time than to hand it to a thread."""
@@ -57,6 +61,15 @@ class Movers:
             for pool in pools:
                 pool.leave()
 
+    async def share(
+        self, moves: Sequence[Move], call: Callable[[Move], object], *pools: Pool
+    ) -> None:
+        """Returns when `call` has ended for each of the moves, which threads share out."""
+        shares = [moves[first::SHARED_BY] for first in range(min(SHARED_BY, len(moves)))]
+        async with asyncio.TaskGroup() as group:
+            for share in shares:
+                group.create_task(self.run(share, partial(_each, call, share), *pools))
+
     def patience_ms(self, moves: Sequence[Move]) -> int:
         """What the next call of these moves may wait on a socket: nothing on the event loop."""
         return 0 if self._are_short(moves) else PATIENCE_MS
@@ -68,6 +81,11 @@ class Movers:
     def close(self) -> None:
         """Ends the threads, once nothing moves any more."""
         self._threads.shutdown()
+
+
+def _each(call: Callable[[Move], object], moves: Sequence[Move]) -> None:
+    for move in moves:
+        call(move)
 
 
 def _give_way() -> None:

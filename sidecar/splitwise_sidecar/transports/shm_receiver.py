@@ -16,7 +16,7 @@ from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.pool import Pool, Span, geometry_of, map_pool
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import FindSink, Loan, Sink, lent
+from splitwise_sidecar.transports import FindSink, Sink, lent
 from splitwise_sidecar.transports.shm import DATAGRAM_BYTES, NAME
 
 log = logging.getLogger("splitwise.sidecar.shm_receiver")
@@ -188,11 +188,6 @@ class _Pull:
         with lent(self._sink, self.wire_id, self._epoch, parts) as loans:
             moves = [loan.move for loan in loans]
             pools = {loan.span.pool for loan in loans} | {self._source.pool}
-            await self._movers.run(moves, partial(_copy, loans, self._source), *pools)
+            await self._movers.share(moves, lambda move: move.copy_from(self._source), *pools)
             if any(move.at < length for move in moves):
                 raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease ended meanwhile")
-
-
-def _copy(loans: Sequence[Loan], source: Span) -> None:
-    for loan in loans:
-        loan.move.copy_from(source)
