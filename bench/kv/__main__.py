@@ -10,7 +10,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -18,8 +18,10 @@ from typing import Final
 import grpc.aio
 from psutil import Process
 
+from bench.kv.overlap import overlap
 from bench.kv.pair import Pair, pair
-from bench.kv.raw import Memcpy, RawTcp, raw_tcp
+from bench.kv.picture import draw
+from bench.kv.raw import Memcpy, RawTcp, Unary, raw_tcp, unary
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.channel import OPTIONS
@@ -34,8 +36,8 @@ LLAMA_3_70B: Final = KvGeometry("Llama-3-70B", "bfloat16", 80, 8, 128, 16)
 BULK_TOKENS: Final = 4096  # 512 MiB of Llama-3-8B: Reserve and Commit do not count any more
 ROUNDS: Final = 9
 WARM_UP: Final = 2
-LENGTHS: Final = (128, 512, 2048, 8192)
-REPEATS: Final = 7
+HIDDEN_TOKENS: Final = 2048
+PICTURE: Final = Path("docs/figures/kv-overlap.svg")
 CONTROL_S: Final = 5.0
 CONTROL_EVERY_S: Final = 0.005
 
@@ -44,13 +46,16 @@ async def main() -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory(prefix="kv-") as place:
         ratios, control_p99_ms = await bulk(Path(place))
-    hidden = {}
+    points = []
     for geometry in (LLAMA_3_8B, LLAMA_3_70B):
         for transport in ("shm", "tcp"):
             with tempfile.TemporaryDirectory(prefix="kv-") as place:
-                hidden[geometry.model, transport] = await overlap(geometry, transport, Path(place))
+                points += await overlap(geometry, transport, Path(place))
+    draw(points, PICTURE)
+    print(f"the same as a picture: {PICTURE}")
     result = {name: ratios.get(name) for name in ("shm", "tcp", "nixl", "grpc")}
-    result["hidden_2048"] = round(min(hidden.values()), 3)
+    hidden = [point.hidden for point in points if point.tokens == HIDDEN_TOKENS]
+    result["hidden_2048"] = round(min(hidden), 3)
     result["control_p99_ms"] = round(control_p99_ms, 2)
     print(json.dumps(result))
 
@@ -64,7 +69,11 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
     print(f"one transfer of {total >> 20} MiB ({LLAMA_3_8B.model}, {BULK_TOKENS} tokens), medians")
     async with AsyncExitStack() as stack:
         raw = stack.enter_context(raw_tcp(total))
-        plains: dict[str, RawTcp | Memcpy] = {"memcpy": Memcpy(total), "plain socket": raw}
+        plains: dict[str, RawTcp | Unary | Memcpy] = {
+            "memcpy": Memcpy(total),
+            "plain socket": raw,
+            "gRPC unary": stack.enter_context(unary(total)),
+        }
         pairs = {}
         for name in (*TRANSPORTS, *([NIXL] if is_installed() else [])):
             made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
@@ -87,8 +96,12 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             rate = total / statistics.median(seconds[name]) / 1e9
             cost = cpu_s[name] / ROUNDS / total * 1e9
             print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
-        latencies = {name: await control(pairs[name]) for name in pairs}
-    return {name: round(ratios[name], 2) for name in pairs}, max(latencies.values())
+        some = pairs[TRANSPORTS[0]]
+        await control(some, "a plain socket", lambda: asyncio.to_thread(raw.move))
+        latencies = []
+        for name, measured in pairs.items():
+            latencies.append(await control(measured, name, lambda m=measured: m.move(BULK_TOKENS)))  # type: ignore[misc]
+    return {name: round(ratios[name], 2) for name in pairs}, max(latencies)
 
 
 def used_s(processes: Iterable[Process]) -> float:
@@ -101,13 +114,15 @@ def ratio(base_s: list[float], own_s: list[float]) -> float:
     return statistics.median(base / own for base, own in zip(base_s, own_s))
 
 
-async def control(measured: Pair) -> float:
-    """P99 of a control call to the sidecar that receives, while transfers follow each other; ms."""
+async def control(
+    measured: Pair, what: str, move: Callable[[], Coroutine[None, None, object]]
+) -> float:
+    """P99 of a control call to the sidecar that receives, while moves follow each other; in ms."""
     over = time.perf_counter() + CONTROL_S
 
     async def load() -> None:
         while time.perf_counter() < over:
-            await measured.move(BULK_TOKENS)
+            await move()
 
     times = []
     async with grpc.aio.insecure_channel(measured.address, options=OPTIONS) as channel:
@@ -122,40 +137,8 @@ async def control(measured: Pair) -> float:
             await asyncio.sleep(CONTROL_EVERY_S)
         await loading
     p50, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
-    print(f"control calls during {measured.transport}: P50 {p50:.2f} ms, P99 {p99:.2f} ms")
+    print(f"control calls during {what}: P50 {p50:.2f} ms, P99 {p99:.2f} ms")
     return p99
-
-
-# ---- how much is hidden ----
-
-
-async def overlap(geometry: KvGeometry, transport: str, place: Path) -> float:
-    """The part of a transfer of 2,048 tokens that a prompt as long as the transfer hides.
-
-    A prompt that took longer would hide more: this is the slowest link that the claim is made for.
-    """
-    print(f"{geometry.model} over {transport}: a prompt that takes as long as its transfer, in ms")
-    print(
-        f"{'tokens':>8}{'MiB':>8}{'prompt':>9}{'seen, sent last':>17}{'by layer':>10}{'hidden':>8}"
-    )
-    hidden = 0.0
-    async with pair(transport, geometry, max(LENGTHS), place) as measured:
-        for tokens in LENGTHS:
-            await measured.move(tokens)
-            alone = [(await measured.move(tokens)).transfer_s for _ in range(3)]
-            prompt_s = statistics.median(alone)
-            serial, layerwise = [], []
-            for _ in range(REPEATS):
-                serial.append((await measured.move(tokens, prompt_s, layerwise=False)).visible_s)
-                layerwise.append((await measured.move(tokens, prompt_s)).visible_s)
-            seen_s, left_s = statistics.median(serial), statistics.median(layerwise)
-            share = 1 - left_s / seen_s
-            hidden = share if tokens == 2048 else hidden
-            print(
-                f"{tokens:8}{geometry.sequence_bytes(tokens) >> 20:8}{prompt_s * 1e3:9.1f}"
-                f"{seen_s * 1e3:17.1f}{left_s * 1e3:10.1f}{share:8.1%}"
-            )
-    return hidden
 
 
 if __name__ == "__main__":

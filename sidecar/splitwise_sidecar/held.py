@@ -59,6 +59,10 @@ class Held:
         self._timer.cancel()
         self._timer = self._new_timer()
 
+    def stop_timer(self) -> None:
+        """The lease has ended: no time can run out any more."""
+        self._timer.cancel()
+
     def release(self) -> None:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
         self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The token side: leases that this sidecar's worker opened, and the bytes that arrive for them.
+"""The token side: leases that this sidecar's worker opened, and what peers may do with them.
 
 Memory is lent to transports, which may write it from threads, and comes back when no write of
 theirs can land any more. A lease that ends takes no further bytes; it is over, and its blocks the
@@ -9,19 +9,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from splitwise_core.capability import NotAllowed, Refusal
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.held import Held
-from splitwise_sidecar.lease import MAX_PUSHES, WRITABLE, Event, Lease, State
+from splitwise_sidecar.incoming import Incoming
+from splitwise_sidecar.lease import MAX_PUSHES, Event, Lease, State
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.past import Over, Past
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused, failure, label
 from splitwise_sidecar.rights import Allowed, check_holder
-from splitwise_sidecar.transports import Loan, wire_id
 
 log = logging.getLogger("splitwise.sidecar.leases")
 
@@ -49,7 +48,7 @@ class Leases:
         self._send = send
         self._metrics = metrics
         self._held: dict[str, Held] = {}
-        self._by_wire: dict[bytes, Held] = {}
+        self.incoming = Incoming(epoch, metrics, self._fenced)
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._past = Past()
 
@@ -84,7 +83,8 @@ class Leases:
             metrics or self._metrics,
             send or self._send,
         )
-        self._held[message.transfer_id] = self._by_wire[wire_id(message.transfer_id)] = held
+        self._held[message.transfer_id] = held
+        self.incoming.add(held)
         if awaited := self._awaited.pop(message.transfer_id, None):
             awaited.set_result(None)
 
@@ -191,41 +191,6 @@ class Leases:
                 await held.over.wait()
         return held.over.is_set()
 
-    # ---- bytes (transports.Sink) ----
-
-    def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
-        """Memory for a chunk, until it is given back. Raises Refused."""
-        held = self._by_wire.get(wire_id)
-        if held is None or epoch != self._epoch or held.lease.state not in WRITABLE:
-            self._metrics.late_write()
-            is_stale = epoch != self._epoch
-            outcome = kv_pb2.STALE_EPOCH if is_stale else kv_pb2.UNKNOWN_TRANSFER
-            raise Refused(outcome, "no lease takes this chunk")
-        move = held.arrivals.lend(layer, offset, length)
-        if move is None:
-            held.metrics.ended("received", held.transport, kv_pb2.DENIED)
-            fields = {"transfer": held.lease.id, "layer": layer, "offset": offset, "bytes": length}
-            log.warning("chunk out of bounds or order", extra={"fields": fields})
-            raise Refused(kv_pb2.DENIED, "a chunk out of bounds or order")
-        held.step(Event.CHUNK)
-        return Loan(move, held.span, layer, partial(self._returned, held, layer, move.at))
-
-    def _returned(self, held: Held, layer: int, offset: int, moved_to: int) -> None:
-        held.arrivals.give_back(layer)
-        held.metrics.moved("received", held.transport, moved_to - offset)
-        if held.lease.state is State.FENCING and not held.arrivals.in_use:
-            self._fenced(held)
-
-    def push_opened(self, wire_id: bytes, transport: str) -> None:
-        """Chunks of this transfer are about to arrive."""
-        if held := self._by_wire.get(wire_id):
-            held.push_opened(transport)
-
-    def push_closed(self, wire_id: bytes) -> None:
-        """No more chunks of that push will arrive."""
-        if held := self._by_wire.get(wire_id):
-            held.push_closed()
-
     # ---- the rest ----
 
     def _live(self, transfer_id: str) -> Held | None:
@@ -294,6 +259,7 @@ class Leases:
     def _end(self, held: Held, event: Event, outcome: kv_pb2.Outcome, detail: str) -> None:
         """From here on nothing more is lent; what is lent now is waited for."""
         held.step(event)
+        held.stop_timer()
         held.outcome, held.detail = outcome, detail
         if held.arrivals.in_use:
             held.arrivals.stop()
@@ -314,7 +280,7 @@ class Leases:
     def _forget(self, held: Held, outcome: kv_pb2.Outcome) -> None:
         held.release()
         del self._held[held.lease.id]
-        del self._by_wire[wire_id(held.lease.id)]
+        self.incoming.remove(held)
         self._past.add(held.lease.id, Over(held.holder, outcome == kv_pb2.OK))
         held.metrics.ended("received", held.transport, outcome)
 

@@ -62,11 +62,11 @@ class Sidecar:
         self._key_file = KeyFile(path, self._metrics.key_failed) if path else None
         self._worker_socket = LocalSocket(config.socket, self._connected)
         self._movers = Movers()
-        self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_leases)
+        self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_sink)
         self._tcp = TcpReceiver(
-            self._movers, self._present_leases, self._tls, partial(self._refuse, tcp.NAME)
+            self._movers, self._present_sink, self._tls, partial(self._refuse, tcp.NAME)
         )
-        self._nixl = NixlReceiver(self._movers, self._present_leases, self._metrics.fenced_by_force)
+        self._nixl = NixlReceiver(self._movers, self._present_sink, self._metrics.fenced_by_force)
         self._agents: dict[str, NixlAgent] = {}
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
@@ -87,7 +87,7 @@ class Sidecar:
         self._start_receivers()
         service = PeerService(self._present, self.endpoints, self._metrics)
         kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
-        grpc_bytes.add_receiver(server, self._present_leases)
+        grpc_bytes.add_receiver(server, self._present_sink)
         nixl_pb2_grpc.add_KvNixlServicer_to_server(self._nixl, server)
         try:
             self.port = self._open_port(server)
@@ -182,8 +182,8 @@ class Sidecar:
     def _present(self) -> Attachment | None:
         return self._attachment
 
-    def _present_leases(self) -> Sink | None:
-        return self._attachment.leases if self._attachment else None
+    def _present_sink(self) -> Sink | None:
+        return self._attachment.leases.incoming if self._attachment else None
 
     def _connected(self, accepted: socket.socket) -> None:
         connection = Connection(accepted, self._hung_up)

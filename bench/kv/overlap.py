@@ -1,0 +1,77 @@
+"""How much of a transfer a prompt hides when its layers are pushed while it is computed."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.kv.pair import Pair, pair
+from splitwise_core.kv import KvGeometry
+
+LENGTHS: Final = (128, 512, 2048, 8192)
+REPEATS: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One prompt length: seconds of the prompt, and what is seen of the transfer, either way."""
+
+    model: str
+    transport: str
+    tokens: int
+    mib: int
+    prompt_s: float
+    at_end_s: float
+    by_layer_s: float
+
+    @property
+    def hidden(self) -> float:
+        """The part of the transfer that is not seen."""
+        return 1 - self.by_layer_s / self.at_end_s
+
+    @property
+    def slower(self) -> float:
+        """How much longer prompt and transfer take by layer, as a part; below 0: they are sooner."""
+        return (self.prompt_s + self.by_layer_s) / (self.prompt_s + self.at_end_s) - 1
+
+
+async def overlap(geometry: KvGeometry, transport: str, place: Path) -> list[Point]:
+    """The lengths, each with a prompt that takes as long as its transfer alone.
+
+    A prompt that took longer would hide more: this is the quickest prompt that the claim is for.
+    """
+    print(f"{geometry.model} over {transport}: a prompt that takes as long as its transfer, in ms")
+    print(
+        f"{'tokens':>8}{'MiB':>7}{'prompt':>9}{'seen, pushed at the end':>25}{'by layer':>10}",
+        end="",
+    )
+    print(f"{'hidden':>8}{'total':>8}")
+    points = []
+    async with pair(transport, geometry, max(LENGTHS), place) as measured:
+        for tokens in LENGTHS:
+            point = await _point(measured, geometry, tokens)
+            points.append(point)
+            print(
+                f"{tokens:8}{point.mib:7}{point.prompt_s * 1e3:9.1f}{point.at_end_s * 1e3:25.1f}"
+                f"{point.by_layer_s * 1e3:10.1f}{point.hidden:8.1%}{point.slower:+8.1%}"
+            )
+    return points
+
+
+async def _point(measured: Pair, geometry: KvGeometry, tokens: int) -> Point:
+    await measured.move(tokens)
+    alone = [(await measured.move(tokens)).transfer_s for _ in range(3)]
+    prompt_s = statistics.median(alone)
+    at_end, by_layer = [], []
+    for _ in range(REPEATS):
+        at_end.append((await measured.move(tokens, prompt_s, layerwise=False)).visible_s)
+        by_layer.append((await measured.move(tokens, prompt_s)).visible_s)
+    return Point(
+        geometry.model,
+        measured.transport,
+        tokens,
+        geometry.sequence_bytes(tokens) >> 20,
+        prompt_s,
+        statistics.median(at_end),
+        statistics.median(by_layer),
+    )
