@@ -14,9 +14,9 @@ class BuildHook(BuildHookInterface[Any]):
     """Without a compiler the package is complete, and its sidecar slower."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Builds `move.so`, and takes it into the wheel. Raises RuntimeError when that fails."""
+        """Builds `libmove.so.1`, and takes it into the wheel. Raises RuntimeError when that fails."""
         built = subprocess.run([sys.executable, str(BUILD)], check=False)
         if built.returncode == 0:
-            build_data["artifacts"].append("sidecar/splitwise_sidecar/moves/move.so")
+            build_data["artifacts"].append("sidecar/splitwise_sidecar/moves/libmove.so.1")
             build_data["pure_python"] = False
             build_data["infer_tag"] = True

@@ -31,7 +31,7 @@ class Point:
 
     @property
     def slower(self) -> float:
-        """How much longer prompt and transfer take by layer, as a part; below 0: they are sooner."""
+        """How much longer prompt and transfer take by layer, as a part; below 0: less long."""
         return (self.prompt_s + self.by_layer_s) / (self.prompt_s + self.at_end_s) - 1
 
 
@@ -41,11 +41,8 @@ async def overlap(geometry: KvGeometry, transport: str, place: Path) -> list[Poi
     A prompt that took longer would hide more: this is the quickest prompt that the claim is for.
     """
     print(f"{geometry.model} over {transport}: a prompt that takes as long as its transfer, in ms")
-    print(
-        f"{'tokens':>8}{'MiB':>7}{'prompt':>9}{'seen, pushed at the end':>25}{'by layer':>10}",
-        end="",
-    )
-    print(f"{'hidden':>8}{'total':>8}")
+    titles = f"{'tokens':>8}{'MiB':>7}{'prompt':>9}{'seen, pushed at the end':>25}"
+    print(f"{titles}{'by layer':>10}{'hidden':>8}{'total':>8}")
     points = []
     async with pair(transport, geometry, max(LENGTHS), place) as measured:
         for tokens in LENGTHS:

@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("move.c")
+TARGET = Path(__file__).with_name("libmove.so.1")  # a name that no import takes for a module's
 FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 
-def build(target: Path) -> bool:
-    """Whether `target` was built; False when there is no C compiler. Raises CalledProcessError."""
+def build() -> bool:
+    """Whether `TARGET` was built; False when there is no C compiler. Raises CalledProcessError."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return False
-    fresh = target.with_suffix(f".{os.getpid()}")  # a sidecar may have the old one mapped
+    fresh = TARGET.with_suffix(f".{os.getpid()}")  # a sidecar may have the old one mapped
     subprocess.run([*compiler.split(), *FLAGS, "-o", str(fresh), str(SOURCE)], check=True)
-    fresh.replace(target)
+    fresh.replace(TARGET)
     return True
 
 
 if __name__ == "__main__":
-    sys.exit(0 if build(SOURCE.with_suffix(".so")) else "no C compiler: set CC, or install one")
+    sys.exit(0 if build() else "no C compiler: set CC, or install one")

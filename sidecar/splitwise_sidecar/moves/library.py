@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from splitwise_sidecar.layout import SpanLayout, address_of
 
-PATH: Final = Path(__file__).with_name("move.so")
+PATH: Final = Path(__file__).with_name("libmove.so.1")
 
 SHORT: Final = 240
 """Bytes up to which xxh3 is another function; it is left to `xxhash`, which gets `head`."""
