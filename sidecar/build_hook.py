@@ -14,7 +14,7 @@ class BuildHook(BuildHookInterface[Any]):
     """Without a compiler the package is complete, and its sidecar slower."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Builds `libmove.so.1`, and takes it into the wheel. Raises RuntimeError when that fails."""
+        """Builds it, and takes it into the wheel."""
         built = subprocess.run([sys.executable, str(BUILD)], check=False)
         if built.returncode == 0:
             build_data["artifacts"].append("sidecar/splitwise_sidecar/moves/libmove.so.1")
