@@ -36,6 +36,7 @@ class Held:
         self.metrics = metrics
         self.send = send
         self.transport = NONE
+        self.opened_s = asyncio.get_running_loop().time()
         self.checking: asyncio.Task[list[int]] | None = None
         self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
         self.detail = ""

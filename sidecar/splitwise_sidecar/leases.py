@@ -51,9 +51,15 @@ class Leases:
         self.incoming = Incoming(epoch, metrics, self._fenced)
         self._awaited: dict[str, asyncio.Future[None]] = {}
         self._past = Past()
+        self._clock = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def oldest_age_s(self) -> float:
+        """For how long the oldest of them has been open; 0 without one. For any thread."""
+        opened_s = [held.opened_s for held in list(self._held.values())]
+        return self._clock() - min(opened_s) if opened_s else 0.0
 
     # ---- the worker ----
 

@@ -1,5 +1,7 @@
 """What a sidecar counts, said in its own words."""
 
+from collections.abc import Callable
+
 from splitwise_core.capability import Refusal
 from splitwise_core.metrics.sidecar import (
     ATTACHED,
@@ -12,6 +14,7 @@ from splitwise_core.metrics.sidecar import (
     LATE_WRITES,
     LEASES,
     LINK_PROBES,
+    OLDEST_LEASE,
     PROBE,
     REFUSED_CALLS,
     REPUSHES,
@@ -36,6 +39,7 @@ class SidecarMetrics:
         self._late_writes = telemetry.counter(LATE_WRITES)
         self._damaged = telemetry.counter(DAMAGED_LAYERS)
         self._repushes = telemetry.counter(REPUSHES)
+        self.show_oldest_lease(lambda: 0.0)
         self._key_failures = telemetry.counter(KEY_FAILURES)
         self._forced_fences = telemetry.counter(FORCED_FENCES)
         for reason in Refusal:
@@ -44,6 +48,10 @@ class SidecarMetrics:
     def attached(self, attached: bool) -> None:
         """A worker's pool was attached, or let go."""
         self._attached.set(attached)
+
+    def show_oldest_lease(self, age_s: Callable[[], float]) -> None:
+        """`age_s()` is asked when somebody scrapes."""
+        self._telemetry.gauge(OLDEST_LEASE).set_function(age_s)
 
     def lease_moved(self, before: State | None, after: State | None) -> None:
         """A lease changed its state; None is before its first and after its last."""

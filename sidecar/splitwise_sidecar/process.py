@@ -212,6 +212,7 @@ class Sidecar:
         self._pending.discard(connection)
         self._connection, self._attachment = connection, attachment
         self._metrics.attached(True)
+        self._metrics.show_oldest_lease(attachment.leases.oldest_age_s)
         log.info("worker attached", extra={"fields": {"worker": attachment.worker_id}})
         answer = kv_pb2.Attached(outcome=kv_pb2.OK, epoch=attachment.epoch)
         connection.send(kv_pb2.FromSidecarToWorker(attached=answer))
@@ -270,6 +271,7 @@ class Sidecar:
         ending.add_done_callback(self._ending.discard)
         self._connection = self._attachment = None
         self._metrics.attached(False)
+        self._metrics.show_oldest_lease(lambda: 0.0)
 
 
 async def serve(config: SidecarConfig, telemetry: Telemetry, ready: Callable[[bool], None]) -> None:

@@ -93,3 +93,13 @@ async def test_what_moved_is_counted_on_both_sides(pair: Pair) -> None:
     assert pair.prompt.value("splitwise_kv_transfer_visible_seconds_count") == 1
     assert pair.token.value("splitwise_kv_leases") == 0
     assert pair.token.value("splitwise_kv_attached_workers") == 1
+
+
+async def test_the_age_of_the_oldest_lease_is_shown(pair: Pair) -> None:
+    age = "splitwise_kv_oldest_lease_seconds"
+    assert pair.token.value(age) == 0
+    pair.token.worker.open_lease("t", [1], 5)
+    await pair.until(lambda: pair.token.value(age) > 0.1)
+    pair.token.worker.close_lease("t")
+    await pair.token.worker.expect("lease_ended")
+    assert pair.token.value(age) == 0

@@ -126,6 +126,13 @@ LEASES: Final = Metric(
     "Open leases, by state of the lease.",
     (*POOL, "state"),
 )
+OLDEST_LEASE: Final = Metric(
+    Component.SIDECAR,
+    Gauge,
+    "splitwise_kv_oldest_lease_seconds",
+    "Age of the oldest open lease; 0 without one. More than requests may take says that one leaks.",
+    POOL,
+)
 ATTACHED: Final = Metric(
     Component.SIDECAR,
     Gauge,
