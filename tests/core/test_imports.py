@@ -30,7 +30,6 @@ FORBIDDEN = {
     "splitwise_sidecar": {
         "cryptography",
         "torch",
-        "numpy",
         "pydantic",
         "starlette",
         "uvicorn",
