@@ -43,6 +43,29 @@ class SidecarConfig:
 
 def parse(arguments: Sequence[str]) -> SidecarConfig:
     """The record for `arguments`. Exits with status 2 and a usage message when they are wrong."""
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    if given["tls_dir"] is not None and not given["tls_name"]:
+        parser.error("--tls-dir needs --tls-name: the name in all peers' certificates")
+    host = given["listen"].rpartition(":")[0]
+    listen_tcp = given["listen_tcp"] or f"{host}:0"
+    named = given["transports"] is not None or given["require_rdma"]
+    transports = given["transports"] or (WITH_RDMA if has_rdma(DEVICES) else TRANSPORTS)
+    if given["require_rdma"]:
+        transports = tuple(name for name in transports if name == ucx.RDMA)
+    elif given["tls_dir"] is not None and not named:
+        transports = ENCRYPTED
+    return SidecarConfig(
+        **given | {"listen_tcp": listen_tcp, "named": named, "transports": transports}
+    )
+
+
+def has_rdma(devices: Path) -> bool:
+    """Whether this container was given a device that speaks verbs."""
+    return any(os.access(device, os.R_OK | os.W_OK) for device in devices.glob("uverbs*"))
+
+
+def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="splitwise-sidecar", description="Moves KV between workers.")
     parser.add_argument("--socket", type=Path, required=True, help="where the worker attaches")
     parser.add_argument("--listen", required=True, type=address, help="host:port for peers")
@@ -70,25 +93,7 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
         "--tls-dir", type=Path, help="ca.crt, tls.crt and tls.key; without it nothing is encrypted"
     )
     parser.add_argument("--tls-name", default="", help="the name in all peers' certificates")
-    given = vars(parser.parse_args(arguments))
-    if given["tls_dir"] is not None and not given["tls_name"]:
-        parser.error("--tls-dir needs --tls-name: the name in all peers' certificates")
-    host = given["listen"].rpartition(":")[0]
-    listen_tcp = given["listen_tcp"] or f"{host}:0"
-    named = given["transports"] is not None or given["require_rdma"]
-    transports = given["transports"] or (WITH_RDMA if has_rdma(DEVICES) else TRANSPORTS)
-    if given["require_rdma"]:
-        transports = tuple(name for name in transports if name == ucx.RDMA)
-    elif given["tls_dir"] is not None and not named:
-        transports = ENCRYPTED
-    return SidecarConfig(
-        **given | {"listen_tcp": listen_tcp, "named": named, "transports": transports}
-    )
-
-
-def has_rdma(devices: Path) -> bool:
-    """Whether this container was given a device that speaks verbs."""
-    return any(os.access(device, os.R_OK | os.W_OK) for device in devices.glob("uverbs*"))
+    return parser
 
 
 def _transports(text: str) -> tuple[str, ...]:

@@ -191,7 +191,13 @@ async def test_who_renews_a_probe_for_ever_does_not_hold_it(
     monkeypatch.setattr(scratch, "HELD_S", 0.5)
     async with stub_of(pair.token) as stub:
         transfer_id = (await opened(stub, pair.token)).transfer_id
-        renew = kv_pb2.RenewRequest(epoch=pair.token.worker.epoch, transfer_ids=[transfer_id])
+        epoch, token = pair.token.worker.epoch, b"w" * 16
+        claim = kv_pb2.Claim(caller="x", write_token=token)
+        reserve = kv_pb2.ReserveRequest(
+            transfer_id=transfer_id, epoch=epoch, num_tokens=1, claim=claim
+        )
+        assert (await stub.Reserve(reserve, timeout=5)).outcome == kv_pb2.OK
+        renew = kv_pb2.RenewRequest(epoch=epoch, transfer_ids=[transfer_id], write_tokens=[token])
         async with asyncio.timeout(10):
             while not (await stub.Renew(renew, timeout=5)).unknown:
                 await asyncio.sleep(0.02)
