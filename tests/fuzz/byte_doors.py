@@ -71,9 +71,10 @@ class FrameDoor:
         """A layer, or the end."""
         layer = draw.randrange(LAYERS + 1)
         if layer == LAYERS:
-            return "frame", FRAME.pack(wire_id(ID), self._epoch, 0, 0)
-        content = self._kv.layers[layer]
-        return "frame", FRAME.pack(wire_id(ID), self._epoch, len(content), layer) + content
+            return "frame", FRAME.pack(wire_id(ID), self._epoch, 0, 0, 0)
+        content = b"".join(self._kv.layers[layer:])
+        head = FRAME.pack(wire_id(ID), self._epoch, LAYER_BYTES, layer, LAYERS - layer)
+        return "frame", head + content
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
         """A few on a connection, which then ends; its last answer, for each."""
@@ -120,12 +121,12 @@ class ShmDoor:
 
     def valid(self, draw: random.Random) -> tuple[str, Message]:
         """The beginning, with memory or something else, a layer, or the end."""
-        kind = draw.choice(("begin", "null", "layer", "layer", "layer", "end"))
+        kind = draw.choice(("begin", "null", "layers", "layers", "layers", "end"))
         message = kv_pb2.FromShmSender(wire_id=wire_id(ID))
         if kind in ("begin", "null"):
             message.begin.CopyFrom(self._begin())
-        elif kind == "layer":
-            message.layer.layer = draw.randrange(LAYERS)
+        elif kind == "layers":
+            message.layers.layers.extend(range(draw.randrange(LAYERS), LAYERS))
         else:
             message.end.SetInParent()
         return kind, message

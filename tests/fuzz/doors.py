@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.refusal import label
+from splitwise_sidecar.rights import WRITE_TOKEN_BYTES
 from splitwise_sidecar.transports import grpc_bytes
 from splitwise_sidecar.transports.grpc_bytes import SERVICE
 from tests.sidecar.conftest import GEOMETRY, Node
@@ -31,6 +32,7 @@ REPLIES: Final[dict[str, Any]] = {
     "Renew": kv_pb2.RenewReply,
     "Commit": kv_pb2.CommitReply,
     "Abort": kv_pb2.AbortReply,
+    "OpenProbe": kv_pb2.OpenProbeReply,
 }
 REQUESTS: Final[dict[str, Any]] = {
     "Hello": kv_pb2.HelloRequest,
@@ -38,6 +40,7 @@ REQUESTS: Final[dict[str, Any]] = {
     "Renew": kv_pb2.RenewRequest,
     "Commit": kv_pb2.CommitRequest,
     "Abort": kv_pb2.AbortRequest,
+    "OpenProbe": kv_pb2.OpenProbeRequest,
 }
 MOST_WAITING: Final = 64
 LONGEST_CALL_S: Final = 0.1
@@ -97,7 +100,11 @@ class Calls:
 
     def __init__(self, node: Node, kv: Kv) -> None:
         epoch = node.worker.epoch
-        commit = kv_pb2.CommitRequest(transfer_id=ID, epoch=epoch, digests=kv.digests)
+        token = b"w" * WRITE_TOKEN_BYTES
+        claim = kv_pb2.Claim(caller="x", write_token=token)
+        commit = kv_pb2.CommitRequest(
+            transfer_id=ID, epoch=epoch, digests=kv.digests, write_token=token
+        )
         commit.output_tokens.append(7)
         self._valid: dict[str, Message] = {
             "Hello": kv_pb2.HelloRequest(
@@ -105,15 +112,20 @@ class Calls:
                 geometry_fingerprint=GEOMETRY.fingerprint(),
                 transports=["tcp", "grpc"],
             ),
-            "Reserve": kv_pb2.ReserveRequest(transfer_id=ID, epoch=epoch, num_tokens=TOKENS),
-            "Renew": kv_pb2.RenewRequest(epoch=epoch, transfer_ids=[ID]),
+            "Reserve": kv_pb2.ReserveRequest(
+                transfer_id=ID, epoch=epoch, num_tokens=TOKENS, claim=claim
+            ),
+            "Renew": kv_pb2.RenewRequest(epoch=epoch, transfer_ids=[ID], write_tokens=[token]),
             "Commit": commit,
-            "Abort": kv_pb2.AbortRequest(transfer_id=ID, epoch=epoch, reason=kv_pb2.CANCELLED),
+            "Abort": kv_pb2.AbortRequest(
+                transfer_id=ID, epoch=epoch, reason=kv_pb2.CANCELLED, claim=claim
+            ),
+            "OpenProbe": kv_pb2.OpenProbeRequest(epoch=epoch, num_tokens=1),
         }
 
     def valid(self, draw: random.Random) -> tuple[str, Message]:
         """A kind and a message of it; what ends the lease is rare."""
-        kinds = ("Hello", "Reserve", "Reserve", "Renew", "Renew", "Commit", "Abort")
+        kinds = ("Hello", "Reserve", "Reserve", "Renew", "Renew", "Commit", "Abort", "OpenProbe")
         kind = draw.choice(kinds)
         return kind, self._valid[kind]
 

@@ -60,7 +60,7 @@ RIGHTS: Final = {
     ("rbac.authorization.k8s.io", "clusterroles", ""): "",
     ("discovery.k8s.io", "endpointslices", ""): "list watch",
     ("apiextensions.k8s.io", "customresourcedefinitions", ""): "",
-    ("", "secrets", ""): "",
+    ("", "secrets", ""): "get create patch",
     ("", "nodes", ""): "",
     ("", "pods", "exec"): "",
 }
