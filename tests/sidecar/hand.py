@@ -38,6 +38,9 @@ class Piece:
 WHOLE: Final = tuple(Piece(layer) for layer in range(LAYERS))
 
 
+CLAIM: Final = kv_pb2.Claim(caller="hand", write_token=b"w" * 16)
+
+
 class Hand:
     """What it says, to one token node."""
 
@@ -57,7 +60,7 @@ class Hand:
         """The worker opens a lease, and this side claims it."""
         self.node.worker.open_lease("t", BLOCKS, TOKENS)
         request = kv_pb2.ReserveRequest(
-            transfer_id="t", epoch=self.epoch, num_tokens=TOKENS, wait_ms=5000
+            transfer_id="t", epoch=self.epoch, num_tokens=TOKENS, wait_ms=5000, claim=CLAIM
         )
         assert (await self.stub.Reserve(request)).outcome == kv_pb2.OK
 
@@ -69,7 +72,11 @@ class Hand:
         ]
         fields = {"epoch": self.epoch} | changed
         request = kv_pb2.CommitRequest(
-            transfer_id="t", digests=digests, output_tokens=[7], **fields
+            transfer_id="t",
+            digests=digests,
+            output_tokens=[7],
+            write_token=CLAIM.write_token,
+            **fields,
         )
         reply: kv_pb2.CommitReply = await self.stub.Commit(request)
         return reply
@@ -77,7 +84,9 @@ class Hand:
     async def abort(self) -> kv_pb2.AbortReply:
         """Gives up."""
         reply: kv_pb2.AbortReply = await self.stub.Abort(
-            kv_pb2.AbortRequest(transfer_id="t", epoch=self.epoch, reason=kv_pb2.CANCELLED)
+            kv_pb2.AbortRequest(
+                transfer_id="t", epoch=self.epoch, reason=kv_pb2.CANCELLED, claim=CLAIM
+            )
         )
         return reply
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_encrypted_is_not_sent_in_plaintext(
     tmp_path: Path, good: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = ("--tls-dir", str(put(tmp_path / "tls", good)), "--tls-name", NAME)
-    said = said_at_start(tmp_path, capsys, *at, "--transports", "tcp")
+    said = said_at_start(tmp_path, capsys, *at, "--transports", "nixl")
     assert "spec.transfer.tls.mode: Plaintext" in said
 
 

@@ -6,6 +6,7 @@ the token worker is what the digests say (INV-3), whatever was written before.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from tests.sidecar.hand import LAYERS, WHOLE, Hand, Piece
 @pytest.fixture
 async def hand(tmp_path: Path) -> AsyncIterator[Hand]:
     """A hand at the doors of a sidecar."""
-    node = Node(tmp_path, "t")
-    await node.start()
-    made = Hand(node)
-    await made.reserve()
-    yield made
-    await made.channel.close()
-    await node.stop()
+    async with AsyncExitStack() as stack:
+        node = Node(tmp_path, "t")
+        stack.push_async_callback(node.stop)
+        await node.start()
+        made = Hand(node)
+        stack.push_async_callback(made.channel.close)
+        await made.reserve()
+        yield made
 
 
 VERIFIED = [
