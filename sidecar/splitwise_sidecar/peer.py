@@ -19,6 +19,9 @@ log = logging.getLogger("splitwise.sidecar.peer")
 RENEW_EVERY_S: Final = 0.75
 CALL_S: Final = 2.0
 
+AGAIN_S: Final = 0.05
+"""Before the second try: gRPC may still find the first one's connection, and fail with it."""
+
 IDLE_S: Final = 60.0
 """A peer without transfers keeps its connection for this long."""
 
@@ -156,6 +159,7 @@ class Peer:
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or self.lost:
                     raise
+                await asyncio.sleep(AGAIN_S)
                 reply = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             lost = error.code() in _GONE

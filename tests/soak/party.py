@@ -15,7 +15,7 @@ from splitwise_cli.runner.process import die_with
 from tests.support.sidecar_process import SidecarProcess
 
 ATTACH_S: Final = 30.0
-SETTLED_S: Final = 10.0
+SETTLED_S: Final = 30.0
 
 Event = dict[str, Any]
 

@@ -195,7 +195,7 @@ class Soak:
             await asyncio.sleep(0.25)
 
     async def _until_attached(self) -> None:
-        async with asyncio.timeout(STUCK_S):
+        async with asyncio.timeout(2 * STUCK_S):
             for party in self.parties.values():
                 await party.is_attached.wait()
 
