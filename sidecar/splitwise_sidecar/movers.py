@@ -30,8 +30,8 @@ NICENESS: Final = 5
 """With two processors busy moving bytes a control call's P99 was 9 ms with it, and 12 without."""
 
 AT_ONCE_BYTES: Final = 8 << 20
-"""What the event loop moves itself, in 1 to 4 ms: a layer of 2,048 tokens of Llama-3. To wake a thread
-for each layer, on two busy processors, hid 83 % of a transfer over tcp instead of 98 %."""
+"""What the event loop moves itself, in 1 to 4 ms: a layer of 2,048 tokens of Llama-3. To wake a
+thread for each layer hid 83 % of a transfer over tcp, on two busy processors, instead of 98 %."""
 
 
 class Movers:

@@ -187,8 +187,11 @@ def test_a_layer_can_be_begun_anew(kind: type[Move]) -> None:
 # ---- threads ----
 
 
-async def test_a_move_whose_asker_is_cancelled_has_let_go_of_its_memory() -> None:
+async def test_a_move_whose_asker_is_cancelled_has_let_go_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """INV-6."""
+    monkeypatch.setattr("splitwise_sidecar.movers.AT_ONCE_BYTES", 0)
     movers = Movers()
     here, there = socket.socketpair()
     with here, there, sequence(LONG, 400, random.Random(1)) as span:
