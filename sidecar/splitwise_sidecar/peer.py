@@ -157,9 +157,11 @@ class Peer:
             try:
                 reply = await method(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or self.lost:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 await asyncio.sleep(AGAIN_S)
+                if self.lost:  # meanwhile, and the connection is closed
+                    raise
                 reply = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             lost = error.code() in _GONE
