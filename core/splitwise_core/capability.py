@@ -108,8 +108,7 @@ def read(token: bytes, keys: Keys) -> Capability:
 
 def seal(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
     """The MAC of these parts, in this order and with these borders, for this purpose alone."""
-    message = b"".join(_LENGTH.pack(len(part)) + part for part in (purpose, *parts))
-    return hmac.digest(key, message, "sha256")
+    return hmac.digest(key, _framed(purpose, *parts), "sha256")
 
 
 def is_sealed(mac: bytes, keys: Keys, purpose: bytes, *parts: bytes) -> bool:
@@ -143,10 +142,12 @@ def _encode(capability: Capability) -> bytes:
         capability.prompt_worker,
         capability.token_worker,
     )
-    encoded = [name.encode() for name in names]
-    framed = b"".join(_LENGTH.pack(len(name)) + name for name in encoded)
     numbers = _NUMBERS.pack(capability.num_tokens, capability.not_after_unix_ms)
-    return bytes([VERSION]) + framed + numbers
+    return bytes([VERSION]) + _framed(*(name.encode() for name in names)) + numbers
+
+
+def _framed(*parts: bytes) -> bytes:
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
 
 def _decode(body: bytes) -> Capability:

@@ -66,7 +66,7 @@ class Held:
 
     def release(self) -> None:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
-        self._timer.cancel()
+        self.stop_timer()
         self._all_landed.set()
         self.over.set()
         self.metrics.lease_moved(self.lease.state, None)

@@ -42,7 +42,7 @@ def _run(config: SidecarConfig) -> None:
             "environment",
             where="spec.transfer.transport",
             wrong=f"KV would be encrypted, which {', '.join(config.transports)} cannot do",
-            fix="use Auto or GRPC, or ask for plaintext: spec.transfer.tls.mode: Plaintext",
+            fix="use Auto, TCP or GRPC, or ask for plaintext: spec.transfer.tls.mode: Plaintext",
         )
     telemetry = Telemetry(Component.SIDECAR, role=config.role, pool=config.pool)
     is_ready = False

@@ -57,5 +57,5 @@ class Move(Protocol):
 
 
 def new_move(span: Span, layer: int) -> Move:
-    """A move of this layer, at its beginning."""
+    """A move of all of this layer, at its beginning."""
     return PlainMove(span, layer) if LIBRARY is None else NativeMove(span, layer)

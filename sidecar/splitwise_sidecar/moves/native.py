@@ -9,12 +9,7 @@ from typing import Final
 import xxhash
 
 from splitwise_sidecar.layout import address_of
-from splitwise_sidecar.moves.library import (
-    LIBRARY,
-    SHORT,
-    MoveState,
-    new_bytes,
-)
+from splitwise_sidecar.moves.library import LIBRARY, SHORT, MoveState, new_bytes
 from splitwise_sidecar.pool import Span
 
 PAST_CACHE_BYTES: Final = 1 << 20
@@ -27,7 +22,7 @@ class NativeMove:
     def __init__(self, span: Span, layer: int) -> None:
         self._span = span
         self._layout = ctypes.byref(span.layout)
-        self._state = MoveState(layer=layer)
+        self._state = MoveState(layer=layer, end=span.layer_bytes)
         self._move = ctypes.byref(self._state)
         LIBRARY.kv_digest_begin(ctypes.byref(self._state.digest))
 

@@ -21,7 +21,7 @@ class PlainMove:
 
     def __init__(self, span: Span, layer: int) -> None:
         self.at = 0
-        self.end = 0
+        self.end = span.layer_bytes
         self._span = span
         self._layer = layer
         self._digest = xxhash.xxh3_64()
@@ -77,7 +77,7 @@ class PlainMove:
             try:
                 self.at += to.sendmsg(pieces, (), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except BlockingIOError:
-                if not _is_ready(to, select.POLLOUT, patience_ms):
+                if not is_ready(to, select.POLLOUT, patience_ms):
                     return
 
     def receive(self, source: socket.socket, patience_ms: int) -> None:
@@ -86,7 +86,7 @@ class PlainMove:
             try:
                 count = source.recvmsg_into(pieces, 0, socket.MSG_DONTWAIT)[0]
             except BlockingIOError:
-                if not _is_ready(source, select.POLLIN, patience_ms):
+                if not is_ready(source, select.POLLIN, patience_ms):
                     return
                 continue
             if count == 0:
@@ -131,7 +131,8 @@ def _first(pieces: list[memoryview], count: int) -> list[memoryview]:
     return first
 
 
-def _is_ready(connection: socket.socket, events: int, patience_ms: int) -> bool:
+def is_ready(connection: socket.socket, events: int, patience_ms: int) -> bool:
+    """Whether one of these events of `poll` comes within so long."""
     poll = select.poll()
     poll.register(connection, events)
     return bool(poll.poll(patience_ms))

@@ -78,7 +78,6 @@ class GrpcPush:
 
     async def _layer(self, layer: int, span: Span) -> int:
         move = new_move(span, layer)
-        move.end = span.layer_bytes
         while move.at < move.end:
             head = HEADER.pack(self._wire_id, self._epoch, move.at, layer)
             chunk = move.gather(CHUNK_BYTES, head)

@@ -113,7 +113,6 @@ class NixlPush:
             await self._begin(layer, span)
             await self._agent.ask(lambda _: self._agent.source(span.pool))
         move = new_move(span, layer)
-        move.end = span.layer_bytes
         await self._movers.run([move], move.read, span.pool)
         async with _no_stall():
             grant = await self._grant

@@ -180,8 +180,6 @@ class ShmPush:
         ready = kv_pb2.ShmLayers(layers=layers)
         await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layers=ready))
         moves = [new_move(span, layer) for layer in layers]
-        for move in moves:
-            move.end = span.layer_bytes
         await self._movers.run(moves, partial(_read, moves), span.pool)
         self._count_sent(len(layers) * span.layer_bytes)
         return [move.digest() for move in moves]

@@ -6,7 +6,6 @@ Outcome. The peer may answer before: then it has refused, and takes no more.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from struct import Struct
@@ -14,13 +13,13 @@ from typing import Final
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.movers import Movers
-from splitwise_sidecar.moves import Move, new_move
+from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, wire_id
-from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune
-from splitwise_sidecar.transports.wire import PlainWire, SecureWire, Wire
+from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
+from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
 NAME: Final = "tcp"
 
@@ -79,33 +78,22 @@ class _Door:
             kept = self._kept.pop()
             if not kept.has_news():  # it has nothing to say but that it hung up
                 return kept
-            kept.close()
+            kept.connection.close()
         try:
             async with asyncio.timeout(CONNECT_S):
                 connection = tune(await connect(self._host, self._port))
-                return await self._wire(connection)
+                if self._tls is None:
+                    return PlainWire(connection)
+                tls = self._tls
+                return await secure(connection, tls.client_context(), tls.server_name)
         except (OSError, EOFError) as error:
             why = f"no TCP connection to {self._host}:{self._port} within {CONNECT_S:g} s: {error}"
             raise Refused(kv_pb2.PEER_LOST, why) from error
 
-    async def _wire(self, connection: socket.socket) -> Wire:
-        if self._tls is None:
-            return PlainWire(connection)
-        context, name = self._tls.client_context(), self._tls.server_name
-        wire = SecureWire(
-            context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
-        )
-        try:
-            await wire.shake_hands()
-        except BaseException:
-            wire.close()
-            raise
-        return wire
-
     def give_back(self, wire: Wire) -> None:
         """Keeps a connection whose push went well."""
         if self._closed or len(self._kept) == KEPT:
-            wire.close()
+            wire.connection.close()
         else:
             self._kept.append(wire)
 
@@ -113,7 +101,7 @@ class _Door:
         """Closes what is kept; what is in use is closed by its push."""
         self._closed = True
         for kept in self._kept:
-            kept.close()
+            kept.connection.close()
         self._kept.clear()
 
 
@@ -149,12 +137,10 @@ class TcpPush:
 
     async def _send(self, wire: Wire, layers: Sequence[int], span: Span) -> list[int]:
         moves = [new_move(span, layer) for layer in layers]
-        for move in moves:
-            move.end = span.layer_bytes
         left = moves
         while left:
             before = sum(move.at for move in left)
-            send = partial(_send, wire, left, self._movers.patience_ms(left))
+            send = partial(in_order, wire.send, left, self._movers.patience_ms(left))
             try:
                 sent = await self._movers.run(left, send, span.pool)
             except (OSError, EOFError) as error:
@@ -178,7 +164,7 @@ class TcpPush:
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
         if self._wire is not None:
-            self._wire.close()
+            self._wire.connection.close()
             self._wire = None
 
     async def _announce(self, wire: Wire, layer_bytes: int, first: int, count: int) -> None:
@@ -195,7 +181,7 @@ class TcpPush:
     async def _until_writable(self, wire: Wire) -> None:
         try:
             async with asyncio.timeout(STALL_S):
-                await wire.until_writable()
+                await writable(wire.connection)
         except TimeoutError as error:
             raise _stalled() from error
         if wire.has_news():
@@ -232,11 +218,3 @@ def _runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
         if end == len(layers) or layers[end] != layers[end - 1] + 1:
             yield layers[start:end]
             start = end
-
-
-def _send(wire: Wire, moves: Sequence[Move], patience_ms: int) -> int:
-    """How many were sent, one after the other, before the peer took no more. Raises OSError."""
-    for count, move in enumerate(moves):
-        if not wire.send(move, patience_ms):
-            return count
-    return len(moves)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -12,13 +12,12 @@ from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.accept import accept
 from splitwise_sidecar.movers import Movers
-from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent
-from splitwise_sidecar.transports.sockets import tune
+from splitwise_sidecar.transports.sockets import readable, tune
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, NAME
-from splitwise_sidecar.transports.wire import PlainWire, SecureWire, Wire
+from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
 log = logging.getLogger("splitwise.sidecar.tcp_receiver")
 
@@ -99,21 +98,17 @@ class TcpReceiver:
         try:
             await _Connection(wire, self._movers, self._sink).serve()
         finally:
-            wire.close()
+            wire.connection.close()
 
     async def _let_in(self, accepted: socket.socket) -> Wire:
         """Raises OSError, or Refused, for one without a certificate of the cluster's."""
         assert self._tls is not None
-        secured = self._tls.server_context().wrap_socket(
-            accepted, server_side=True, do_handshake_on_connect=False
-        )
-        wire = SecureWire(secured)
+        async with asyncio.timeout(HANDSHAKE_S):
+            wire = await secure(accepted, self._tls.server_context())
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
-                await wire.shake_hands()
-            self._tls.check_peer(secured)
-        except BaseException:
-            wire.close()
+            self._tls.check_peer(wire.connection)
+        except Refused:
+            wire.connection.close()
             raise
         return wire
 
@@ -172,12 +167,12 @@ class _Connection:
             with lent(sink, frame.wire_id, frame.epoch, _next_parts(frame, layer, offset)) as loans:
                 moves = [loan.move for loan in loans]
                 patience_ms = self._movers.patience_ms(moves)
-                receive = partial(_receive, self._wire, moves, patience_ms)
+                receive = partial(in_order, self._wire.receive, moves, patience_ms)
                 whole = await self._movers.run(moves, receive, *{loan.span.pool for loan in loans})
                 layer += whole
                 offset = moves[whole].at if whole < len(moves) else 0
             if whole < len(moves):
-                await self._wire.until_readable()
+                await readable(self._wire.connection)
 
     async def _frame(self) -> _Frame:
         return _Frame(*FRAME.unpack(await self._wire.read(FRAME.size)))
@@ -199,11 +194,3 @@ def _next_parts(frame: _Frame, layer: int, offset: int) -> Iterator[tuple[int, i
     for number in range(layer, min(frame.first + frame.layers, layer + MAX_LENT_LAYERS)):
         yield number, offset, frame.layer_bytes - offset
         offset = 0
-
-
-def _receive(wire: Wire, moves: Sequence[Move], patience_ms: int) -> int:
-    """How many have come whole, one after the other. Raises OSError, or EOFError."""
-    for count, move in enumerate(moves):
-        if not wire.receive(move, patience_ms):
-            return count
-    return len(moves)
