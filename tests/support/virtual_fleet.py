@@ -1,0 +1,401 @@
+"""A fleet in virtual time: the policies of routing, batching and scaling, called as they are.
+
+Requests arrive, are placed, wait, are computed, move and decode; every two seconds the pools are
+looked at and scaled. Prompts are computed batch by batch; what decodes on one worker goes on at the
+pace that so many sequences have, and only their ends are events. No clock and no randomness: the
+same arrivals make the same run.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+from splitwise_core.policy.batching import StepKind, next_step
+from splitwise_core.policy.routing import FleetView, Role, place
+from splitwise_core.policy.scaling import (
+    Counts,
+    Held,
+    Law,
+    Pool,
+    Ratio,
+    Reading,
+    Reason,
+    State,
+    WorkerLoad,
+    decide,
+    observe,
+    reading,
+)
+from splitwise_core.policy.scaling.signals import BOUNDS_S, Memory, bucket
+
+LOOK_S: Final = 2.0
+BLOCK: Final = 16
+OVERFLOW: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a worker is: speeds, room, and how long it takes to start."""
+
+    prompt_tokens_per_s: float = 5000.0
+    step_base_s: float = 0.02
+    step_slope_s: float = 0.0005
+    kv_tokens: int = 65536
+    max_sequences: int = 64
+    start_s: float = 30.0
+    transfer_s: float = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request; times are those of its life."""
+
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+    first_s: float = -1.0
+    done_s: float = -1.0
+    prompt: "Worker | None" = None
+    token: "Worker | None" = None
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker and everything that is on it."""
+
+    name: str
+    pool: str
+    role: Role
+    machine: Machine
+    ready_s: float
+    draining: bool = False
+    waiting: deque[Request] = field(default_factory=deque)
+    sending: int = 0
+    sending_kv: int = 0
+    running: list[tuple[float, int, Request]] = field(default_factory=list)  # by pace at the end
+    reserved: int = 0  # sequences that have not landed yet
+    queued_tokens: int = 0
+    kv_waiting: int = 0
+    kv_running: int = 0
+    kv_reserved: int = 0
+    computing: list[Request] = field(default_factory=list)
+    in_a_row: int = 0
+    pace: float = 0.0  # tokens that a sequence has had that was here from the start
+    pace_s: float = 0.0
+    version: int = 0
+    totals: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        prompts = len(self.waiting) + len(self.computing) + self.sending
+        return prompts + len(self.running) + self.reserved
+
+    @property
+    def kv_taken(self) -> int:
+        return self.kv_running + self.kv_reserved
+
+    @property
+    def free_tokens(self) -> int:
+        return self.machine.kv_tokens - self.kv_waiting - self.kv_taken - self.sending_kv
+
+    def step_s(self) -> float:
+        return self.machine.step_base_s + self.machine.step_slope_s * len(self.running)
+
+    def count(self, **grown: float) -> None:
+        for name, value in grown.items():
+            self.totals[name] = self.totals.get(name, 0) + value
+
+    def note(self, name: str, seconds: float, times: int) -> None:
+        counts = self.totals.setdefault(name, [0] * (len(BOUNDS_S) + 1))
+        counts[bucket(seconds)] += times
+
+    def load(self) -> WorkerLoad:
+        grown = {k: tuple(v) if isinstance(v, list) else v for k, v in self.totals.items()}
+        return WorkerLoad(
+            life=1,
+            kv_capacity=self.machine.kv_tokens,
+            max_sequences=self.machine.max_sequences,
+            queued_tokens=self.queued_tokens,
+            waiting=len(self.computing) + len(self.waiting),
+            kv_waiting=self.kv_waiting,
+            taken=len(self.running),
+            kv_taken=self.kv_running,
+            reserved=self.reserved,
+            kv_reserved=self.kv_reserved,
+            **grown,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One decision that changed a pool."""
+
+    at_s: float
+    pool: str
+    before: int
+    after: int
+    reason: Reason
+
+
+@dataclass(slots=True)
+class PoolOf:
+    """A pool of the fleet."""
+
+    role: Role
+    law: Law | None
+    desired: int
+    machine: Machine = Machine()
+    nodes: int = 1000
+    state: State = field(default_factory=State)
+    memory: Memory = field(default_factory=dict)
+
+
+class VirtualFleet:
+    """The fleet. `run` it, then look at `changes`, `requests` and `pools`."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, PoolOf],
+        arrivals: Iterable[tuple[float, int, int]],
+        ratio: Ratio | None = None,
+        on_look: Callable[[float, str, Reading | None, Counts], None] = lambda *_: None,
+    ) -> None:
+        self.pools = dict(pools)
+        self.ratio = ratio
+        self.requests: list[Request] = []
+        self.changes: list[Change] = []
+        self.sizes: list[tuple[float, dict[str, int]]] = []
+        self.workers: list[Worker] = []
+        self.now = 0.0
+        self._on_look = on_look
+        self._arrivals = iter(arrivals)
+        self._queue: deque[Request] = deque()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        for name, pool in self.pools.items():
+            for _ in range(pool.desired):
+                self._add(name, ready_s=0.0)
+
+    def run(self, until_s: float) -> "VirtualFleet":
+        """Goes on until then."""
+        if not self._events:
+            self._at(0.0, self._look)
+            self._next_arrival()
+        while self._events and self._events[0][0] <= until_s:
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+        return self
+
+    def _at(self, at_s: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._numbers), do))
+
+    # ---- requests ----
+
+    def _next_arrival(self) -> None:
+        if (arrival := next(self._arrivals, None)) is not None:
+            request = Request(*arrival)
+            self._at(request.at_s, lambda: self._arrive(request))
+
+    def _arrive(self, request: Request) -> None:
+        self.requests.append(request)
+        self._next_arrival()
+        self._queue.append(request)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and self._place(self._queue[0]):
+            self._queue.popleft()
+
+    def _place(self, request: Request) -> bool:
+        workers = [w for w in self.workers if not w.draining and w.ready_s <= self.now]
+        view = FleetView(
+            role=[w.role for w in workers],
+            revision=[0] * len(workers),
+            ready=[True] * len(workers),
+            pending_prompt_tokens=[w.queued_tokens for w in workers],
+            pending_tokens=[w.kv_taken for w in workers],
+            free_blocks=[w.free_tokens // BLOCK for w in workers],
+            free_sequences=[w.machine.max_sequences - w.held for w in workers],
+            block_tokens=[BLOCK] * len(workers),
+        )
+        found = place(view, request.prompt_tokens, request.output_tokens, OVERFLOW)
+        if found.prompt is None:
+            return False
+        request.prompt = workers[found.prompt]
+        request.token = workers[found.token] if found.token is not None else None
+        request.prompt.waiting.append(request)
+        request.prompt.queued_tokens += request.prompt_tokens
+        request.prompt.kv_waiting += request.prompt_tokens
+        if request.token is not None:
+            request.token.reserved += 1
+            request.token.kv_reserved += request.kv_tokens
+        self._go_on(request.prompt)
+        return True
+
+    def _go_on(self, worker: Worker) -> None:
+        """Begins what comes next on a worker that computes no prompt now."""
+        if worker.computing or not worker.waiting:
+            return
+        tokens = [request.prompt_tokens for request in worker.waiting]
+        step = next_step(tokens, len(worker.running), worker.in_a_row)
+        self._advance(worker)
+        if step.kind is StepKind.TOKEN:  # one step for those that decode, then prompts again
+            worker.in_a_row = 0
+            self._at(self.now + worker.step_s(), lambda: self._go_on(worker))
+            return
+        worker.in_a_row += 1
+        worker.computing = [worker.waiting.popleft() for _ in range(step.prompts)]
+        tokens_now = sum(request.prompt_tokens for request in worker.computing)
+        took_s = tokens_now / worker.machine.prompt_tokens_per_s
+        worker.version += 1  # nobody decodes meanwhile
+        self._at(self.now + took_s, lambda: self._prompted(worker, tokens_now, took_s))
+
+    def _prompted(self, worker: Worker, tokens: int, took_s: float) -> None:
+        batch, worker.computing = worker.computing, []
+        worker.pace_s = self.now
+        worker.count(prompts_total=len(batch), prompt_tokens_total=tokens, prompt_s_total=took_s)
+        for request in batch:
+            request.first_s = self.now
+            worker.note("ttft_counts", self.now - request.at_s, 1)
+            worker.queued_tokens -= request.prompt_tokens
+            worker.kv_waiting -= request.prompt_tokens
+            if request.token is None:
+                request.done_s = self.now
+            elif request.token is worker:
+                self._land(request)
+            else:
+                worker.sending += 1
+                worker.sending_kv += request.prompt_tokens
+                self._at(self.now + worker.machine.transfer_s, lambda r=request: self._hand_over(r))
+        self._go_on(worker)
+        self._plan(worker)
+        self._retire(worker)
+        self._pump()
+
+    def _hand_over(self, request: Request) -> None:
+        assert request.prompt is not None
+        request.prompt.sending -= 1
+        request.prompt.sending_kv -= request.prompt_tokens
+        self._land(request)
+        self._retire(request.prompt)
+        self._pump()
+
+    def _land(self, request: Request) -> None:
+        worker = request.token
+        assert worker is not None
+        self._advance(worker)
+        worker.reserved -= 1
+        worker.kv_reserved -= request.kv_tokens
+        worker.kv_running += request.kv_tokens
+        end = worker.pace + max(1, request.output_tokens - 1)
+        heapq.heappush(worker.running, (end, next(self._numbers), request))
+        self._plan(worker)
+
+    def _advance(self, worker: Worker) -> None:
+        """Brings the pace of what decodes up to now."""
+        since_s = self.now - worker.pace_s
+        if worker.running and not worker.computing and since_s > 0:
+            steps = since_s / worker.step_s()
+            worker.pace += steps
+            tokens = steps * len(worker.running)
+            worker.count(steps_total=steps, step_s_total=since_s, step_tokens_total=tokens)
+            worker.note("tbt_counts", worker.step_s(), round(tokens))
+        worker.pace_s = self.now
+
+    def _plan(self, worker: Worker) -> None:
+        """The next end of a sequence, unless something comes in between."""
+        worker.version += 1
+        if not worker.running or worker.computing:
+            return
+        version = worker.version
+        left = max(0.0, worker.running[0][0] - worker.pace)
+        self._at(self.now + left * worker.step_s(), lambda: self._finish(worker, version))
+
+    def _finish(self, worker: Worker, version: int) -> None:
+        if version != worker.version:
+            return
+        self._advance(worker)
+        while worker.running and worker.running[0][0] <= worker.pace + 1e-6:
+            _, _, request = heapq.heappop(worker.running)
+            request.done_s = self.now
+            worker.kv_running -= request.kv_tokens
+        self._plan(worker)
+        self._retire(worker)
+        self._pump()
+
+    # ---- pools ----
+
+    def _add(self, pool: str, ready_s: float) -> None:
+        own = self.pools[pool]
+        name = f"{pool}-{next(self._numbers)}"
+        self.workers.append(Worker(name, pool, own.role, own.machine, ready_s))
+
+    def _retire(self, worker: Worker) -> None:
+        if worker.draining and worker.held == 0 and worker in self.workers:
+            self.workers.remove(worker)
+
+    def of(self, pool: str) -> list[Worker]:
+        """A pool's workers that stay."""
+        return [w for w in self.workers if w.pool == pool and not w.draining]
+
+    def _counts(self, name: str) -> Counts:
+        own = self.of(name)
+        ready = sum(w.ready_s <= self.now for w in own)
+        return Counts(self.pools[name].desired, ready, len(own) - ready)
+
+    def _look(self) -> None:
+        reserved = sum(w.reserved for w in self.workers)
+        waiting = sum(len(w.waiting) + len(w.computing) for w in self.workers)
+        held = Held(
+            len(self._queue),
+            sum(r.prompt_tokens for r in self._queue),
+            sum(r.kv_tokens for r in self._queue),
+            min(1.0, waiting / reserved) if reserved else 0.0,
+        )
+        asked = {}
+        for name, pool in self.pools.items():
+            ready = [w for w in self.of(name) if w.ready_s <= self.now]
+            for worker in ready:
+                self._advance(worker)
+                self._plan(worker)
+            now: Reading | None = None
+            if ready:
+                said = {w.name: w.load() for w in ready}
+                now, pool.memory = reading(pool.memory, said, 0, held, self.now, self.now - LOOK_S)
+            counts = self._counts(name)
+            self._on_look(self.now, name, now, counts)
+            if pool.law is not None:
+                pool.state = observe(pool.state, pool.law, counts, now, self.now)
+            asked[name] = Pool(counts, pool.role, pool.law, pool.state)
+        for name, (made, state) in decide(asked, self.ratio, held.requests, self.now).items():
+            pool = self.pools[name]
+            pool.state = state
+            if made.replicas != pool.desired:
+                change = Change(self.now, name, pool.desired, made.replicas, made.reason)
+                self.changes.append(change)
+                pool.desired = made.replicas
+        for name in self.pools:
+            self._resize(name)
+        self.sizes.append((self.now, {name: pool.desired for name, pool in self.pools.items()}))
+        self._at(self.now + LOOK_S, self._look)
+
+    def _resize(self, name: str) -> None:
+        """Starts workers where there are nodes; those with the least to do go first."""
+        pool, own = self.pools[name], self.of(name)
+        on_nodes = sum(w.pool == name for w in self.workers)
+        for _ in range(min(pool.desired - len(own), pool.nodes - on_nodes)):
+            ready_s = self.now + pool.machine.start_s
+            self._add(name, ready_s)
+            self._at(ready_s, self._pump)
+        for worker in sorted(own, key=lambda w: (w.ready_s <= self.now, w.held))[
+            : max(0, len(own) - pool.desired)
+        ]:
+            worker.draining = True
+            self._retire(worker)
