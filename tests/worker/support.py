@@ -122,6 +122,7 @@ class Rig:
         self.scheduler = Scheduler(self.blocks, LENGTH, sequences, batch_tokens)
         handover = Handover(self.link, LENGTH, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)
+        self.metrics = EngineMetrics(self.telemetry, lambda: switchover.min_tokens)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, LENGTH, "cpu"),
@@ -129,7 +130,7 @@ class Rig:
             handover=handover,
             probe=Probe(self.blocks, handover, PEER),
             outbox=Outbox(lambda updates, load: self.deliver(updates, load)),
-            metrics=EngineMetrics(self.telemetry, lambda: switchover.min_tokens),
+            metrics=self.metrics,
             switchover=switchover,
             limits=Limits(LENGTH, VOCAB),
             eos_token_ids=frozenset(eos),

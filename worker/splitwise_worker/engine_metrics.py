@@ -18,6 +18,7 @@ from splitwise_core.metrics.worker import (
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import Phase
 
@@ -41,6 +42,7 @@ class EngineMetrics:
     """
 
     def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
+        self.load = LoadMeter()
         self._telemetry = telemetry
         self._census = _NOTHING
         self._lent_blocks = 0
@@ -63,6 +65,7 @@ class EngineMetrics:
         self._tokens[kind].observe(tokens)
         self._computed[kind].inc(tokens)
         self._busy.inc(seconds)
+        self.load.stepped(kind, tokens, seconds)
 
     def ended(self, outcome: kv_pb2.Outcome) -> None:
         """Counts the end of a sequence."""
@@ -71,7 +74,7 @@ class EngineMetrics:
 
     def observe(self, census: Census, lent_blocks: int) -> None:
         """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe."""
-        self._census = census
+        self._census = self.load.census = census
         self._lent_blocks = lent_blocks
 
     def _in(self, phase: Phase) -> Tally:

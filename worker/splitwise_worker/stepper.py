@@ -104,6 +104,7 @@ class Stepper:
             queue_s=sequence.prefill_started_s - sequence.arrived_s,
             prefill_s=now - sequence.prefill_started_s,
         )
+        self._metrics.load.first_token(now - sequence.arrived_s)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
         if finish:
             self._endings.complete(sequence)
