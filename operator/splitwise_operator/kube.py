@@ -13,6 +13,8 @@ from splitwise_operator.kinds import Kind
 from splitwise_operator.names import Object
 
 FIELD_MANAGER: Final = "splitwise-operator"
+AUTOSCALER: Final = "splitwise-autoscaler"
+"""The field manager of replicas that the autoscaler has set."""
 DEADLINE_S: Final = 20.0
 WATCH_S: Final = 290
 """A watch is opened anew this often, before the API server closes it."""
@@ -56,10 +58,17 @@ class Kube:
         path = f"{kind.path(meta['namespace'], meta['name'])}/status"
         await self._call("PATCH", path, query, body, _APPLY)
 
-    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> None:
+    async def scale(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        replicas: int,
+        manager: str = FIELD_MANAGER,
+    ) -> None:
         """Sets spec.replicas and nothing else."""
         body = {"spec": {"replicas": replicas}}
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": manager}
         await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:

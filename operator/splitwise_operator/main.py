@@ -24,6 +24,7 @@ from splitwise_core.metrics.operator import CLUSTERS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
+from splitwise_operator.autoscaler import Autoscaler
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
 from splitwise_operator.kube import ApiError, Kube
@@ -121,8 +122,10 @@ async def _reconcile(
                 watches.append(tasks.create_task(watch))
             reader = LinkReader(store, worklist, telemetry, log)
             watches.append(tasks.create_task(reader.run()))
+            autoscaler = Autoscaler(kube, store, worklist, telemetry, log)
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()
+            watches.append(tasks.create_task(autoscaler.run()))
             telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
             registry = kopf.OperatorRegistry()
             handlers.register(registry, store, worklist)
