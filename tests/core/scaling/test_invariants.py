@@ -1,4 +1,4 @@
-"""What the autoscaling law never does, whatever pools say: 20 invariants over generated pools.
+"""What the autoscaling law never does, whatever pools say (INV-17): 20 invariants.
 
 Their fellows in virtual time are in test_virtual_time.py; those of placement and batches in
 test_routing.py and test_batching.py.
