@@ -46,9 +46,12 @@ from tests.core.scaling.world import (
 
 RATIOS = st.builds(lambda low, more: Ratio(low, low + more), st.floats(0.05, 3), st.floats(0, 3))
 SLEEPY = st.builds(lambda law: replace(law, least=0), LAWS)
+SOME = settings(max_examples=40)
+"""For cases of whole clusters: each takes some milliseconds to draw."""
 ALL = st.one_of(pools(), pools(SLEEPY))
 
 
+@SOME
 @given(ALL, st.one_of(st.none(), RATIOS), st.integers(0, 3))
 def test_1_a_pool_is_within_its_bounds(
     made: dict[str, Pool], ratio: Ratio | None, held: int
@@ -59,6 +62,7 @@ def test_1_a_pool_is_within_its_bounds(
         assert law.least <= one.replicas <= law.most
 
 
+@SOME
 @given(ALL, st.one_of(st.none(), RATIOS), st.integers(0, 3))
 def test_2_all_pools_are_at_zero_or_none_is(
     made: dict[str, Pool], ratio: Ratio | None, held: int
@@ -67,6 +71,7 @@ def test_2_all_pools_are_at_zero_or_none_is(
     assert len(zeros) == 1
 
 
+@SOME
 @given(pools(SLEEPY), st.integers(1, 3))
 def test_3_nothing_sleeps_while_a_request_waits_at_a_router(
     made: dict[str, Pool], held: int
@@ -124,6 +129,7 @@ def test_8_more_load_never_means_fewer_workers(
         assert alone(law, counts, calm, seen).replicas <= alone(law, counts, busy, seen).replicas
 
 
+@SOME
 @given(pools(), RATIOS)
 def test_9_the_ratio_holds_wherever_the_bounds_allow_it(
     made: dict[str, Pool], ratio: Ratio
@@ -141,12 +147,13 @@ def test_9_the_ratio_holds_wherever_the_bounds_allow_it(
     assert holds or not possible
 
 
+@SOME
 @given(pools(), RATIOS)
 def test_10_the_ratio_takes_no_worker_that_a_pool_wishes_unless_its_bounds_say_so(
     made: dict[str, Pool], ratio: Ratio
 ) -> None:
     made = {
-        name: replace(pool, law=replace(pool.law, most=10**4))
+        name: replace(pool, law=replace(pool.law, most=400))
         for name, pool in made.items()
         if pool.law is not None
     }
@@ -233,6 +240,7 @@ def test_15_a_step_down_is_a_window_from_any_other_change(
     assert made.replicas >= counts.desired
 
 
+@SOME
 @given(LAWS, COUNTS, READINGS)
 def test_16_workers_that_get_no_node_are_given_up_in_time(
     law: Law, counts: Counts, said: Reading
@@ -246,6 +254,7 @@ def test_16_workers_that_get_no_node_are_given_up_in_time(
     assert made.replicas == max(there, law.least)
 
 
+@SOME
 @given(pools(), st.one_of(st.none(), RATIOS))
 def test_17_the_same_pools_get_the_same_decision(
     made: dict[str, Pool], ratio: Ratio | None
@@ -253,6 +262,7 @@ def test_17_the_same_pools_get_the_same_decision(
     assert decide(made, ratio, 0, 0.0) == decide(dict(reversed(made.items())), ratio, 0, 0.0)
 
 
+@SOME
 @given(pools(), RATIOS)
 def test_18_a_pool_of_another_owner_is_never_decided_on(
     made: dict[str, Pool], ratio: Ratio

@@ -64,7 +64,7 @@ def downs(done: VirtualFleet, pool: str) -> list[Change]:
     return [one for one in done.changes if one.pool == pool and one.after < one.before]
 
 
-@pytest.mark.parametrize("rate", [0.5, 1.3, 2.1, 3.0])
+@pytest.mark.parametrize("rate", [0.7, 2.7])
 @pytest.mark.parametrize(("prompt", "token"), [(1, 1), (8, 8)], ids=["from few", "from many"])
 def test_v1_a_constant_load_moves_a_pool_at_most_once_in_ten_windows(
     rate: float, prompt: int, token: int
@@ -155,12 +155,12 @@ def test_v9_the_ratio_holds_at_every_moment() -> None:
         assert 0.5 * sizes["token"] <= sizes["prompt"] <= 1.5 * sizes["token"]
 
 
-@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=4, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     st.lists(
         st.tuples(st.floats(0, 120), st.integers(1, 3000), st.integers(1, 300)),
         min_size=1,
-        max_size=80,
+        max_size=60,
     ),
     st.booleans(),
 )
@@ -172,7 +172,7 @@ def test_v10_every_request_is_placed_once_in_order_and_ends(
     if has_mixed:
         mixed = PoolOf(Role.MIXED, replace(LAW, role=Role.MIXED), 1, SLOW)
         done = VirtualFleet(done.pools | {"mixed": mixed}, iter(sorted(requests)))
-    for until_s in range(0, 3000, 20):
+    for until_s in range(0, 3000, 50):
         done.run(float(until_s))
         for worker in done.workers:
             assert worker.held <= worker.machine.max_sequences
