@@ -39,6 +39,7 @@ from splitwise_operator.kinds import EVENT, POOL
 from splitwise_operator.kube import AUTOSCALER, ApiError, Kube
 from splitwise_operator.load_reader import LoadReader
 from splitwise_operator.loads import held_by, held_of, load_of
+from splitwise_operator.looks import Look, Looks, PoolLook
 from splitwise_operator.manifest import cluster_of
 from splitwise_operator.names import Object, object_name
 from splitwise_operator.scaled_pools import ROLES, ScalingView
@@ -65,6 +66,7 @@ class Autoscaler:
         kube: Kube,
         store: Store,
         worklist: Worklist,
+        looks: Looks,
         telemetry: Telemetry,
         log: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
@@ -72,6 +74,7 @@ class Autoscaler:
         self._kube = kube
         self._store = store
         self._worklist = worklist
+        self._looks = looks
         self._telemetry = telemetry
         self._log = log
         self._clock = clock
@@ -83,9 +86,6 @@ class Autoscaler:
             reader = LoadReader(http, self._telemetry)
             while True:
                 began_s = self._clock()
-                for gone in self._known.keys() - self._store.clusters.keys():
-                    del self._known[gone]
-                    self._store.scaling.pop(gone, None)
                 clusters = self._clusters()
                 await asyncio.gather(*(self._look(reader, *found) for found in clusters.items()))
                 await asyncio.sleep(max(0.1, EVERY_S - (self._clock() - began_s)))
@@ -101,6 +101,8 @@ class Autoscaler:
                 found[key] = cluster
         for key in self._store.scaling.keys() - found.keys():
             del self._store.scaling[key]
+            self._looks.forget(key)
+            self._known.pop(key, None)
         return found
 
     async def _look(self, reader: LoadReader, key: Key, cluster: SplitwiseCluster) -> None:
@@ -121,11 +123,13 @@ class Autoscaler:
         now_s, now = self._clock(), datetime.now(UTC)
         known = self._known.setdefault(key, _Remembered(looked_s=now_s - EVERY_S))
         pools: dict[str, Pool] = {}
+        readings: dict[str, Reading | None] = {}
         for pool in cluster.spec.pools:
             counts = scaled_pools.counts_of(cluster, objects, pool)
             if counts is None:
                 return
-            law, read = scaled_pools.law_of(pool, now), self._reading(known, said, pool.name, now_s)
+            law = scaled_pools.law_of(pool, now)
+            read = readings[pool.name] = self._reading(known, said, pool.name, now_s)
             state = known.states.get(pool.name, State())
             if law is not None:
                 state = observe(state, law, counts, read, now_s)
@@ -133,6 +137,11 @@ class Autoscaler:
         known.looked_s = now_s
         known.states = {name: pool.state for name, pool in pools.items()}
         made = decide(pools, scaled_pools.ratio_of(cluster), said.held.requests, now_s)
+        told = {
+            name: PoolLook(pool.counts, readings[name], made[name][0] if name in made else None)
+            for name, pool in pools.items()
+        }
+        self._looks.add(key, Look(now_s, said.held.requests, told))
         await self._carry_out(key, cluster, pools, made, known)
 
     async def _read(

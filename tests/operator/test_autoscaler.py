@@ -18,6 +18,7 @@ from splitwise_operator import autoscaler
 from splitwise_operator.autoscaler import Autoscaler
 from splitwise_operator.kinds import Kind
 from splitwise_operator.loads import held_of, load_of
+from splitwise_operator.looks import Looks
 from splitwise_operator.store import Store
 from splitwise_operator.worklist import Worklist
 from tests.support.cluster import eventually
@@ -104,7 +105,7 @@ async def run(store: Store, until: Callable[[Calls, Telemetry], bool]) -> Calls:
 
     worklist = Worklist(look)
     log = logging.getLogger("test")
-    loop = Autoscaler(calls, store, worklist, telemetry, log)  # type: ignore[arg-type]
+    loop = Autoscaler(calls, store, worklist, Looks(), telemetry, log)  # type: ignore[arg-type]
     running = asyncio.create_task(loop.run())
     await asyncio.to_thread(eventually, lambda: until(calls, telemetry), 20, lambda: str(calls))
     running.cancel()
@@ -165,7 +166,7 @@ async def test_a_pool_of_another_owner_is_not_touched() -> None:
     calls, telemetry = Calls(), Telemetry(Component.OPERATOR)
     worklist = Worklist(lambda _: asyncio.sleep(0, True))
     log = logging.getLogger("test")
-    loop = Autoscaler(calls, store, worklist, telemetry, log)  # type: ignore[arg-type]
+    loop = Autoscaler(calls, store, worklist, Looks(), telemetry, log)  # type: ignore[arg-type]
     running = asyncio.create_task(loop.run())
     await asyncio.sleep(0.3)
     running.cancel()

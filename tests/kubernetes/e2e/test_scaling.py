@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 
+from splitwise_operator.manifest import cluster_of
+from tests.helm.release import NAMESPACE
 from tests.support.operated import Operated, quickstart
+from tests.support.replay import decided_again, decided_then
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
@@ -45,6 +49,14 @@ def decisions(cluster: Operated) -> list[dict[str, Any]]:
     return found
 
 
+def looks_of(cluster: Operated) -> list[dict[str, Any]]:
+    """What the operator was told of the cluster, and decided, look by look."""
+    (pod,) = cluster.machine.pods(NAMESPACE)
+    page = httpx.get(f"http://{pod['status']['podIP']}:8080/scaling", timeout=30).json()
+    found: list[dict[str, Any]] = page[f"{cluster.namespace}/{cluster.name}"]
+    return found
+
+
 async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
     operated: Operated, tiny_model: Path, record_property: Any
 ) -> None:
@@ -74,6 +86,9 @@ async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
     print(f"first decision {took_s:.1f} s after the step, {first}")
     assert datetime.fromisoformat(first["time"]) >= began.replace(microsecond=0)
     assert {one["pool"] for one in made if one["to"] > one["from"]} == {"prompt"}
+    looks = looks_of(operated)
+    cluster = cluster_of(operated.get())
+    assert decided_again(cluster, looks) == decided_then(looks), "from what was told alone"
     pools = {pool["name"]: pool["scaledBy"] for pool in operated.get()["status"]["pools"]}
     assert pools == {"prompt": "Autoscaler", "token": "Spec"}
     events = operated.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
