@@ -1,6 +1,8 @@
 """NIXL: which lanes it is given, what is said when it cannot be, and what becomes of damage."""
 
+import asyncio
 import ctypes
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -162,6 +164,24 @@ async def test_layers_that_are_always_damaged_are_never_decoded(
 
 
 # ---- memory that is taken back ----
+
+
+async def test_a_machine_that_is_late_takes_no_end_for_a_stall(pair: Pair) -> None:
+    async def hold_up() -> None:
+        while True:
+            time.sleep(0.08)  # longer than a receiver waits before it looks at its lease
+            await asyncio.sleep(0.02)
+
+    holding_up = asyncio.create_task(hold_up())
+    for _ in range(3):
+        for number in range(12):
+            pair.open(f"t{number}", 30, [number, 40 + number], [52 - number, 12 + number])
+            pair.complete(f"t{number}")
+        ended = [await pair.prompt.worker.expect("transfer_ended") for _ in range(12)]
+        assert {e.outcome for e in ended} == {kv_pb2.OK}
+        for _ in range(12):
+            await pair.token.worker.expect("lease_verified")
+    holding_up.cancel()
 
 
 def test_what_is_written_to_wasted_blocks_reaches_the_pool_no_more() -> None:

@@ -61,6 +61,7 @@ class Pull:
             outcome = await self._take()
         except Refused as refused:
             outcome = refused.outcome
+            log.info("a push is refused", extra={"fields": {"detail": refused.detail}})
             stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=outcome)
             self._say(nixl_pb2.FromNixlReceiver(stop=stop))
         finally:
@@ -101,6 +102,7 @@ class Pull:
         try:
             await self._hear_layers()
         except Refused as refused:
+            log.info("a push is stopped", extra={"fields": {"detail": refused.detail}})
             stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=refused.outcome)
             self._say(nixl_pb2.FromNixlReceiver(stop=stop))
             await self._until_end(GOODBYE_S)
@@ -113,11 +115,12 @@ class Pull:
             assert self._loan is not None
             if self._loan.move.is_stopped:
                 raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease has ended")
+            has_ended = self._said_layers is not None  # as the wait begins: it may end meanwhile
             try:
-                async with asyncio.timeout(LOOK_S if self._said_layers is None else STALL_S):
+                async with asyncio.timeout(STALL_S if has_ended else LOOK_S):
                     layer = await self._news.get()
             except TimeoutError:
-                if self._said_layers is not None:
+                if has_ended:
                     why = "the sender tells of layers that have not been heard of"
                     raise Refused(kv_pb2.TRANSPORT_FAILED, why) from None
                 continue
