@@ -163,13 +163,30 @@ async def test_layers_that_are_always_damaged_are_never_decoded(
     assert (await pair.prompt.worker.expect("transfer_ended")).outcome == kv_pb2.DIGEST_MISMATCH
 
 
+async def test_who_tells_of_a_write_of_no_layers_is_stopped(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TellsNothing:
+        """Would have the receiver give back the last memory that keeps a lease's blocks."""
+
+        @staticmethod
+        def pack(grant: int, first: int, _: int) -> bytes:
+            return nixl_agent.NOTICE.pack(grant, first, 0)
+
+    monkeypatch.setattr(nixl, "NOTICE", TellsNothing)
+    pair.open("t")
+    pair.complete("t")
+    assert (await pair.prompt.worker.expect("transfer_ended")).outcome == kv_pb2.INVALID
+    assert (await pair.token.worker.expect("lease_ended")).outcome == kv_pb2.INVALID
+
+
 # ---- memory that is taken back ----
 
 
 async def test_a_machine_that_is_late_takes_no_end_for_a_stall(pair: Pair) -> None:
     async def hold_up() -> None:
         while True:
-            time.sleep(0.08)  # longer than a receiver waits before it looks at its lease
+            time.sleep(0.08)  # noqa: ASYNC251, longer than a receiver waits for a layer
             await asyncio.sleep(0.02)
 
     holding_up = asyncio.create_task(hold_up())
