@@ -118,8 +118,10 @@ class Autoscaler:
         self._telemetry.histogram(SCALE_LOOK).observe(self._clock() - began_s)
 
     async def _look_at(self, reader: LoadReader, key: Key, cluster: SplitwiseCluster) -> None:
+        said = await self._read(reader, cluster, self._store.objects(key))
         objects = self._store.objects(key)
-        said = await self._read(reader, cluster, objects)
+        if key not in self._store.clusters:  # gone meanwhile
+            return
         now_s, now = self._clock(), datetime.now(UTC)
         known = self._known.setdefault(key, _Remembered(looked_s=now_s - EVERY_S))
         pools: dict[str, Pool] = {}
@@ -200,7 +202,10 @@ class Autoscaler:
                 before = pools[name].counts.desired
                 if decision.replicas != before:
                     own = object_name(cluster, name)
-                    await self._kube.scale(POOL, key[0], own, decision.replicas, AUTOSCALER)
+                    answer = await self._kube.scale(
+                        POOL, key[0], own, decision.replicas, AUTOSCALER
+                    )
+                    self._store.put(POOL.name, answer)  # the next look may come before the watch
                     entries.append(scaled_pools.entry_of(name, before, decision, _now()))
                 known.states[name] = state  # only what was written has been decided
         finally:

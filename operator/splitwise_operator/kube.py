@@ -65,11 +65,11 @@ class Kube:
         name: str,
         replicas: int,
         manager: str = FIELD_MANAGER,
-    ) -> None:
-        """Sets spec.replicas and nothing else."""
+    ) -> Object:
+        """Sets spec.replicas and nothing else; the object as it is then."""
         body = {"spec": {"replicas": replicas}}
         query = {"fieldManager": manager}
-        await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
+        return await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object; one that is gone or another by now is no error."""

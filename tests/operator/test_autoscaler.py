@@ -45,8 +45,11 @@ class Calls:
 
     async def scale(
         self, kind: Kind, namespace: str, name: str, replicas: int, manager: str
-    ) -> None:
+    ) -> Object:
         self.scaled.append((name, replicas))
+        made = object_of(name, name.removeprefix("demo-"), 0)
+        made["metadata"]["resourceVersion"] = "2"
+        return made | {"spec": {"replicas": replicas}}
 
     async def create(self, kind: Kind, body: Object) -> None:
         self.events.append(body)
@@ -179,6 +182,13 @@ async def test_bounds_that_have_moved_are_kept_at_once() -> None:
     store = store_with(AUTO | {"minReplicas": 2}, {"prompt": "127.0.3.3"})
     calls = await run(store, lambda calls, _: bool(calls.scaled))
     assert calls.scaled[0] == ("demo-prompt", 2)
+
+
+async def test_what_was_decided_is_not_decided_again_before_it_is_seen() -> None:
+    store = store_with(AUTO | {"minReplicas": 2}, {"prompt": "127.0.3.3"})
+    calls = await run(store, looked(4))
+    assert calls.scaled == [("demo-prompt", 2)]
+    assert len(calls.events) == 1
 
 
 @pytest.mark.parametrize(
