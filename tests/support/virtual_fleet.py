@@ -1,9 +1,8 @@
 """A fleet in virtual time: the policies of routing, batching and scaling, called as they are.
 
-Requests arrive, are placed, wait, are computed, move and decode; every two seconds the pools are
-looked at and scaled. Prompts are computed batch by batch; what decodes on one worker goes on at the
-pace that so many sequences have, and only their ends are events. No clock and no randomness: the
-same arrivals make the same run.
+Prompts are computed batch by batch; what decodes on one worker goes on at the pace that so many
+sequences have, and only their ends are events; every two seconds the pools are looked at. No clock
+and no randomness: the same arrivals make the same run.
 """
 
 import heapq
@@ -11,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 from splitwise_core.policy.batching import StepKind, next_step
 from splitwise_core.policy.routing import FleetView, Role, place
@@ -24,113 +23,16 @@ from splitwise_core.policy.scaling import (
     Reading,
     Reason,
     State,
-    WorkerLoad,
     decide,
     observe,
     reading,
 )
-from splitwise_core.policy.scaling.signals import BOUNDS_S, Memory, bucket
+from splitwise_core.policy.scaling.signals import Memory
+from tests.support.virtual_worker import Machine, Request, Worker
 
 LOOK_S: Final = 2.0
 BLOCK: Final = 16
 OVERFLOW: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a worker is: speeds, room, and how long it takes to start."""
-
-    prompt_tokens_per_s: float = 5000.0
-    step_base_s: float = 0.02
-    step_slope_s: float = 0.0005
-    kv_tokens: int = 65536
-    max_sequences: int = 64
-    start_s: float = 30.0
-    transfer_s: float = 0.02
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request; times are those of its life."""
-
-    at_s: float
-    prompt_tokens: int
-    output_tokens: int
-    first_s: float = -1.0
-    done_s: float = -1.0
-    prompt: "Worker | None" = None
-    token: "Worker | None" = None
-
-    @property
-    def kv_tokens(self) -> int:
-        return self.prompt_tokens + self.output_tokens
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """One worker and everything that is on it."""
-
-    name: str
-    pool: str
-    role: Role
-    machine: Machine
-    ready_s: float
-    draining: bool = False
-    waiting: deque[Request] = field(default_factory=deque)
-    sending: int = 0
-    sending_kv: int = 0
-    running: list[tuple[float, int, Request]] = field(default_factory=list)  # by pace at the end
-    reserved: int = 0  # sequences that have not landed yet
-    queued_tokens: int = 0
-    kv_waiting: int = 0
-    kv_running: int = 0
-    kv_reserved: int = 0
-    computing: list[Request] = field(default_factory=list)
-    in_a_row: int = 0
-    pace: float = 0.0  # tokens that a sequence has had that was here from the start
-    pace_s: float = 0.0
-    version: int = 0
-    totals: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def held(self) -> int:
-        prompts = len(self.waiting) + len(self.computing) + self.sending
-        return prompts + len(self.running) + self.reserved
-
-    @property
-    def kv_taken(self) -> int:
-        return self.kv_running + self.kv_reserved
-
-    @property
-    def free_tokens(self) -> int:
-        return self.machine.kv_tokens - self.kv_waiting - self.kv_taken - self.sending_kv
-
-    def step_s(self) -> float:
-        return self.machine.step_base_s + self.machine.step_slope_s * len(self.running)
-
-    def count(self, **grown: float) -> None:
-        for name, value in grown.items():
-            self.totals[name] = self.totals.get(name, 0) + value
-
-    def note(self, name: str, seconds: float, times: int) -> None:
-        counts = self.totals.setdefault(name, [0] * (len(BOUNDS_S) + 1))
-        counts[bucket(seconds)] += times
-
-    def load(self) -> WorkerLoad:
-        grown = {k: tuple(v) if isinstance(v, list) else v for k, v in self.totals.items()}
-        return WorkerLoad(
-            life=1,
-            kv_capacity=self.machine.kv_tokens,
-            max_sequences=self.machine.max_sequences,
-            queued_tokens=self.queued_tokens,
-            waiting=len(self.computing) + len(self.waiting),
-            kv_waiting=self.kv_waiting,
-            taken=len(self.running),
-            kv_taken=self.kv_running,
-            reserved=self.reserved,
-            kv_reserved=self.kv_reserved,
-            **grown,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +53,7 @@ class PoolOf:
     role: Role
     law: Law | None
     desired: int
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
     nodes: int = 1000
     state: State = field(default_factory=State)
     memory: Memory = field(default_factory=dict)
@@ -365,9 +267,8 @@ class VirtualFleet:
             for worker in ready:
                 self._advance(worker)
                 self._plan(worker)
-            now: Reading | None = None
-            if ready:
-                said = {w.name: w.load() for w in ready}
+            now = None
+            if said := {w.name: w.load() for w in ready}:
                 now, pool.memory = reading(pool.memory, said, 0, held, self.now, self.now - LOOK_S)
             counts = self._counts(name)
             self._on_look(self.now, name, now, counts)
@@ -378,12 +279,11 @@ class VirtualFleet:
             pool = self.pools[name]
             pool.state = state
             if made.replicas != pool.desired:
-                change = Change(self.now, name, pool.desired, made.replicas, made.reason)
-                self.changes.append(change)
-                pool.desired = made.replicas
+                was, pool.desired = pool.desired, made.replicas
+                self.changes.append(Change(self.now, name, was, pool.desired, made.reason))
         for name in self.pools:
             self._resize(name)
-        self.sizes.append((self.now, {name: pool.desired for name, pool in self.pools.items()}))
+        self.sizes.append((self.now, {name: own.desired for name, own in self.pools.items()}))
         self._at(self.now + LOOK_S, self._look)
 
     def _resize(self, name: str) -> None:
@@ -394,8 +294,7 @@ class VirtualFleet:
             ready_s = self.now + pool.machine.start_s
             self._add(name, ready_s)
             self._at(ready_s, self._pump)
-        for worker in sorted(own, key=lambda w: (w.ready_s <= self.now, w.held))[
-            : max(0, len(own) - pool.desired)
-        ]:
+        least_first = sorted(own, key=lambda w: (w.ready_s <= self.now, w.held))
+        for worker in least_first[: max(0, len(own) - pool.desired)]:
             worker.draining = True
             self._retire(worker)

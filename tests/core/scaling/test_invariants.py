@@ -153,7 +153,7 @@ def test_10_the_ratio_takes_no_worker_that_a_pool_wishes_unless_its_bounds_say_s
     made: dict[str, Pool], ratio: Ratio
 ) -> None:
     made = {
-        name: replace(pool, law=replace(pool.law, most=400))
+        name: replace(pool, law=replace(pool.law, most=2000))
         for name, pool in made.items()
         if pool.law is not None
     }

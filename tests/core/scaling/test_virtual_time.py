@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from splitwise_core.policy.routing import Role
 from splitwise_core.policy.scaling import Law, Pool, Ratio, Reason, decide, observe
-from tests.support.virtual_fleet import LOOK_S, Change, Machine, PoolOf, VirtualFleet
+from tests.support.virtual_fleet import LOOK_S, Change, PoolOf, VirtualFleet
+from tests.support.virtual_worker import Machine
 
 LAW = Law(Role.PROMPT, least=1, most=12, down_window_s=60.0)
 SLOW = Machine(prompt_tokens_per_s=1000.0, step_base_s=0.1, step_slope_s=0.002, kv_tokens=32768)
