@@ -44,7 +44,7 @@ class EventReader:
             self.done = True
             return None
         try:
-            document = json.loads(data)
+            document = json.loads(data.decode())  # from bytes it would guess the encoding first
         except (ValueError, RecursionError) as error:
             raise NoEvent(f"an event's data is no JSON: {error}") from error
         if not isinstance(document, dict):
