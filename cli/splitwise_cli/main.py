@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from splitwise_cli.bench import flags
 from splitwise_core.errors import UserError
 
 app = typer.Typer(
@@ -103,9 +104,7 @@ def doctor(
 
 @app.command()
 def chat(
-    url: Annotated[
-        str | None, typer.Option(help="A router's address. Default: the running cluster's.")
-    ] = None,
+    url: flags.Url = None,
     message: Annotated[
         str | None, typer.Option("--message", "-m", help="Ask this once, and end.")
     ] = None,
@@ -120,70 +119,32 @@ def chat(
 
 @app.command()
 def bench(
-    url: Annotated[
-        str | None, typer.Option(help="A router's address. Default: the running cluster's.")
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="CSV of arrivals and lengths; docs/bench.md has its form."),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(metavar="NUMBER", help="Requests a second on average, instead of a trace."),
-    ] = None,
-    requests: Annotated[int | None, typer.Option(help="How many requests, at most.")] = None,
-    duration: Annotated[
-        float | None, typer.Option(help="No request is sent after so long; answers still come.")
-    ] = None,
-    prompt_tokens: Annotated[
-        int | None, typer.Option(help="Length of each prompt, with --rate.")
-    ] = None,
-    output_tokens: Annotated[
-        int | None, typer.Option(help="Length of each answer, with --rate.")
-    ] = None,
-    arrivals: Annotated[
-        Literal["poisson", "constant"] | None,
-        typer.Option(help="How they are spread, with --rate: at random (poisson), or evenly."),
-    ] = None,
-    burst: Annotated[
-        int | None, typer.Option(help="So many arrive at once each time, with --rate.")
-    ] = None,
-    time_scale: Annotated[
-        float,
-        typer.Option(metavar="NUMBER", help="Times between arrivals are multiplied by it."),
-    ] = 1.0,
-    length_scale: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Lengths in tokens are multiplied by it.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same arrivals and prompts.")] = 0,
-    timeout: Annotated[
-        float, typer.Option(help="An answer that has not ended by then is lost.")
-    ] = 600.0,
-    slo_ttft: Annotated[
-        float | None, typer.Option(help="Time to first token of a good answer, at most.")
-    ] = None,
-    slo_tbt: Annotated[
-        float | None, typer.Option(help="Mean time between tokens of a good answer, at most.")
-    ] = None,
-    slo_e2e: Annotated[
-        float | None, typer.Option(help="Whole time of a good answer, at most.")
-    ] = None,
-    answers: Annotated[
-        Literal["auto", "check", "ignore"],
-        typer.Option(help="Compare answers with what the tiny model must say; auto: if it is it."),
-    ] = "auto",
-    model: Annotated[
-        str | None, typer.Option(help="The model to ask for. Default: the one that is served.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the report to this file too, as one object.")
-    ] = None,
+    url: flags.Url = None,
+    trace: flags.TraceFile = None,
+    rate: flags.Rate = None,
+    requests: flags.Requests = None,
+    duration: flags.Duration = None,
+    prompt_tokens: flags.PromptTokens = None,
+    output_tokens: flags.OutputTokens = None,
+    arrivals: flags.Arrivals = None,
+    burst: flags.Burst = None,
+    time_scale: flags.TimeScale = 1.0,
+    length_scale: flags.LengthScale = 1.0,
+    seed: flags.Seed = 0,
+    timeout: flags.Timeout = 600.0,
+    slo_ttft: flags.SloTtft = None,
+    slo_tbt: flags.SloTbt = None,
+    slo_e2e: flags.SloE2e = None,
+    answers: flags.CheckAnswers = "auto",
+    model: flags.Model = None,
+    json: flags.Json = None,
     state_dir: State = None,
 ) -> None:
     """Send a load, each request when it is due, and report what came of it.
 
-    Arrivals never wait for answers. Ctrl-C ends it with the results so far. Exit status 1: a
-    request was lost, failed or answered wrongly, or none was answered; refusals (429) are no fault.
+    Arrivals never wait for answers. Ctrl-C ends it with the results so far.
+
+    Exit status 1: a request was lost, failed or wrong, or none was answered; 429 is no fault.
     """
     from splitwise_cli.bench.options import Options
     from splitwise_cli.commands.bench import bench as run
