@@ -82,11 +82,10 @@ def _parse(row: Sequence[str], columns: Mapping[str, int], line: str) -> tuple[f
     if len(row) <= max(columns.values()):
         fix = f"give it {max(columns.values()) + 1} fields at least"
         raise _wrong(line, f"it has {len(row)} fields", fix)
-    (when, at), (prompt, before), (output, after) = (
-        (name, row[index].strip()) for name, index in columns.items()
-    )
-    at_s = _point_s(at, f"{line}, {when}") if when == AZURE[0] else _s(at, f"{line}, {when}")
-    return at_s, _tokens(before, f"{line}, {prompt}"), _tokens(after, f"{line}, {output}")
+    fields = [(f"{line}, {name}", row[index].strip()) for name, index in columns.items()]
+    (at_where, at), (prompt_where, prompt), (output_where, output) = fields
+    at_s = _point_s(at, at_where) if AZURE[0] in columns else _seconds(at, at_where)
+    return at_s, _tokens(prompt, prompt_where), _tokens(output, output_where)
 
 
 def _point_s(text: str, where: str) -> float:
@@ -102,7 +101,7 @@ def _has_zone(text: str) -> bool:
     return text.endswith("Z") or "+" in text or text.count("-") > 2
 
 
-def _s(text: str, where: str) -> float:
+def _seconds(text: str, where: str) -> float:
     try:
         at_s = float(text)
     except ValueError:
@@ -113,10 +112,10 @@ def _s(text: str, where: str) -> float:
 
 
 def _tokens(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 9):
-        raise _wrong(where, f"{text!r} is no count of tokens", f"write 1 to {MOST_TOKENS}")
-    if not 1 <= int(text) <= MOST_TOKENS:
-        raise _wrong(where, f"{text} is no count of tokens", f"write 1 to {MOST_TOKENS}")
+    is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_TOKENS))
+    if not is_short or not 1 <= int(text) <= MOST_TOKENS:
+        wrong = f"{text[:20]!r} is no count of tokens"
+        raise _wrong(where, wrong, f"write 1 to {MOST_TOKENS}")
     return int(text)
 
 

@@ -52,7 +52,7 @@ def test_both_forms_give_the_same_requests(lines: list[str]) -> None:
         pytest.param([AZURE, "noon,1,1"], "line 2, TIMESTAMP: 'noon'", id="no point in time"),
         pytest.param([SECONDS, "0,1.5,1"], "prompt_tokens: '1.5'", id="half a token"),
         pytest.param([SECONDS, "0,1,-1"], "output_tokens: '-1'", id="less than nothing"),
-        pytest.param([SECONDS, "0,0,1"], "prompt_tokens: 0 is", id="an empty prompt"),
+        pytest.param([SECONDS, "0,0,1"], "prompt_tokens: '0' is", id="an empty prompt"),
         pytest.param([SECONDS, f"0,{'9' * 5000},1"], "prompt_tokens", id="far too many"),
         pytest.param([SECONDS, "1,1,1", "0.5,1,1"], "line 3: it arrives before", id="no order"),
         pytest.param([SECONDS, '0,"1,1'], "line 2", id="a quote without an end"),

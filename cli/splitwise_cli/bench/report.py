@@ -42,10 +42,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     console.print(f"{requests['sent']} requests in {report['seconds']:.1f} s: {', '.join(counts)}")
     rates = (report["requests_per_s"], report["prompt_tokens_per_s"], report["output_tokens_per_s"])
     console.print("{:.2f} requests/s, {:.0f} prompt and {:.0f} output tokens/s".format(*rates))
-    console.print(
-        f"goodput {report['goodput_rps']:.2f} requests/s ({report['goodput_ratio']:.1%}) within "
-        f"{_slo(report['slo'])}"
-    )
+    good = f"goodput {report['goodput_rps']:.2f} requests/s ({report['goodput_ratio']:.1%})"
+    console.print(f"{good} {_slo(report['slo'])}")
     for problem, count in report["problems"].items():
         console.print(Text(f"{count} x {problem}", style="red"))
     if (late_s := report["client_late_s"]["p99"] or 0.0) > LATE_S:
@@ -71,7 +69,9 @@ def _times(report: Mapping[str, Any]) -> Table:
 def _slo(slo: Mapping[str, float | None]) -> str:
     limits = {name.removesuffix("_s").upper(): s for name, s in slo.items() if s is not None}
     told = [f"{name} {_time(limit_s)}" for name, limit_s in limits.items()]
-    return ", ".join(told) or "no limit: --slo-ttft, --slo-tbt and --slo-e2e set some"
+    if not told:
+        return "without limits: --slo-ttft, --slo-tbt and --slo-e2e set some"
+    return f"within {', '.join(told)}"
 
 
 def _time(seconds: float | None) -> str:

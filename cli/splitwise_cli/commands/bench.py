@@ -46,7 +46,9 @@ def bench(
     name = model or card["id"]
     is_checked = options.answers == "check" or (options.answers == "auto" and name == TINY)
     prompts = Prompts(name, is_checked, options.seed)
-    context = card.get("max_model_len")  # a server need not tell
+    context = card.get("max_model_len")
+    if not isinstance(context, int):
+        context = None  # a server need not tell
     summary = Summary(options.slo)
     with _written(file) as out:
         run = _run(options, base_url, prompts, context, summary, total)
