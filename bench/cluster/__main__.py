@@ -34,13 +34,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         place = Path(name)
         load = _trace(asked, place)
-        with running(setups[AGGREGATED], model, place, asked.cores) as cluster:
+        first = asked.setup if asked.overload else AGGREGATED
+        with running(setups[first], model, place, asked.cores) as cluster:
             capacity, slo = calibrated(cluster, load, place)
-            print(f"mixed workers answer {capacity:.2f} requests/s at most; {' '.join(slo)}")
-        if asked.overload:
-            with running(setups[asked.setup], model, place, asked.cores) as cluster:
+            print(f"{first}: {capacity:.2f} requests/s at most; {' '.join(slo)}", flush=True)
+            if asked.overload:
                 print(json.dumps(overload(cluster, load, capacity, slo, asked.overload, place)))
-            return
+                return
         options = [*load.options(asked.load * capacity, asked.seconds), *slo]
         reports: dict[str, list[Report]] = {name: [] for name in setups}
         for turn in range(asked.repeats):

@@ -222,6 +222,26 @@ def test_ctrl_c_ends_it_with_the_results_so_far(desk: Desk) -> None:
     assert "unfinished" in printed
 
 
+def test_what_is_due_while_too_many_are_open_is_not_sent_and_fails_the_command(
+    desk: Desk,
+) -> None:
+    with serving(silent) as server:
+        load = [*QUICKLY, *SIZES, "--requests", "40", "--timeout", "3", "--json", "report.json"]
+        few_files = ["bash", "-c", 'ulimit -n 80; exec "$@"', "bash", SPLITWISE]
+        done = subprocess.run(
+            [*few_files, "bench", "--url", server.url, *load],
+            cwd=desk.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    report = json.loads((desk.directory / "report.json").read_text())
+    assert done.returncode == 1
+    assert report["requests"]["sent"] == report["requests"]["lost"] == 80 - 64
+    assert report["requests"]["unsent"] == 40 - (80 - 64)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
