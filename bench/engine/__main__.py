@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from splitwise_worker.kv.store import KvStore
+from splitwise_worker.loaded import BLOCK_TOKENS
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.random_model import write
 from splitwise_worker.runner import Runner
@@ -28,6 +29,7 @@ from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 LENGTH = 512
+BLOCKS = LENGTH // BLOCK_TOKENS
 
 
 class PlainStore:
@@ -35,7 +37,7 @@ class PlainStore:
 
     def __init__(self, decoder: Decoder, blocks: int) -> None:
         c = decoder.config
-        self.tensor = torch.zeros(blocks, c.num_layers, 2, LENGTH, c.kv_heads, c.head_dim)
+        self.tensor = torch.zeros(blocks, c.num_layers, 2, BLOCK_TOKENS, c.kv_heads, c.head_dim)
 
     def publish(self, layer: int, blocks: Any, done: Callable[[], None]) -> None:
         """Nobody reads it."""
@@ -59,7 +61,7 @@ def sequences(count: int, prompt: list[int], tokens: int) -> list[LiveSequence]:
             phase=Phase.RUNNING,
             arrived_s=0.0,
             deadline_s=float("inf"),
-            blocks=(number,),
+            blocks=tuple(range(number * BLOCKS, (number + 1) * BLOCKS)),
         )
         for number in range(count)
     ]
@@ -118,8 +120,8 @@ def main() -> int:
 
     reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     decoder = Decoder.load(directory, max_model_len=LENGTH)
-    store: KvStore = PlainStore(decoder, 8)
-    runner = Runner(decoder, store, LENGTH, "cpu")
+    store: KvStore = PlainStore(decoder, 8 * BLOCKS)
+    runner = Runner(decoder, store, BLOCK_TOKENS, "cpu")
     prompt = [(7 * i + 3) % 1000 for i in range(asked.prompt_tokens)]
     rates: dict[str, list[float]] = {"transformers": [], "ours": [], "ours, 8 at once": []}
     same = True
