@@ -16,7 +16,6 @@ from torch import Tensor
 from splitwise_worker.model.batch import Batch
 from splitwise_worker.model.config import ModelConfig
 
-
 BATCHED_BYTES: Final = 2 << 20
 """K/V of a layer up to which sequences that decode attend together. Measured with 8 of them, one
 thread: 1.3 to 1.9 times as fast up to here, where a layer fits a core's cache, and slower from
@@ -68,6 +67,7 @@ class CpuOps:
         at = position * there
         seen_keys = batch.block_tables.long().gather(1, at // block_tokens) * block_rows
         seen_keys += at % block_tokens
+        seen: tuple[Tensor, ...]
         if batched:
             seen = (torch.cat((seen_keys, seen_keys + block_tokens)).flatten(),)
         else:
