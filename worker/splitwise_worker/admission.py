@@ -77,10 +77,7 @@ def _sequence(
         raise Refused(kv_pb2.INVALID, text)
     if not Priority.LOW <= request.priority <= Priority.HIGH:
         raise Refused(kv_pb2.INVALID, f"priority {request.priority} is none of -1, 0 and 1")
-    _check_tokens("prompt_tokens", request.prompt_tokens, limits)
-    _check_tokens("output_tokens", request.output_tokens, limits)
-    _check_tokens("stop_token_ids", sampling.stop_token_ids, limits)
-    _check_tokens("logit_bias", sampling.logit_bias, limits)
+    _check_all_tokens(request, limits)
     left_s = request.deadline_unix_ms / 1e3 - now_unix_s
     if left_s <= 0:
         raise Refused(kv_pb2.EXPIRED, "the deadline had passed on arrival")
@@ -96,6 +93,13 @@ def _sequence(
         tenant=request.tenant,
         priority=request.priority,
     )
+
+
+def _check_all_tokens(request: worker_pb2.Request, limits: Limits) -> None:
+    _check_tokens("prompt_tokens", request.prompt_tokens, limits)
+    _check_tokens("output_tokens", request.output_tokens, limits)
+    _check_tokens("stop_token_ids", request.sampling.stop_token_ids, limits)
+    _check_tokens("logit_bias", request.sampling.logit_bias, limits)
 
 
 def _check_tokens(name: str, tokens: Iterable[int], limits: Limits) -> None:

@@ -233,14 +233,23 @@ def _shortest(
 ) -> int:
     """The worker of `role` with the shortest queue and room for `tokens`, or a mixed one."""
     own, mixed = NOWHERE, NOWHERE
-    for worker in range(len(fleet.role)):
-        if fleet.revision[worker] != revision or not _fits(fleet, worker, tokens):
+    own_role, mixed_role = int(role), int(Role.MIXED)
+    rows = zip(fleet.role, fleet.revision, pending)
+    for worker, (its_role, its_revision, queue) in enumerate(rows):
+        # by the cheapest question first: of a thousand workers few get to the last one
+        if its_role == own_role:
+            best = own
+        elif its_role == mixed_role:
+            best = mixed
+        else:
             continue
-        if fleet.role[worker] == role and (own == NOWHERE or pending[worker] < pending[own]):
+        if best != NOWHERE and queue >= pending[best]:
+            continue
+        if its_revision != revision or not _fits(fleet, worker, tokens):
+            continue
+        if its_role == own_role:
             own = worker
-        elif fleet.role[worker] == Role.MIXED and (
-            mixed == NOWHERE or pending[worker] < pending[mixed]
-        ):
+        else:
             mixed = worker
     if mixed == NOWHERE:
         return own
