@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from splitwise_cli.bench import flags
 from splitwise_core.errors import UserError
 
 app = typer.Typer(
@@ -103,9 +104,7 @@ def doctor(
 
 @app.command()
 def chat(
-    url: Annotated[
-        str | None, typer.Option(help="A router's address. Default: the running cluster's.")
-    ] = None,
+    url: flags.Url = None,
     message: Annotated[
         str | None, typer.Option("--message", "-m", help="Ask this once, and end.")
     ] = None,
@@ -116,6 +115,60 @@ def chat(
     from splitwise_cli.commands.chat import chat as run
 
     run(url, message, max_tokens, state_dir)
+
+
+@app.command()
+def bench(
+    url: flags.Url = None,
+    trace: flags.TraceFile = None,
+    rate: flags.Rate = None,
+    requests: flags.Requests = None,
+    duration: flags.Duration = None,
+    prompt_tokens: flags.PromptTokens = None,
+    output_tokens: flags.OutputTokens = None,
+    arrivals: flags.Arrivals = None,
+    burst: flags.Burst = None,
+    time_scale: flags.TimeScale = 1.0,
+    length_scale: flags.LengthScale = 1.0,
+    seed: flags.Seed = 0,
+    timeout: flags.Timeout = 600.0,
+    slo_ttft: flags.SloTtft = None,
+    slo_tbt: flags.SloTbt = None,
+    slo_e2e: flags.SloE2e = None,
+    answers: flags.CheckAnswers = "auto",
+    model: flags.Model = None,
+    json: flags.Json = None,
+    state_dir: State = None,
+) -> None:
+    """Send a load, each request when it is due, and report what came of it.
+
+    Arrivals never wait for answers. Ctrl-C ends it with the results so far.
+
+    Exit status 1: a request was lost, failed or wrong, or none was answered; 429 is no fault.
+    """
+    from splitwise_cli.bench.options import Options
+    from splitwise_cli.commands.bench import bench as run
+
+    options = Options(
+        trace=trace,
+        rate=rate,
+        requests=requests,
+        duration=duration,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        arrivals=arrivals,
+        burst=burst,
+        time_scale=time_scale,
+        length_scale=length_scale,
+        seed=seed,
+        timeout=timeout,
+        slo_ttft=slo_ttft,
+        slo_tbt=slo_tbt,
+        slo_e2e=slo_e2e,
+        answers=answers,
+    )
+    if status := run(options, url, model, json, state_dir):
+        raise typer.Exit(status)
 
 
 @model_app.command("tiny")

@@ -73,13 +73,13 @@ def _parameter(parameter: inspect.Parameter) -> _Parameter:
     written = [info.default, *(info.param_decls or ())]  # in Annotated, a first name is `default`
     given = [name for name in written if isinstance(name, str)]
     names = sorted(given or [f"--{parameter.name.replace('_', '-')}"], key=len)
-    usage = names[-1] if kind is bool else f"{names[-1]} {_word(kind)}"
+    usage = names[-1] if kind is bool else f"{names[-1]} {info.metavar or _word(kind)}"
     return _Parameter(names, usage, parameter.default, info.help or "")
 
 
 def _word(kind: Any) -> str:
     """What stands for a value: its choices, or the name of its type."""
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
     wanted = [part for part in get_args(kind) if part is not type(None)]
-    return _WORDS[wanted[0] if wanted else kind]
+    if get_origin(kind) is Literal:
+        return "|".join(wanted)
+    return _word(wanted[0]) if wanted else _WORDS[kind]

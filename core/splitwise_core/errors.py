@@ -20,6 +20,10 @@ CODES: Final[Mapping[str, str]] = {
     "request-failed": "A router answered with an error, which the message repeats.",
     "certificate-unusable": "The files of a sidecar's certificate are missing, damaged, expired or "
     "of another cluster.",
+    "invalid-load": "`splitwise bench` was asked for a load that cannot be: options that exclude "
+    "each other, or a number out of its range.",
+    "invalid-trace": "A trace has a line that does not read, or its lines are not in order of "
+    "arrival; the message names the line. [bench.md](bench.md#traces) has the two forms.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""
