@@ -143,30 +143,34 @@ class VirtualFleet:
 
     def _go_on(self, worker: Worker) -> None:
         """Begins what comes next on a worker that computes no prompt now."""
-        if worker.computing or not worker.waiting:
+        if worker.is_computing or not worker.waiting:
             return
-        tokens = [request.prompt_tokens for request in worker.waiting]
-        step = next_step(tokens, len(worker.running), worker.in_a_row)
+        left = [request.left for request in worker.waiting]
+        step = next_step(left, len(worker.running), worker.preempted)
+        worker.preempted = worker.preempted.after(step, prompts_wait=True)
         self._advance(worker)
         if step.kind is StepKind.TOKEN:  # one step for those that decode, then prompts again
-            worker.in_a_row = 0
             self._at(self.now + worker.step_s(), lambda: self._go_on(worker))
             return
-        worker.in_a_row += 1
-        worker.computing = [worker.waiting.popleft() for _ in range(step.prompts)]
-        tokens_now = sum(request.prompt_tokens for request in worker.computing)
+        worker.is_computing = True
+        for request, tokens in zip(worker.waiting, step.prompt_tokens):
+            request.left -= tokens
+        while worker.waiting and not worker.waiting[0].left:
+            worker.computing.append(worker.waiting.popleft())
+        tokens_now = sum(step.prompt_tokens)
         took_s = tokens_now / worker.machine.prompt_tokens_per_s
         worker.version += 1  # nobody decodes meanwhile
         self._at(self.now + took_s, lambda: self._prompted(worker, tokens_now, took_s))
 
     def _prompted(self, worker: Worker, tokens: int, took_s: float) -> None:
         batch, worker.computing = worker.computing, []
+        worker.is_computing = False
+        worker.queued_tokens -= tokens
         worker.pace_s = self.now
         worker.count(prompts_total=len(batch), prompt_tokens_total=tokens, prompt_s_total=took_s)
         for request in batch:
             request.first_s = self.now
             worker.note("ttft_counts", self.now - request.at_s, 1)
-            worker.queued_tokens -= request.prompt_tokens
             worker.kv_waiting -= request.prompt_tokens
             if request.token is None:
                 request.done_s = self.now
@@ -203,7 +207,7 @@ class VirtualFleet:
     def _advance(self, worker: Worker) -> None:
         """Brings the pace of what decodes up to now."""
         since_s = self.now - worker.pace_s
-        if worker.running and not worker.computing and since_s > 0:
+        if worker.running and not worker.is_computing and since_s > 0:
             steps = since_s / worker.step_s()
             worker.pace += steps
             tokens = steps * len(worker.running)
@@ -214,7 +218,7 @@ class VirtualFleet:
     def _plan(self, worker: Worker) -> None:
         """The next end of a sequence, unless something comes in between."""
         worker.version += 1
-        if not worker.running or worker.computing:
+        if not worker.running or worker.is_computing:
             return
         version = worker.version
         left = max(0.0, worker.running[0][0] - worker.pace)

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from splitwise_core.policy.batching import Preempted
 from splitwise_core.policy.routing import Role
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.policy.scaling.signals import BOUNDS_S, bucket
@@ -33,6 +34,10 @@ class Request:
     done_s: float = -1.0
     prompt: "Worker | None" = None
     token: "Worker | None" = None
+    left: int = field(init=False)  # of the prompt, to be computed
+
+    def __post_init__(self) -> None:
+        self.left = self.prompt_tokens
 
     @property
     def kv_tokens(self) -> int:
@@ -58,8 +63,9 @@ class Worker:
     kv_waiting: int = 0
     kv_running: int = 0
     kv_reserved: int = 0
-    computing: list[Request] = field(default_factory=list)
-    in_a_row: int = 0
+    is_computing: bool = False
+    computing: list[Request] = field(default_factory=list)  # prompts that this step ends
+    preempted: Preempted = Preempted()
     pace: float = 0.0  # tokens that a sequence has had that was here from the start
     pace_s: float = 0.0
     version: int = 0

@@ -16,7 +16,7 @@ class LoadMeter:
     """Counts for one engine, whose thread writes; any thread may ask."""
 
     def __init__(self) -> None:
-        self.census = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0)
+        self.census = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0, 0, 0)
         self._prompts = 0
         self._tokens = dict.fromkeys((StepKind.PROMPT, StepKind.TOKEN), 0)
         self._seconds = dict.fromkeys((StepKind.PROMPT, StepKind.TOKEN), 0.0)
