@@ -118,6 +118,52 @@ def chat(
     run(url, message, max_tokens, state_dir)
 
 
+Trace = Annotated[
+    Path,
+    typer.Option(
+        help="Requests: the columns arrival_timestamp, prompt_size and token_size, an Azure LLM "
+        "inference trace, or Mooncake's JSON lines."
+    ),
+]
+Model = Annotated[str, typer.Option(help="A model of the catalogue, such as bloom-176b.")]
+CatalogFile = Annotated[
+    Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
+]
+PhaseTimes = Annotated[
+    Path | None, typer.Option(help="Measured phase times, instead of those that come along.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command()
+def simulate(
+    model: Model,
+    design: Annotated[
+        str,
+        typer.Option(
+            help="Machines for prompts and tokens, as in HH-35P-5T or HA-35P-8T; BH-40P_T: each "
+            "does both. A: DGX-A100, H: DGX-H100, Hcap: with capped power."
+        ),
+    ],
+    trace: Trace,
+    out: Annotated[
+        Path | None, typer.Option(help="A CSV with the times of each request, in order of end.")
+    ] = None,
+    mode: Annotated[
+        Literal["compat"],
+        typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
+    ] = "compat",
+    catalog: CatalogFile = None,
+    phase_times: PhaseTimes = None,
+    json: Json = False,
+) -> None:
+    """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
+    from splitwise_cli.commands.simulate import simulate as run
+
+    if not run(model, design, trace, out, catalog, phase_times, json):
+        raise typer.Exit(1)
+
+
 @model_app.command("tiny")
 def model_tiny(
     directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],

@@ -73,7 +73,7 @@ def _parameter(parameter: inspect.Parameter) -> _Parameter:
     written = [info.default, *(info.param_decls or ())]  # in Annotated, a first name is `default`
     given = [name for name in written if isinstance(name, str)]
     names = sorted(given or [f"--{parameter.name.replace('_', '-')}"], key=len)
-    usage = names[-1] if kind is bool else f"{names[-1]} {_word(kind)}"
+    usage = names[-1] if kind is bool else f"{names[-1]} {info.metavar or _word(kind)}"
     return _Parameter(names, usage, parameter.default, info.help or "")
 
 

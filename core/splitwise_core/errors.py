@@ -20,6 +20,13 @@ CODES: Final[Mapping[str, str]] = {
     "request-failed": "A router answered with an error, which the message repeats.",
     "certificate-unusable": "The files of a sidecar's certificate are missing, damaged, expired or "
     "of another cluster.",
+    "invalid-trace": "A trace of requests lacks a column, or has a value that no request can have; "
+    "the message names the line.",
+    "invalid-catalog": "The planner's file of machines, prices and models lacks something, or the "
+    "model is not in it.",
+    "invalid-phase-times": "A file of measured phase times has a missing column or an impossible "
+    "value, or has none for a machine and model. The message names the line or what lacks.",
+    "invalid-design": "A cluster design is not of the form HH-35P-5T or BH-40P_T.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""
