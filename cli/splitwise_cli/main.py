@@ -164,6 +164,50 @@ def simulate(
         raise typer.Exit(1)
 
 
+@app.command()
+def plan(
+    model: Model,
+    trace: Trace,
+    designs: Annotated[
+        str,
+        typer.Option(
+            help="With --rate kinds to size, as in AA,HH,HA,HHcap,BA,BH; without, whole clusters, "
+            "as in HH-35P-5T, whose highest rate is looked for."
+        ),
+    ],
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Requests per second, drawn with the trace's sizes."),
+    ] = None,
+    objective: Annotated[
+        Literal["cost", "power", "machines"], typer.Option(help="What is to be least.")
+    ] = "cost",
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Dollars an hour, at most.")
+    ] = None,
+    max_power: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Power in the catalogue's unit, at most.")
+    ] = None,
+    max_machines: Annotated[int | None, typer.Option(help="Machines, at most.")] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Draws on each of which a plan must keep all objectives.")
+    ] = 5,
+    duration: Annotated[float, typer.Option(help="How long requests arrive.")] = 120.0,
+    mode: Annotated[
+        Literal["compat"],
+        typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
+    ] = "compat",
+    catalog: CatalogFile = None,
+    phase_times: PhaseTimes = None,
+    json: Json = False,
+) -> None:
+    """Find the cheapest clusters that keep the paper's nine objectives, or what clusters can do."""
+    from splitwise_cli.commands.plan import plan as run
+
+    budgets, files = (max_cost, max_power, max_machines), (catalog, phase_times)
+    run(model, trace, designs, rate, objective, budgets, seeds, duration, files, json)
+
+
 @model_app.command("tiny")
 def model_tiny(
     directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],

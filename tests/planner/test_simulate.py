@@ -1,4 +1,4 @@
-"""`splitwise simulate`: what it prints and writes, and its exit status."""
+"""`splitwise simulate` and `plan`: what they print and write, and their exit status."""
 
 import csv
 import json
@@ -58,6 +58,15 @@ def test_a_mistake_is_told_with_its_place(trace: Path) -> None:
     done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{trace}:5: has 0 prompt tokens" in done.stderr
+
+
+def test_a_plan_for_scripts(trace: Path) -> None:
+    arguments = ("--rate", "2", "--designs", "BH,HH", "--seeds", "2", "--duration", "30", "--json")
+    done = splitwise("plan", *MODEL, "--trace", trace, *arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["kind"] for one in found["plans"] if one["feasible"]]
+    assert found["mode"] == "compat"
 
 
 def test_where_nothing_may_be_written_it_compiles_for_itself(trace: Path, tmp_path: Path) -> None:
