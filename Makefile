@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv fuzz soak soft-roce clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -63,9 +63,13 @@ verify: generate lint ## Fail when something generated is not what the code says
 bench-kv: setup ## Measure how fast KV moves between sidecars, and how much of it is hidden
 	$(BIN)/python -m bench.kv
 
-bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, idle cluster, operator (needs Go)
+bench-cluster: setup ## Measure what disaggregation gains or costs on this machine
+	$(BIN)/python -m bench.cluster
+
+bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, load client, idle cluster, operator (needs Go)
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.router
+	$(BIN)/python -m bench.client
 	$(BIN)/python -m bench.idle
 	$(BIN)/python -m bench.operator
 

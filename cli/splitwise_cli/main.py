@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from splitwise_cli import planner_flags
+from splitwise_cli.bench import flags
 from splitwise_core.errors import UserError
 
 app = typer.Typer(
@@ -103,9 +105,7 @@ def doctor(
 
 @app.command()
 def chat(
-    url: Annotated[
-        str | None, typer.Option(help="A router's address. Default: the running cluster's.")
-    ] = None,
+    url: flags.Url = None,
     message: Annotated[
         str | None, typer.Option("--message", "-m", help="Ask this once, and end.")
     ] = None,
@@ -118,44 +118,70 @@ def chat(
     run(url, message, max_tokens, state_dir)
 
 
-Trace = Annotated[
-    Path,
-    typer.Option(
-        help="Requests: the columns arrival_timestamp, prompt_size and token_size, an Azure LLM "
-        "inference trace, or Mooncake's JSON lines."
-    ),
-]
-Model = Annotated[str, typer.Option(help="A model of the catalogue, such as bloom-176b.")]
-CatalogFile = Annotated[
-    Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
-]
-PhaseTimes = Annotated[
-    Path | None, typer.Option(help="Measured phase times, instead of those that come along.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+@app.command()
+def bench(
+    url: flags.Url = None,
+    trace: flags.TraceFile = None,
+    rate: flags.Rate = None,
+    requests: flags.Requests = None,
+    duration: flags.Duration = None,
+    prompt_tokens: flags.PromptTokens = None,
+    output_tokens: flags.OutputTokens = None,
+    arrivals: flags.Arrivals = None,
+    burst: flags.Burst = None,
+    time_scale: flags.TimeScale = 1.0,
+    length_scale: flags.LengthScale = 1.0,
+    seed: flags.Seed = 0,
+    timeout: flags.Timeout = 600.0,
+    slo_ttft: flags.SloTtft = None,
+    slo_tbt: flags.SloTbt = None,
+    slo_e2e: flags.SloE2e = None,
+    answers: flags.CheckAnswers = "auto",
+    model: flags.Model = None,
+    json: flags.Json = None,
+    state_dir: State = None,
+) -> None:
+    """Send a load, each request when it is due, and report what came of it.
+
+    Arrivals never wait for answers. Ctrl-C ends it with the results so far.
+
+    Exit status 1: a request was lost, failed or wrong, or none was answered; 429 is no fault.
+    """
+    from splitwise_cli.bench.options import Options
+    from splitwise_cli.commands.bench import bench as run
+
+    options = Options(
+        trace=trace,
+        rate=rate,
+        requests=requests,
+        duration=duration,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        arrivals=arrivals,
+        burst=burst,
+        time_scale=time_scale,
+        length_scale=length_scale,
+        seed=seed,
+        timeout=timeout,
+        slo_ttft=slo_ttft,
+        slo_tbt=slo_tbt,
+        slo_e2e=slo_e2e,
+        answers=answers,
+    )
+    if status := run(options, url, model, json, state_dir):
+        raise typer.Exit(status)
 
 
 @app.command()
 def simulate(
-    model: Model,
-    design: Annotated[
-        str,
-        typer.Option(
-            help="Machines for prompts and tokens, as in HH-35P-5T or HA-35P-8T; BH-40P_T: each "
-            "does both. A: DGX-A100, H: DGX-H100, Hcap: with capped power."
-        ),
-    ],
-    trace: Trace,
-    out: Annotated[
-        Path | None, typer.Option(help="A CSV with the times of each request, in order of end.")
-    ] = None,
-    mode: Annotated[
-        Literal["compat"],
-        typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
-    ] = "compat",
-    catalog: CatalogFile = None,
-    phase_times: PhaseTimes = None,
-    json: Json = False,
+    model: planner_flags.Model,
+    design: planner_flags.Design,
+    trace: planner_flags.Trace,
+    out: planner_flags.Out = None,
+    mode: planner_flags.Mode = "compat",
+    catalog: planner_flags.Catalog = None,
+    phase_times: planner_flags.PhaseTimes = None,
+    json: planner_flags.Json = False,
 ) -> None:
     """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
     from splitwise_cli.commands.simulate import simulate as run
@@ -166,40 +192,20 @@ def simulate(
 
 @app.command()
 def plan(
-    model: Model,
-    trace: Trace,
-    designs: Annotated[
-        str,
-        typer.Option(
-            help="With --rate kinds to size, as in AA,HH,HA,HHcap,BA,BH; without, whole clusters, "
-            "as in HH-35P-5T, whose highest rate is looked for."
-        ),
-    ],
-    rate: Annotated[
-        float | None,
-        typer.Option(metavar="NUMBER", help="Requests per second, drawn with the trace's sizes."),
-    ] = None,
-    objective: Annotated[
-        Literal["cost", "power", "machines"], typer.Option(help="What is to be least.")
-    ] = "cost",
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="Dollars an hour, at most.")
-    ] = None,
-    max_power: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="Power in the catalogue's unit, at most.")
-    ] = None,
-    max_machines: Annotated[int | None, typer.Option(help="Machines, at most.")] = None,
-    seeds: Annotated[
-        int, typer.Option(help="Draws on each of which a plan must keep all objectives.")
-    ] = 5,
-    duration: Annotated[float, typer.Option(help="How long requests arrive.")] = 120.0,
-    mode: Annotated[
-        Literal["compat"],
-        typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
-    ] = "compat",
-    catalog: CatalogFile = None,
-    phase_times: PhaseTimes = None,
-    json: Json = False,
+    model: planner_flags.Model,
+    trace: planner_flags.Trace,
+    designs: planner_flags.Designs,
+    rate: planner_flags.Rate = None,
+    objective: planner_flags.Objective = "cost",
+    max_cost: planner_flags.MaxCost = None,
+    max_power: planner_flags.MaxPower = None,
+    max_machines: planner_flags.MaxMachines = None,
+    seeds: planner_flags.Seeds = 5,
+    duration: planner_flags.Duration = 120.0,
+    mode: planner_flags.Mode = "compat",
+    catalog: planner_flags.Catalog = None,
+    phase_times: planner_flags.PhaseTimes = None,
+    json: planner_flags.Json = False,
 ) -> None:
     """Find the cheapest clusters that keep the paper's nine objectives, or what clusters can do."""
     from splitwise_cli.commands.plan import plan as run

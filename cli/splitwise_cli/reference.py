@@ -79,7 +79,7 @@ def _parameter(parameter: inspect.Parameter) -> _Parameter:
 
 def _word(kind: Any) -> str:
     """What stands for a value: its choices, or the name of its type."""
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
     wanted = [part for part in get_args(kind) if part is not type(None)]
-    return _WORDS[wanted[0] if wanted else kind]
+    if get_origin(kind) is Literal:
+        return "|".join(wanted)
+    return _word(wanted[0]) if wanted else _WORDS[kind]

@@ -20,8 +20,12 @@ CODES: Final[Mapping[str, str]] = {
     "request-failed": "A router answered with an error, which the message repeats.",
     "certificate-unusable": "The files of a sidecar's certificate are missing, damaged, expired or "
     "of another cluster.",
-    "invalid-trace": "A trace of requests lacks a column, or has a value that no request can have; "
-    "the message names the line.",
+    "invalid-load": "`splitwise bench` was asked for a load that cannot be: options that exclude "
+    "each other, or a number out of its range.",
+    "invalid-trace": "A trace lacks a column, has a line that does not read or a value that no "
+    "request can have, or, for `splitwise bench`, is not in order of arrival; the message names "
+    "the line. [bench.md](bench.md#traces) has the forms that `bench` knows, [cli.md](cli.md) the "
+    "planner's.",
     "invalid-catalog": "The planner's file of machines, prices and models lacks something, or the "
     "model is not in it.",
     "invalid-phase-times": "A file of measured phase times has a missing column or an impossible "

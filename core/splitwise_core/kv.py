@@ -64,18 +64,23 @@ class KvGeometry:
         return sha256(repr((*fields, self.block_tokens)).encode()).digest()[:16]
 
     def layer_runs(self, layer: int, blocks: Sequence[int], num_tokens: int) -> Iterator[Run]:
-        """The runs that hold layer `layer` of a sequence's first `num_tokens` tokens, in order.
+        """The runs that hold layer `layer` of a sequence's first `num_tokens` tokens, in order."""
+        return self.runs(layer, 1, blocks, num_tokens)
+
+    def runs(
+        self, first: int, layers: int, blocks: Sequence[int], num_tokens: int
+    ) -> Iterator[Run]:
+        """The runs that hold so many layers from `first` on; those of a full block are one run.
 
         Both ends of a transfer see the same lengths in the same order, whatever their block ids.
         """
-        assert 0 <= layer < self.num_layers
+        assert 0 <= first < first + layers <= self.num_layers
         assert self.blocks_for(num_tokens) <= len(blocks)
-        half = self.block_tokens * self.token_bytes
-        for index in range(self.blocks_for(num_tokens)):
-            base = blocks[index] * self.block_bytes + layer * self.layer_bytes
-            tokens = min(self.block_tokens, num_tokens - index * self.block_tokens)
-            if tokens == self.block_tokens:
-                yield Run(base, 2 * half)
-            else:
-                yield Run(base, tokens * self.token_bytes)
-                yield Run(base + half, tokens * self.token_bytes)
+        full, rest = divmod(num_tokens, self.block_tokens)
+        start, length = first * self.layer_bytes, layers * self.layer_bytes
+        for block in blocks[:full]:
+            yield Run(block * self.block_bytes + start, length)
+        if rest:
+            base = blocks[full] * self.block_bytes + start
+            for at in range(base, base + length, self.layer_bytes // 2):  # K, V, K, V, ...
+                yield Run(at, rest * self.token_bytes)

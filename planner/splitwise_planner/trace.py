@@ -1,7 +1,7 @@
 """Traces of requests: a file in, arrival times and sizes out; wrong lines are named.
 
-Known by their columns: the released simulator's own CSV, the Azure LLM inference traces of 2023 and
-2024, and JSON lines as Mooncake publishes them.
+Known by their columns: the released simulator's own CSV, the forms that all of Splitwise reads
+(`splitwise_core.trace`), and JSON lines as Mooncake publishes them.
 """
 
 import csv
@@ -9,7 +9,6 @@ import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final, TextIO, cast
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitwise_core.errors import UserError
+from splitwise_core.trace import AZURE, SECONDS, read_trace
 
 MAX_REQUESTS: Final = 5_000_000
 MAX_TOKENS: Final = 10_000_000
@@ -42,7 +42,12 @@ class Trace:
 Request = tuple[int, float, int, int]
 """Id, arrival in seconds, prompt tokens, output tokens."""
 
-Reader = Callable[[Mapping[str, str], int], Request]
+Row = Mapping[str, str]
+
+Reader = Callable[[Row, int], Request]
+
+SIMULATOR: Final = {"arrival_timestamp", "prompt_size", "token_size"}
+"""Columns of the released simulator's own traces."""
 
 
 def load_trace(path: Path) -> Trace:
@@ -73,18 +78,46 @@ def _opened(path: Path) -> TextIO:
 
 
 def _requests(path: Path, file: TextIO) -> Iterator[Request]:
-    """Every request, checked, the first arrival of absolute stamps being zero."""
-    rows, read = _recognised(path, file)
-    for count, (number, row) in enumerate(rows):
-        where = f"{path}:{number}"
+    """Every request, checked."""
+    first = file.readline()
+    file.seek(0)
+    names = {name.strip().lstrip("\ufeff") for name in first.split(",")}
+    if first.lstrip().startswith("{"):
+        found = _read(path, _json_rows(path, file), _json_request)
+    elif names >= SIMULATOR:
+        found = _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
+    elif set(AZURE) <= names or set(SECONDS) <= names:
+        arrivals = enumerate(read_trace(file, str(path)))
+        found = ((n, (n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals)
+    else:
+        raise _unknown(path, first)
+    for count, (number, request) in enumerate(found):
         if count >= MAX_REQUESTS:
+            where = f"{path}:{number}"
             raise _refused(where, f"is beyond {MAX_REQUESTS} requests", "split the trace")
-        try:
-            request = read(row, count)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise _refused(where, f"cannot be read ({error})", "correct the line") from error
-        _check(where, request)
+        _check(f"{path}:{number}", request)
         yield request
+
+
+def _read(
+    path: Path, rows: Iterator[tuple[int, Row]], read: Reader
+) -> Iterator[tuple[int, Request]]:
+    """The request in each row, with its line number."""
+    for count, (number, row) in enumerate(rows):
+        try:
+            yield number, read(row, count)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            wrong = f"cannot be read ({error})"
+            raise _refused(f"{path}:{number}", wrong, "correct the line") from error
+
+
+def _unknown(path: Path, first: str) -> UserError:
+    return _refused(
+        f"{path}:1",
+        f"has the columns {first.strip()[:100] or 'of no trace'}",
+        f"name the columns request_id,{','.join(sorted(SIMULATOR))}, {','.join(AZURE)} or "
+        f"{','.join(SECONDS)}, or give JSON lines with timestamp, input_length and output_length",
+    )
 
 
 def _check(where: str, request: Request) -> None:
@@ -97,28 +130,7 @@ def _check(where: str, request: Request) -> None:
             raise _refused(where, wrong, f"a request has 1 to {MAX_TOKENS} of them")
 
 
-def _recognised(path: Path, file: TextIO) -> tuple[Iterator[tuple[int, Mapping[str, str]]], Reader]:
-    """The rows of a file with their line numbers, and what reads one of them."""
-    first = file.readline()
-    file.seek(0)
-    if first.lstrip().startswith("{"):
-        return _json_rows(path, file), _json_request
-    rows = csv.DictReader(file)
-    names = set(rows.fieldnames or ())
-    if {"arrival_timestamp", "prompt_size", "token_size"} <= names:
-        return _csv_rows(path, rows), _simulator_request
-    if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= names:
-        return _csv_rows(path, rows), _AzureReader()
-    raise _refused(
-        f"{path}:1",
-        f"has the columns {', '.join(sorted(names)[:8]) or 'of no trace'}",
-        "use request_id,arrival_timestamp,prompt_size,token_size, the columns of the Azure traces "
-        "(TIMESTAMP,ContextTokens,GeneratedTokens), or JSON lines with timestamp, input_length and "
-        "output_length",
-    )
-
-
-def _csv_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, Mapping[str, str]]]:
+def _csv_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, Row]]:
     for row in rows:
         if None in row or None in row.values():
             where = f"{path}:{rows.line_num}"
@@ -126,7 +138,7 @@ def _csv_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, Ma
         yield rows.line_num, row
 
 
-def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, str]]]:
+def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(file, 1):
         try:
             row = json.loads(line)
@@ -137,7 +149,7 @@ def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, str
         yield number, row
 
 
-def _simulator_request(row: Mapping[str, str], count: int) -> Request:
+def _simulator_request(row: Row, count: int) -> Request:
     """A row of the released simulator's trace; columns that it leaves at one value must have it."""
     for name, only in (("request_type", 2), ("batch_size", 1)):
         if _whole(row.get(name, only)) != only:
@@ -150,24 +162,7 @@ def _simulator_request(row: Mapping[str, str], count: int) -> Request:
     )
 
 
-class _AzureReader:
-    """Reads rows of the Azure traces; arrivals count from the first row's stamp."""
-
-    def __init__(self) -> None:
-        self._start: datetime | None = None
-        self._fraction_s = 0.0
-
-    def __call__(self, row: Mapping[str, str], count: int) -> Request:
-        # Stamps have seven digits after the second, one more than datetime keeps.
-        second, _, rest = row["TIMESTAMP"].removesuffix("+00:00").partition(".")
-        stamp, fraction_s = datetime.fromisoformat(second), float(f"0.{rest or 0}")
-        if self._start is None:
-            self._start, self._fraction_s = stamp, fraction_s
-        arrival_s = (stamp - self._start).total_seconds() + (fraction_s - self._fraction_s)
-        return count, arrival_s, _whole(row["ContextTokens"]), _whole(row["GeneratedTokens"])
-
-
-def _json_request(row: Mapping[str, str], count: int) -> Request:
+def _json_request(row: Row, count: int) -> Request:
     """A line as Mooncake publishes them; its stamps are milliseconds."""
     arrival_s = float(row["timestamp"]) / 1000
     return count, arrival_s, _whole(row["input_length"]), _whole(row["output_length"])

@@ -9,6 +9,7 @@ from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
+from splitwise_sidecar.allocator import keep_freed_memory
 from splitwise_sidecar.config import ENCRYPTED, SidecarConfig, parse
 from splitwise_sidecar.process import serve
 
@@ -44,6 +45,7 @@ def _run(config: SidecarConfig) -> None:
             wrong=f"KV would be encrypted, which {', '.join(config.transports)} cannot do",
             fix="use Auto, TCP or GRPC, or ask for plaintext: spec.transfer.tls.mode: Plaintext",
         )
+    keep_freed_memory()
     telemetry = Telemetry(Component.SIDECAR, role=config.role, pool=config.pool)
     is_ready = False
 

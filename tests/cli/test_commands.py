@@ -18,6 +18,7 @@ COMMANDS = [
     "render",
     "doctor",
     "chat",
+    "bench",
     "simulate",
     "plan",
     "model",

@@ -1,10 +1,12 @@
 """Where the bytes of a sequence lie."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitwise_core.kv import KvGeometry
+from splitwise_core.kv import KvGeometry, Run
 
 GEOMETRY = KvGeometry("m", "float32", num_layers=3, kv_heads=2, head_dim=4, block_tokens=8)
 
@@ -26,6 +28,26 @@ def test_the_runs_of_a_layer_hold_its_bytes_once_and_stay_in_their_blocks(
         assert block in own
         assert inside // GEOMETRY.layer_bytes == layer
         assert (inside + run.length - 1) // GEOMETRY.layer_bytes == layer
+
+
+@given(st.permutations(range(6)), st.integers(1, 48), st.integers(0, 2), st.integers(1, 3))
+def test_the_runs_of_several_layers_are_those_of_each_joined_where_they_touch(
+    blocks: list[int], num_tokens: int, first: int, layers: int
+) -> None:
+    layers = min(layers, 3 - first)
+
+    def held(runs: Iterable[Run]) -> list[int]:
+        return sorted(byte for run in runs for byte in range(run.offset, run.offset + run.length))
+
+    together = list(GEOMETRY.runs(first, layers, blocks, num_tokens))
+    apart = [
+        run
+        for layer in range(first, first + layers)
+        for run in GEOMETRY.layer_runs(layer, blocks, num_tokens)
+    ]
+    assert held(together) == held(apart)
+    full, rest = divmod(num_tokens, GEOMETRY.block_tokens)
+    assert len(together) == full + (2 * layers if rest else 0)
 
 
 @given(st.permutations(range(6)), st.permutations(range(6)), st.integers(1, 48))

@@ -1,6 +1,8 @@
 """NIXL: which lanes it is given, what is said when it cannot be, and what becomes of damage."""
 
+import asyncio
 import ctypes
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -161,7 +163,42 @@ async def test_layers_that_are_always_damaged_are_never_decoded(
     assert (await pair.prompt.worker.expect("transfer_ended")).outcome == kv_pb2.DIGEST_MISMATCH
 
 
+async def test_who_tells_of_a_write_of_no_layers_is_stopped(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TellsNothing:
+        """Would have the receiver give back the last memory that keeps a lease's blocks."""
+
+        @staticmethod
+        def pack(grant: int, first: int, _: int) -> bytes:
+            return nixl_agent.NOTICE.pack(grant, first, 0)
+
+    monkeypatch.setattr(nixl, "NOTICE", TellsNothing)
+    pair.open("t")
+    pair.complete("t")
+    assert (await pair.prompt.worker.expect("transfer_ended")).outcome == kv_pb2.INVALID
+    assert (await pair.token.worker.expect("lease_ended")).outcome == kv_pb2.INVALID
+
+
 # ---- memory that is taken back ----
+
+
+async def test_a_machine_that_is_late_takes_no_end_for_a_stall(pair: Pair) -> None:
+    async def hold_up() -> None:
+        while True:
+            time.sleep(0.08)  # noqa: ASYNC251, longer than a receiver waits for a layer
+            await asyncio.sleep(0.02)
+
+    holding_up = asyncio.create_task(hold_up())
+    for _ in range(3):
+        for number in range(12):
+            pair.open(f"t{number}", 30, [number, 40 + number], [52 - number, 12 + number])
+            pair.complete(f"t{number}")
+        ended = [await pair.prompt.worker.expect("transfer_ended") for _ in range(12)]
+        assert {e.outcome for e in ended} == {kv_pb2.OK}
+        for _ in range(12):
+            await pair.token.worker.expect("lease_verified")
+    holding_up.cancel()
 
 
 def test_what_is_written_to_wasted_blocks_reaches_the_pool_no_more() -> None:

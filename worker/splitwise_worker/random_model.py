@@ -77,7 +77,11 @@ def write(directory: Path, preset: str, seed: int) -> None:
             wrong=f"{preset!r} is not known",
             fix=f"use one of {', '.join(PRESETS)}",
         )
-    shape = PRESETS[preset]
+    write_shape(directory, PRESETS[preset], seed)
+
+
+def write_shape(directory: Path, shape: Preset, seed: int) -> None:
+    """Writes a checkpoint of any shape to `directory`; its vocabulary holds the tiny model's."""
     directory.mkdir(parents=True, exist_ok=True)
     draw = torch.Generator().manual_seed(seed)
     tensors = dict(_tensors(shape, draw))

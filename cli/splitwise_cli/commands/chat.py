@@ -4,30 +4,22 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from splitwise_cli.runner.state import StateDir, default_state_dir
+from splitwise_cli.endpoint import open_router, served_model
 from splitwise_core.errors import UserError
+
+ANSWER_S: Final = 600.0
 
 Message = dict[str, str]
 
 
 def chat(url: str | None, message: str | None, max_tokens: int, state_dir: Path | None) -> None:
     """Asks once with `message`, else reads questions until end of input."""
-    if url is None:
-        state = StateDir((state_dir or default_state_dir()).absolute())
-        url = str(state.running()["endpoint"])
-    try:
-        client = httpx.Client(
-            base_url=url.rstrip("/").removesuffix("/v1"), timeout=httpx.Timeout(600, connect=5)
-        )
-    except httpx.InvalidURL as error:
-        fix = "write it as http://HOST:PORT"
-        raise UserError("not-running", where="--url", wrong=f"{url}: {error}", fix=fix) from error
-    with client:
-        model = _model(client)
+    with open_router(url, state_dir, ANSWER_S) as client:
+        model = served_model(client)["id"]
         if message is not None:
             _answer(client, model, [{"role": "user", "content": message}], max_tokens)
             return
@@ -46,18 +38,6 @@ def _questions() -> Iterator[str]:
             return
         if text:
             yield text
-
-
-def _model(client: httpx.Client) -> str:
-    try:
-        return str(client.get("/v1/models").raise_for_status().json()["data"][0]["id"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            "not-running",
-            where=str(client.base_url),
-            wrong=f"no router answers there: {error}",
-            fix="start a cluster with `splitwise up`, or name another --url",
-        ) from error
 
 
 def _answer(client: httpx.Client, model: str, history: list[Message], max_tokens: int) -> str:

@@ -1,6 +1,6 @@
 """Bytes by NIXL: written straight into the peer's memory, by RDMA or by what UCX has besides.
 
-The peer grants a push some of its blocks; each layer is one write to them, with a notice when it
+The peer grants a push some of its blocks; some layers are one write to them, with a notice when it
 has landed. The peer can neither see nor stop a write. So a push ends with an End, which says that
 nothing of it is in flight; or that something may be, and then the peer takes its memory away. A
 line to a peer carries any number of pushes; what they write does not pass through it.
@@ -31,7 +31,12 @@ WIND_UP_S: Final = 2.0
 """How long a push that is given up waits for its last writes."""
 
 AHEAD: Final = 2
-"""Layers in flight while the next one's digest is taken."""
+"""Writes in flight while the digests of the next are taken."""
+
+PIECE_BYTES: Final = 256 << 10
+"""Layers that are ready together are written together, until a block's share of them is so large.
+To write 64 KiB by CMA took 0.38 s of a processor for each GB, 256 KiB 0.29, and 2 MiB no less; and
+the fewer layers a write has, the sooner both sides take the digests of others beside it."""
 
 
 class NixlTransport:
@@ -104,16 +109,20 @@ class NixlPush:
 
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
         """Writes these layers; the xxh3-64 of what is written of each. Raises Refused."""
-        return [await self._layer(layer, span) for layer in layers]
+        together = max(1, PIECE_BYTES // span.pool.geometry.layer_bytes)
+        digests: list[int] = []
+        for first, count in _in_a_row(layers, together):
+            digests += await self._write(first, count, span)
+        return digests
 
-    async def _layer(self, layer: int, span: Span) -> int:
+    async def _write(self, first: int, count: int, span: Span) -> list[int]:
         if self._refused:
             raise self._refused
         if self._number == 0:
-            await self._begin(layer, span)
+            await self._begin(first, span)
             await self._agent.ask(lambda _: self._agent.source(span.pool))
-        move = new_move(span, layer)
-        await self._movers.run([move], move.read, span.pool)
+        moves = [new_move(span, layer) for layer in range(first, first + count)]
+        await self._movers.share(moves, lambda move: move.read(), span.pool)
         async with _no_stall():
             grant = await self._grant
             await self._line.know(grant.memory)
@@ -121,13 +130,13 @@ class NixlPush:
                 await self._landed()
         if self._refused:
             raise self._refused
-        source = list(_absolute(span, layer, span.blocks, span.pool.address))
-        target = list(_absolute(span, layer, grant.blocks, grant.base))
-        notice = NOTICE.pack(grant.grant, layer)
+        runs = partial(_absolute, span, first, count)
+        source, target = runs(span.blocks, span.pool.address), runs(grant.blocks, grant.base)
+        notice = NOTICE.pack(grant.grant, first, count)
         self._writes.append(self._agent.write(self._line.remote, span.pool, source, target, notice))
-        self._layers += 1
-        self._count_sent(span.layer_bytes)
-        return move.digest()
+        self._layers += count
+        self._count_sent(count * span.layer_bytes)
+        return [move.digest() for move in moves]
 
     async def finish(self) -> None:
         """Returns when the peer has every byte in its digest. Raises Refused when it has not."""
@@ -223,10 +232,21 @@ _winding_up: set[asyncio.Task[None]] = set()
 """Tasks that are held by nothing else."""
 
 
-def _absolute(span: Span, layer: int, blocks: Sequence[int], base: int) -> Iterator[Run]:
-    """Where a layer lies from `base` on, if the sequence had these blocks."""
-    for offset, length in span.pool.geometry.layer_runs(layer, blocks, span.num_tokens):
-        yield Run(base + offset, length)
+def _in_a_row(layers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """The same layers as (first, count): each group without a gap, and of at most so many."""
+    first, count = layers[0], 0
+    for layer in layers:
+        if layer != first + count or count == most:
+            yield first, count
+            first, count = layer, 0
+        count += 1
+    yield first, count
+
+
+def _absolute(span: Span, first: int, count: int, blocks: Sequence[int], base: int) -> list[Run]:
+    """Where these layers lie from `base` on, if the sequence had these blocks."""
+    runs = span.pool.geometry.runs(first, count, blocks, span.num_tokens)
+    return [Run(base + offset, length) for offset, length in runs]
 
 
 def _hear(landing: asyncio.Future[None]) -> None:

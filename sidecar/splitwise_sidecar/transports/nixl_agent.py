@@ -30,7 +30,8 @@ from splitwise_sidecar.transports.ucx import environment, process_log, settings
 
 log = logging.getLogger("splitwise.sidecar.nixl")
 
-NOTICE: Final = Struct("<QI")  # grant, layer: what a sender's agent tells of a layer it has written
+NOTICE: Final = Struct("<QII")
+"""Grant, first layer, layers: what a sender's agent tells of a write that has landed."""
 
 ASK_S: Final = 10.0
 """A layer's copy takes milliseconds; to map and pin a large pool, seconds."""
@@ -79,7 +80,7 @@ class NixlAgent:
         self._flights = Flights()
         self._sources: dict[Pool, Any] = {}
         self._remotes: Counter[str] = Counter()
-        self._grants: dict[int, Callable[[int], None]] = {}
+        self._grants: dict[int, Callable[[int, int], None]] = {}
         self._awake: set[object] = set()
         self._ucx_log = process_log()
         self._quiet = 0
@@ -146,12 +147,12 @@ class NixlAgent:
         self._soon(lambda: self._flights.begin(self._agent, flight))
         return done
 
-    def listen(self, grant: int, arrived: Callable[[int], None]) -> None:
-        """Calls `arrived` in the event loop with each layer that is written under this grant."""
+    def listen(self, grant: int, arrived: Callable[[int, int], None]) -> None:
+        """Calls `arrived(first, layers)` in the event loop for each write under this grant."""
         loop = asyncio.get_running_loop()
 
-        def told(layer: int) -> None:
-            loop.call_soon_threadsafe(arrived, layer)
+        def told(first: int, layers: int) -> None:
+            loop.call_soon_threadsafe(arrived, first, layers)
 
         self._soon(lambda: self._grants.update({grant: told}))
 
@@ -269,7 +270,7 @@ class NixlAgent:
         for told in notices.values():
             for notice in told:
                 if len(notice) == NOTICE.size:
-                    grant, layer = NOTICE.unpack(notice)
+                    grant, first, layers = NOTICE.unpack(notice)
                     if arrived := self._grants.get(grant):
-                        arrived(layer)
+                        arrived(first, layers)
         return bool(notices)

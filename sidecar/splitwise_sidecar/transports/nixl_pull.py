@@ -1,13 +1,13 @@
 """One push by NIXL as its receiver sees it: what it may write, and what it says it has written.
 
-At any moment of it one loan is out: as long as it is, the blocks of the lease are nobody else's.
+At any moment of it a loan is out: as long as one is, the blocks of the lease are nobody else's.
 """
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from splitwise_core.rpc import kv_pb2, nixl_pb2
 from splitwise_sidecar.movers import Movers
@@ -22,6 +22,14 @@ GOODBYE_S: Final = 3.0
 
 LOOK_S: Final = 0.05
 """How soon it is noticed that a lease has ended."""
+
+
+class Written(NamedTuple):
+    """Layers that a sender says it has written."""
+
+    first: int
+    layers: int
+
 
 Say = Callable[[nixl_pb2.FromNixlReceiver], None]
 
@@ -38,8 +46,8 @@ class Pull:
         self._movers = movers
         self._say = say
         self._grant = secrets.randbits(64)
-        self._loan: Loan | None = None
-        self._news: asyncio.Queue[int | None] = asyncio.Queue()  # layers; None: something else
+        self._loans: list[Loan] = []
+        self._news: asyncio.Queue[Written | None] = asyncio.Queue()  # None: something else
         self._layers = 0
         self._said_layers: int | None = None
         self._is_lost = False
@@ -61,6 +69,7 @@ class Pull:
             outcome = await self._take()
         except Refused as refused:
             outcome = refused.outcome
+            log.info("a push is refused", extra={"fields": {"detail": refused.detail}})
             stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=outcome)
             self._say(nixl_pb2.FromNixlReceiver(stop=stop))
         finally:
@@ -70,11 +79,11 @@ class Pull:
 
     async def _take(self) -> kv_pb2.Outcome:
         """The push from the grant to the end. Raises Refused when nothing was granted."""
-        self._loan = self._lend(self._begin.layer)
-        span = self._loan.span
+        self._loans = [self._lend(self._begin.layer)]
+        span = self._loans[0].span
         try:
             area = await self._areas.enter(span.pool)
-            self._areas.agent.listen(self._grant, self._news.put_nowait)
+            self._areas.agent.listen(self._grant, self._written)
             grant = nixl_pb2.NixlGrant(
                 push=self._begin.push,
                 grant=self._grant,
@@ -94,13 +103,18 @@ class Pull:
                 else:
                     self._areas.leave(area)
         finally:
-            self._loan.give_back()
+            for loan in self._loans:
+                loan.give_back()
+
+    def _written(self, first: int, layers: int) -> None:
+        self._news.put_nowait(Written(first, layers))
 
     async def _receive(self) -> kv_pb2.Outcome:
         """Hears of layers until the sender's end, or for as long as it may take to stop."""
         try:
             await self._hear_layers()
         except Refused as refused:
+            log.info("a push is stopped", extra={"fields": {"detail": refused.detail}})
             stop = nixl_pb2.NixlStop(push=self._begin.push, outcome=refused.outcome)
             self._say(nixl_pb2.FromNixlReceiver(stop=stop))
             await self._until_end(GOODBYE_S)
@@ -110,19 +124,19 @@ class Pull:
     async def _hear_layers(self) -> None:
         """Returns when all that was written is in its digest, or the line broke. Raises Refused."""
         while self._layers != self._said_layers and not self._is_lost:
-            assert self._loan is not None
-            if self._loan.move.is_stopped:
+            if any(loan.move.is_stopped for loan in self._loans):
                 raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease has ended")
+            has_ended = self._said_layers is not None  # as the wait begins: it may end meanwhile
             try:
-                async with asyncio.timeout(LOOK_S if self._said_layers is None else STALL_S):
-                    layer = await self._news.get()
+                async with asyncio.timeout(STALL_S if has_ended else LOOK_S):
+                    written = await self._news.get()
             except TimeoutError:
-                if self._said_layers is not None:
+                if has_ended:
                     why = "the sender tells of layers that have not been heard of"
                     raise Refused(kv_pb2.TRANSPORT_FAILED, why) from None
                 continue
-            if layer is not None:
-                await self._arrived(layer)
+            if written is not None:
+                await self._arrived(written)
 
     async def _until_end(self, within_s: float) -> None:
         """Returns when the sender has said its end, its line broke, or the time is over."""
@@ -133,16 +147,21 @@ class Pull:
         except TimeoutError:
             log.info("a sender did not stop", extra={"fields": {"within_s": within_s}})
 
-    async def _arrived(self, layer: int) -> None:
-        """A layer is in memory: lent now, if it was not yet, and digested. Raises Refused."""
-        assert self._loan is not None
-        if layer != self._loan.layer:
-            following = self._lend(layer)
-            self._loan.give_back()
-            self._loan = following
-        move = self._loan.move
-        await self._movers.run([move], move.read, self._loan.span.pool)
-        self._layers += 1
+    async def _arrived(self, written: Written) -> None:
+        """Layers are in memory: lent now, if they were not yet, and digested. Raises Refused."""
+        if written.layers == 0:
+            raise Refused(kv_pb2.INVALID, "a write of nothing")
+        before = {loan.layer: loan for loan in self._loans}
+        for layer in range(written.first, written.first + written.layers):
+            if layer not in before:
+                self._loans.append(self._lend(layer))
+            before.pop(layer, None)
+        for loan in before.values():  # after the new ones are there: one is always out
+            self._loans.remove(loan)
+            loan.give_back()
+        moves = [loan.move for loan in self._loans]
+        await self._movers.share(moves, lambda move: move.read(), self._loans[0].span.pool)
+        self._layers += written.layers
 
     def _lend(self, layer: int) -> Loan:
         """A loan of a whole layer. Raises Refused."""

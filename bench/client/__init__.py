@@ -1,0 +1,1 @@
+"""How many tokens a second `splitwise bench` takes in: below that, it measures the server."""

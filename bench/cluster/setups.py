@@ -1,0 +1,115 @@
+"""Clusters of equal cores: each worker computes in one thread, and has a core where it can.
+
+Routers, sidecars and the load's own process go where there is room, in each of the set-ups alike.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from psutil import Process
+
+from bench.cluster.model import MAX_LENGTH
+from tests.support.ports import free_port
+
+SPLITWISE: Final = str(Path(sys.executable).parent / "splitwise")
+KV_MEMORY: Final = "256Mi"  # 32 sequences of MAX_LENGTH
+OVERFLOW_TOKENS: Final = 256
+"""About two prompts: what waits behind more goes to the mixed pool, where there is one."""
+
+DISAGGREGATED, AGGREGATED, MIXED = "disaggregated", "aggregated", "mixed"
+
+
+def pools(cores: int) -> dict[str, Mapping[str, int]]:
+    """Workers of each role in each set-up, with `cores` of them; two cores carry a third worker.
+
+    With two cores the mixed pool's worker has none of its own: it computes where one is idle.
+    """
+    assert cores >= 2, "each phase needs a core"
+    rest = max(2, cores - 1)
+    return {
+        DISAGGREGATED: {"prompt": cores // 2, "token": cores - cores // 2},
+        AGGREGATED: {"mixed": cores},
+        MIXED: {"prompt": rest // 2, "token": rest - rest // 2, "mixed": 1},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cluster that is ready."""
+
+    url: str
+    status: Mapping[str, Any]
+
+    def processes(self) -> list[Process]:
+        """Every process of its pods."""
+        return [
+            Process(container["pid"])
+            for pod in self.status["pods"]
+            for container in pod["containers"]
+        ]
+
+    def router_metrics(self) -> list[str]:
+        """Where the routers' metrics are."""
+        return [u for pod in self.status["pods"] if pod["role"] == "router" for u in pod["metrics"]]
+
+
+@contextmanager
+def running(
+    roles: Mapping[str, int], model: Path, directory: Path, cores: int
+) -> Iterator[Running]:
+    """A cluster of these workers, ready, its workers on cores of their own; stopped at the end."""
+    file, state = directory / "cluster.json", directory / "state"
+    file.write_text(json.dumps(_document(roles, model)))
+    where = ["--state-dir", str(state)]
+    up = [SPLITWISE, "up", "-f", str(file), "--detach", "--port", str(free_port()), *where]
+    started = subprocess.run(up, capture_output=True, text=True, check=False)
+    if started.returncode:
+        raise SystemExit(started.stderr)
+    try:
+        told = [SPLITWISE, "status", "-o", "json", *where]
+        status = json.loads(subprocess.run(told, capture_output=True, check=True).stdout)
+        _pin(status, cores)
+        yield Running(status["endpoint"], status)
+    finally:
+        subprocess.run([SPLITWISE, "down", *where], check=True, stdout=subprocess.DEVNULL)
+
+
+def _document(roles: Mapping[str, int], model: Path) -> dict[str, Any]:
+    """The cluster file. JSON is YAML."""
+    return {
+        "apiVersion": "splitwise.dev/v1alpha1",
+        "kind": "SplitwiseCluster",
+        "metadata": {"name": "bench"},
+        "spec": {
+            "model": {"name": "bench", "path": str(model.absolute()), "maxLength": MAX_LENGTH},
+            "scheduling": {"overflowTokens": OVERFLOW_TOKENS},
+            "pools": [
+                {
+                    "name": role,
+                    "role": role,
+                    "replicas": count,
+                    "kvMemory": KV_MEMORY,
+                    "resources": {"cpu": "1"},
+                }
+                for role, count in roles.items()
+            ],
+        },
+    }
+
+
+def _pin(status: Mapping[str, Any], cores: int) -> None:
+    """Gives each worker a core, in the pods' order; those beyond the cores stay free to move."""
+    own = sorted(os.sched_getaffinity(0))[:cores]
+    workers = [pod for pod in status["pods"] if pod["role"] != "router"]
+    workers.sort(key=lambda pod: pod["role"] == "mixed")  # it is the mixed one that may move
+    for core, pod in zip(own, workers, strict=False):
+        (pid,) = (c["pid"] for c in pod["containers"] if c["name"] == "worker")
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})

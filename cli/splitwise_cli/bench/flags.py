@@ -1,0 +1,55 @@
+"""The options of `splitwise bench` as typer takes them: their types, units and help."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Number = "NUMBER"
+
+Url = Annotated[
+    str | None, typer.Option(help="A router's address. Default: the running cluster's.")
+]
+TraceFile = Annotated[
+    Path | None, typer.Option(help="CSV of arrivals and lengths; docs/bench.md has its form.")
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar=Number, help="Requests a second on average, instead of a trace."),
+]
+Requests = Annotated[int | None, typer.Option(help="How many requests, at most.")]
+Duration = Annotated[
+    float | None, typer.Option(help="No request is sent after so long; answers still come.")
+]
+PromptTokens = Annotated[int | None, typer.Option(help="Length of each prompt, with --rate.")]
+OutputTokens = Annotated[int | None, typer.Option(help="Length of each answer, with --rate.")]
+Arrivals = Annotated[
+    Literal["poisson", "constant"] | None,
+    typer.Option(help="How they are spread, with --rate: at random (poisson), or evenly."),
+]
+Burst = Annotated[int | None, typer.Option(help="So many arrive at once each time, with --rate.")]
+TimeScale = Annotated[
+    float, typer.Option(metavar=Number, help="Times between arrivals are multiplied by it.")
+]
+LengthScale = Annotated[
+    float, typer.Option(metavar=Number, help="Lengths in tokens are multiplied by it.")
+]
+Seed = Annotated[int, typer.Option(help="Same seed, same arrivals and prompts.")]
+Timeout = Annotated[float, typer.Option(help="An answer that has not ended by then is lost.")]
+SloTtft = Annotated[
+    float | None, typer.Option(help="Time to first token of a good answer, at most.")
+]
+SloTbt = Annotated[
+    float | None, typer.Option(help="Mean time between tokens of a good answer, at most.")
+]
+SloE2e = Annotated[float | None, typer.Option(help="Whole time of a good answer, at most.")]
+CheckAnswers = Annotated[
+    Literal["auto", "check", "ignore"],
+    typer.Option(help="Compare answers with what the tiny model must say; auto: if it is it."),
+]
+Model = Annotated[
+    str | None, typer.Option(help="The model to ask for. Default: the one that is served.")
+]
+Json = Annotated[
+    Path | None, typer.Option(help="Write the report to this file too, as one object.")
+]

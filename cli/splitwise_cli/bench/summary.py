@@ -1,0 +1,128 @@
+"""What came of all requests so far: counts, percentiles, throughput, goodput. Memory is bounded."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from splitwise_cli.bench.answers import Answer, Outcome
+from splitwise_cli.bench.sketch import Sketch
+
+PERCENTS: Final = (50, 90, 99)
+MOST_PROBLEMS: Final = 8  # different ones that are told word for word
+STAGES: Final = ("queue", "prefill", "transfer", "first_decode")
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What a good answer keeps to, in seconds; None: anything is good enough."""
+
+    ttft_s: float | None = None
+    tbt_s: float | None = None  # the mean of the answer's own
+    e2e_s: float | None = None
+
+    def met_by(self, answer: Answer) -> bool:
+        """Whether the answer is right, and in time in every respect that counts."""
+        ttft_s = answer.e2e_s if answer.ttft_s is None else answer.ttft_s
+        seen = ((ttft_s, self.ttft_s), (answer.tbt_s, self.tbt_s), (answer.e2e_s, self.e2e_s))
+        in_time = all(limit_s is None or took_s <= limit_s for took_s, limit_s in seen)
+        return answer.outcome is Outcome.OK and in_time
+
+    def body(self) -> dict[str, float | None]:
+        """As it stands in the report."""
+        return {"ttft_s": self.ttft_s, "tbt_s": self.tbt_s, "e2e_s": self.e2e_s}
+
+
+@dataclass(slots=True)
+class Summary:
+    """Adds up answers. Times are those of right answers; others have their own counts."""
+
+    slo: Slo
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    good: int = 0
+    checked: int = 0  # answers whose words were compared
+    shortened: int = 0  # requests that the model's context made shorter
+    unsent: int = 0  # requests that were due while too many were open
+    without_retry_after: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    kv_bytes: int = 0
+    ttft: Sketch = field(default_factory=Sketch)
+    tbt: Sketch = field(default_factory=Sketch)
+    e2e: Sketch = field(default_factory=Sketch)
+    late: Sketch = field(default_factory=Sketch)
+    stages: dict[str, Sketch] = field(default_factory=lambda: {name: Sketch() for name in STAGES})
+
+    def add(self, answer: Answer) -> None:
+        """Counts an answer that has ended, well or not."""
+        self.outcomes[answer.outcome] += 1
+        self.late.add(answer.late_s)
+        self.good += self.slo.met_by(answer)
+        self.output_tokens += answer.output_tokens
+        if answer.outcome is Outcome.OK:
+            self._add_right(answer)
+        elif answer.outcome is not Outcome.UNFINISHED:
+            self._add_problem(f"{answer.outcome}: {answer.detail}")
+        rejected = answer.outcome is Outcome.REJECTED
+        self.without_retry_after += rejected and not answer.retry_after
+        self.checked += answer.asked.answer is not None and answer.outcome in (
+            Outcome.OK,
+            Outcome.WRONG,
+        )
+
+    @property
+    def ended(self) -> int:
+        """Answers counted so far."""
+        return self.outcomes.total()
+
+    @property
+    def holds(self) -> bool:
+        """Whether all could be sent, and all were answered rightly or turned away, one at least."""
+        ended = self.outcomes[Outcome.OK] + self.outcomes[Outcome.REJECTED]
+        return not self.unsent and ended == self.ended and self.outcomes[Outcome.OK] > 0
+
+    def body(self, seconds: float) -> dict[str, Any]:
+        """The report as an object; `seconds` are those from the first request to the last end."""
+        sent = self.ended
+        return {
+            "seconds": seconds,
+            "requests": {"sent": sent}
+            | {outcome.value: self.outcomes[outcome] for outcome in Outcome}
+            | {"unsent": self.unsent, "shortened": self.shortened, "checked": self.checked},
+            "ttft_s": _body(self.ttft),
+            "tbt_s": _body(self.tbt),
+            "e2e_s": _body(self.e2e),
+            "requests_per_s": self.outcomes[Outcome.OK] / seconds,
+            "prompt_tokens_per_s": self.prompt_tokens / seconds,
+            "output_tokens_per_s": self.output_tokens / seconds,
+            "slo": self.slo.body(),
+            "goodput_rps": self.good / seconds,
+            "goodput_ratio": self.good / sent if sent else 0.0,
+            "stages_s": {name: _body(sketch) for name, sketch in self.stages.items()},
+            "kv_bytes": self.kv_bytes,
+            "rejected_without_retry_after": self.without_retry_after,
+            "client_late_s": _body(self.late),
+            "problems": dict(self.problems.most_common()),
+        }
+
+    def _add_right(self, answer: Answer) -> None:
+        self.prompt_tokens += answer.asked.prompt_tokens
+        self.e2e.add(answer.e2e_s)
+        if answer.ttft_s is not None:
+            self.ttft.add(answer.ttft_s)
+        for gap_s in answer.gaps_s:
+            self.tbt.add(gap_s)
+        self.kv_bytes += int(answer.told("kv_bytes") or 0)
+        for name, sketch in self.stages.items():
+            if (milliseconds := answer.told(f"{name}_ms")) is not None:
+                sketch.add(milliseconds / 1000)
+
+    def _add_problem(self, text: str) -> None:
+        if text in self.problems or len(self.problems) < MOST_PROBLEMS:
+            self.problems[text] += 1
+
+
+def _body(sketch: Sketch) -> dict[str, float | None]:
+    """A distribution in the report."""
+    found = {f"p{percent}": sketch.percentile(percent) for percent in PERCENTS}
+    return found | {"mean": sketch.mean, "max": sketch.most if sketch.count else None}

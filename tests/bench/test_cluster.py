@@ -1,0 +1,36 @@
+"""What the three set-ups share out, and what the synthetic trace is like."""
+
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+from bench.cluster.load import Trace
+from bench.cluster.setups import pools
+from bench.cluster.synthetic import LONGEST, OUTPUT, PROMPT, trace
+from splitwise_core.trace import Arrival, write_trace
+
+
+@pytest.mark.parametrize("cores", [2, 3, 4, 7, 64])
+def test_each_set_up_has_all_cores_and_both_phases(cores: int) -> None:
+    for roles in pools(cores).values():
+        beyond = cores == 2 and len(roles) == 3  # then the mixed worker goes where one is idle
+        assert sum(roles.values()) == cores + beyond
+        assert min(roles.values()) > 0
+        assert "mixed" in roles or {"prompt", "token"} <= roles.keys()
+
+
+@pytest.mark.parametrize("which", ["prompt_tokens", "output_tokens"])
+def test_synthetic_lengths_are_those_that_were_published(which: str) -> None:
+    lengths = [getattr(arrival, which) for arrival in trace(20_000, seed=3)]
+    wanted, most = (PROMPT, LONGEST[0]) if which == "prompt_tokens" else (OUTPUT, LONGEST[1])
+    assert median(lengths) == pytest.approx(wanted[0], rel=0.05)
+    assert quantiles(lengths, n=10)[8] == pytest.approx(wanted[1], rel=0.05)
+    assert 1 <= min(lengths) <= max(lengths) <= most
+
+
+def test_a_trace_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("".join(write_trace(Arrival(4.0 * number, 9, 9) for number in range(50))))
+    options = Trace(file, length_scale=0.5).options(rate=2.0, seconds=10)
+    assert float(options[options.index("--time-scale") + 1]) == pytest.approx(1 / 8)
