@@ -15,7 +15,7 @@ from splitwise_planner.trace import Trace
 from splitwise_planner.workload import Workload
 
 T_95: Final = (inf, 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
-"""Student's t at 95 %, one-sided, by degrees of freedom; beyond, the normal's 1.645 plus a bit."""
+"""Student's t at 95 %, one-sided, by degrees of freedom; more of them use the last, with care."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Trial:
         loads = [verdict.load for verdict in self.verdicts]
         if len(loads) < 2 or inf in loads:
             return inf
-        t = T_95[len(loads) - 1] if len(loads) <= len(T_95) else 1.83
+        t = T_95[min(len(loads), len(T_95)) - 1]
         return float(fmean(loads) + t * stdev(loads) / len(loads) ** 0.5)
 
 

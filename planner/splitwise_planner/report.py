@@ -1,6 +1,7 @@
 """What a plan says: as JSON for scripts, as a table for people."""
 
 from collections.abc import Sequence
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -103,11 +104,16 @@ def _sized(one: Sized) -> dict[str, Any]:
         **_cluster(one.design),
         "binding": worst.binding,
         "load": worst.load,
-        "load_upper_95": one.trial.upper_load if len(one.trial.verdicts) > 1 else None,
+        "load_upper_95": _finite(one.trial.upper_load),
         "slowdowns": [verdict.slowdown for verdict in one.trial.verdicts],
-        "load_with_one_more": one.next_load,
+        "load_with_one_more": {name: _finite(load) for name, load in one.next_load.items()},
         "simulations": one.simulations,
     }
+
+
+def _finite(load: float) -> float | None:
+    """JSON has no infinity: null stands for a load without bound."""
+    return load if isfinite(load) else None
 
 
 def _cluster(design: Design) -> dict[str, Any]:
