@@ -57,12 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class _FilesTogether(LoadScopeScheduling):
     """Side by side (`-n 2`) go files, whose tests share what they start.
 
-    All files on Kubernetes share a cluster, or an API server, and go together.
+    All files on Kubernetes share a cluster, or an API server, and go together; and all of the
+    planner, whose kernels are compiled once.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file.rpartition("/")[0] if file.startswith("tests/kubernetes/") else file
+        together = file.startswith(("tests/kubernetes/", "tests/planner/"))
+        return file.rpartition("/")[0] if together else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _FilesTogether:
