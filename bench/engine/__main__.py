@@ -3,7 +3,8 @@
 Both sides run in this process with the same weights (fp32), threads and prompts, by turns, several
 times. The ratio is the median of the turns' own ratios: a busy moment spoils one turn only. Ours
 runs as it does in a worker: scheduler steps of `Runner`, KV in a pool, sampling included.
-`transformers` runs `generate` with one sequence.
+`transformers` runs `generate` with one sequence. A prompt is also computed whole and behind a
+cached beginning, by turns: what a hit in the prefix cache saves.
 """
 
 import argparse
@@ -21,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from splitwise_worker.kv.store import KvStore
+from splitwise_worker.loaded import BLOCK_TOKENS
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.random_model import write
 from splitwise_worker.runner import Runner
@@ -28,6 +30,8 @@ from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 LENGTH = 512
+BLOCKS = LENGTH // BLOCK_TOKENS
+HIT_TOKENS = 14 * BLOCK_TOKENS
 
 
 class PlainStore:
@@ -35,7 +39,7 @@ class PlainStore:
 
     def __init__(self, decoder: Decoder, blocks: int) -> None:
         c = decoder.config
-        self.tensor = torch.zeros(blocks, c.num_layers, 2, LENGTH, c.kv_heads, c.head_dim)
+        self.tensor = torch.zeros(blocks, c.num_layers, 2, BLOCK_TOKENS, c.kv_heads, c.head_dim)
 
     def publish(self, layer: int, blocks: Any, done: Callable[[], None]) -> None:
         """Nobody reads it."""
@@ -59,7 +63,7 @@ def sequences(count: int, prompt: list[int], tokens: int) -> list[LiveSequence]:
             phase=Phase.RUNNING,
             arrived_s=0.0,
             deadline_s=float("inf"),
-            blocks=(number,),
+            blocks=tuple(range(number * BLOCKS, (number + 1) * BLOCKS)),
         )
         for number in range(count)
     ]
@@ -76,6 +80,15 @@ def ours(runner: Runner, count: int, prompt: list[int], tokens: int) -> tuple[fl
             sequence.output_tokens.append(sampled.token)
     seconds = time.perf_counter() - started
     return count * (tokens - 1) / seconds, running[0].output_tokens
+
+
+def prompt_s(runner: Runner, prompt: list[int], cached: int) -> tuple[float, int]:
+    """Seconds to the first token when `cached` tokens are in the blocks already, and the token."""
+    (sequence,) = sequences(1, prompt, 1)
+    sequence.computed_tokens = cached
+    started = time.perf_counter()
+    (sampled,) = runner.run([sequence])
+    return time.perf_counter() - started, sampled.token
 
 
 def theirs(model: Any, prompt: list[int], tokens: int) -> tuple[float, list[int]]:
@@ -118,9 +131,11 @@ def main() -> int:
 
     reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     decoder = Decoder.load(directory, max_model_len=LENGTH)
-    store: KvStore = PlainStore(decoder, 8)
-    runner = Runner(decoder, store, LENGTH, "cpu")
+    store: KvStore = PlainStore(decoder, 8 * BLOCKS)
+    runner = Runner(decoder, store, BLOCK_TOKENS, "cpu")
     prompt = [(7 * i + 3) % 1000 for i in range(asked.prompt_tokens)]
+    long = [(11 * i + 5) % 1000 for i in range(LENGTH - 1)]
+    saved: list[float] = []
     rates: dict[str, list[float]] = {"transformers": [], "ours": [], "ours, 8 at once": []}
     same = True
     for repeat in range(asked.repeats + 1):
@@ -128,9 +143,13 @@ def main() -> int:
         one, found = ours(runner, 1, prompt, asked.tokens)
         eight, beside = ours(runner, 8, prompt, asked.tokens)
         same = same and wanted == found == beside
+        whole_s, first = prompt_s(runner, long, 0)
+        rest_s, again = prompt_s(runner, long, HIT_TOKENS)
+        same = same and first == again
         if repeat:  # the first turn warms up
             for name, value in zip(rates, (rate, one, eight), strict=True):
                 rates[name].append(value)
+            saved.append(whole_s / rest_s)
             sys.stderr.write(f"turn {repeat}: {rate:.1f} {one:.1f} {eight:.1f} tokens/s\n")
     base = rates["transformers"]
     ratios = {
@@ -140,6 +159,7 @@ def main() -> int:
     medians = {name: median(values) for name, values in rates.items()}
     for name, value in medians.items():
         print(f"{name:<18} {value:8.1f} tokens/s   {ratios[name]:5.2f}x")
+    print(f"a hit of {HIT_TOKENS} of {len(long)} prompt tokens: {median(saved):.2f}x as soon")
     print(f"same tokens: {'yes' if same else 'NO'}")
     result = {
         "bench": "engine",
@@ -148,6 +168,7 @@ def main() -> int:
         "tokens_per_s": medians,
         "ratio_one": ratios["ours"],
         "ratio_eight": ratios["ours, 8 at once"],
+        "prefix_hit": {"tokens": HIT_TOKENS, "of": len(long), "ratio": median(saved)},
         "same_tokens": same,
         "torch": torch.__version__,
     }

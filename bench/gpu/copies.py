@@ -14,9 +14,9 @@ from bench.gpu.timing import Ceilings
 from splitwise_core.kv import KvGeometry
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.store import DeviceStore
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 
-GEOMETRY: Final = KvGeometry("bench", "bfloat16", 32, 8, 128, GPU_BLOCK_TOKENS)
+GEOMETRY: Final = KvGeometry("bench", "bfloat16", 32, 8, 128, BLOCK_TOKENS)
 """Of Llama 3 8B."""
 
 TOKENS: Final = 4096

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.gpu.inputs import error, worst
 from bench.gpu.plan import PlannedCheck
 from bench.gpu.weights import RandomWeights, llama
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.config import ModelConfig
 from splitwise_worker.model.decoder import Decoder
@@ -103,7 +103,7 @@ def compare(
 
 
 class _Side:
-    """A decoder with a KV pool: paged in shuffled blocks, or a block a sequence as on a CPU."""
+    """A decoder with a KV pool: paged in shuffled blocks, or a block a sequence."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _Side:
         form: Weights = "bfloat16" if dtype is torch.bfloat16 else "float32"
         self._decoder = Decoder.assemble(config, weights, ops(config, table), form)
         self._device = device
-        self._block_tokens = GPU_BLOCK_TOKENS if paged else LENGTH
+        self._block_tokens = BLOCK_TOKENS if paged else LENGTH
         blocks = LENGTH // self._block_tokens
         order = torch.randperm(blocks * len(load.prompt_lens))
         self._tables = order.view(-1, blocks).tolist()

@@ -11,7 +11,7 @@ from bench.gpu.inputs import ints, normal, paged
 from bench.gpu.plan import PlannedFigure
 from bench.gpu.timing import Ceilings, graph_seconds, input_sets
 from splitwise_worker import kernels
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 
 BF16: Final = torch.bfloat16
 BYTES: Final = 2  # of a value
@@ -119,8 +119,8 @@ def _rope_seconds(heads: int, kv_heads: int) -> float:
     kv = paged([ROWS], kv_heads, HEAD_DIM, BF16, "cuda", layers=sets)
     cos_sin = torch.rand(ROWS, HEAD_DIM, device="cuda")
     positions = torch.arange(ROWS, device="cuda")
-    blocks = kv.tables[0].long().repeat_interleave(GPU_BLOCK_TOKENS)
-    slots = blocks * GPU_BLOCK_TOKENS + positions % GPU_BLOCK_TOKENS
+    blocks = kv.tables[0].long().repeat_interleave(BLOCK_TOKENS)
+    slots = blocks * BLOCK_TOKENS + positions % BLOCK_TOKENS
     return graph_seconds(
         [
             partial(kernels.rope_kv_write, rows, cos_sin, positions, slots, k, v, heads)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def paged(
     dtype: torch.dtype,
     device: str,
     layers: int = 1,
-    block_tokens: int = GPU_BLOCK_TOKENS,
+    block_tokens: int = BLOCK_TOKENS,
 ) -> Paged:
     """K/V for sequences of `lens` tokens in shuffled blocks.
 

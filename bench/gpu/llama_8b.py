@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.gpu.plan import PlannedFigure
 from bench.gpu.timing import Call, Ceilings, event_seconds, graph_seconds
 from bench.gpu.weights import RandomWeights, llama
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 from splitwise_worker.model.batch import Batch, Span, make_batch
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.model.ops_gpu import GpuOps
@@ -74,18 +74,18 @@ def _decoder() -> Decoder:
 @cache
 def _pool() -> Tensor:
     """Room for the largest step, with numbers of the size that keys and values have."""
-    blocks = max(sequences * -(-length // GPU_BLOCK_TOKENS) for sequences, length in STEPS)
-    size = (blocks, CONFIG.num_layers, 2, GPU_BLOCK_TOKENS, CONFIG.kv_heads, CONFIG.head_dim)
+    blocks = max(sequences * -(-length // BLOCK_TOKENS) for sequences, length in STEPS)
+    size = (blocks, CONFIG.num_layers, 2, BLOCK_TOKENS, CONFIG.kv_heads, CONFIG.head_dim)
     return torch.empty(size, dtype=torch.bfloat16, device="cuda").normal_()
 
 
 def _batch(sequences: int, start: int, tokens: int) -> Batch:
-    blocks = -(-(start + tokens) // GPU_BLOCK_TOKENS)
+    blocks = -(-(start + tokens) // BLOCK_TOKENS)
     order = torch.randperm(len(_pool())).tolist()
     spans = [
         Span([7] * tokens, start, order[i * blocks : (i + 1) * blocks]) for i in range(sequences)
     ]
-    return make_batch(spans, GPU_BLOCK_TOKENS, "cuda")
+    return make_batch(spans, BLOCK_TOKENS, "cuda")
 
 
 def _graph(call: Call) -> float:

@@ -51,6 +51,7 @@ LABEL_VALUES: Final = {
     "direction": "`sent`, `received`",
     "state": "see the metric's help",
     "kind": "`prompt`, `token`",
+    "saves": "`compute`, `transfer`",
     "result": "`done`, `incomplete` (some object was refused), `failed`",
     "verb": "`apply`, `scale`, `delete`, `status`",
     "reason": "`Reason` of policy/routing.py, or `Outcome` of kv.proto in lower case",

@@ -15,8 +15,8 @@ from splitwise_core.fields import (
     SpecModel,
     not_ours,
 )
-from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
 from splitwise_core.spec_pool import Pod, Pool
+from splitwise_core.spec_scheduling import Scheduling
 from splitwise_core.spec_tls import Tls
 
 API_VERSION: Final = f"{GROUP}/v1alpha1"
@@ -84,22 +84,6 @@ class Model(SpecModel):
         Literal["auto", "float32", "bfloat16", "float16", "int8"],
         Field(description="Weights: auto is bfloat16 on a GPU and float32 on a CPU."),
     ] = "auto"
-
-
-class Scheduling(SpecModel):
-    """Limits of the two schedulers."""
-
-    prompt_batch_tokens: Annotated[
-        int, Field(ge=1, le=131072, description="Prompt tokens that one batch holds at most.")
-    ] = PROMPT_BATCH_TOKENS
-    overflow_tokens: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=2**31 - 1,
-            description="Pending tokens above which a pool overflows into the mixed pool.",
-        ),
-    ] = 8192
 
 
 class Rdma(SpecModel):

@@ -124,6 +124,8 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "kv-memory": int(quantity(pool.kv_memory)),
             "max-sequences": pool.max_sequences,
             "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
+            "chunk-tokens": spec.scheduling.chunk_tokens,
+            "prefix-caching": "on" if spec.scheduling.prefix_caching else "off",
             "lease-seconds": spec.transfer.lease_seconds,
             "listen": f"$(POD_IP):{names.WORKER_PORT}",
             "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",

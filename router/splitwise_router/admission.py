@@ -1,13 +1,14 @@
-"""Who may start now and who waits: one bounded queue, first come, first served."""
+"""Who may start now and who waits: one bounded queue, in the order of `policy.fairness`."""
 
 import asyncio
-from collections import deque
+from bisect import insort
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 from splitwise_core.metrics.router import PLACEMENTS, QUEUED_REQUESTS
+from splitwise_core.policy.fairness import FairOrder
 from splitwise_core.policy.routing import Reason
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
@@ -29,6 +30,8 @@ class _Waiter:
     avoid_until_s: float
     attempt: asyncio.Future[Attempt]
     why_not: Reason
+    rank: float
+    is_retry: bool
 
 
 class Admission:
@@ -40,7 +43,8 @@ class Admission:
         self._max_queued = max_queued
         self._telemetry = telemetry
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
-        self._queue: deque[_Waiter] = deque()
+        self._queue: list[_Waiter] = []  # the next one first
+        self._order = FairOrder()
         # Never repeats within a process: workers know a request by it.
         self._sequences = count(1)
         fleet.changed = self.pump
@@ -63,8 +67,21 @@ class Admission:
             if hopeless and not is_retry:
                 raise self._refusal(why)
         if len(self._queue) >= self._max_queued and not is_retry:
-            raise self._refusal(Reason.NO_CAPACITY)
+            asked_by = generation.asked_by
+            self._make_place(self._order.rank(asked_by.tenant, asked_by.priority))
         return await self._wait(generation, avoid, avoid_s)
+
+    def _make_place(self, rank: float) -> None:
+        """Turns the last one away for one that goes before it. Raises ApiError where it does not.
+
+        So a client that fills the queue turns away its own requests, and not those of others.
+        """
+        last = next((waiter for waiter in reversed(self._queue) if not waiter.is_retry), None)
+        if last is None or last.rank <= rank or last.attempt.done():
+            raise self._refusal(Reason.NO_CAPACITY)
+        self._queue.remove(last)
+        self._order.withdraw(*_share(last.generation))
+        last.attempt.set_exception(self._refusal(Reason.NO_CAPACITY))
 
     async def _wait(
         self, generation: Generation, avoid: Collection[Session], avoid_s: float
@@ -72,9 +89,15 @@ class Admission:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         waiter = _Waiter(
-            generation, avoid, now_s + avoid_s, loop.create_future(), Reason.NO_CAPACITY
+            generation,
+            avoid,
+            now_s + avoid_s,
+            loop.create_future(),
+            Reason.NO_CAPACITY,
+            self._order.enter(*_share(generation)),
+            is_retry=bool(avoid),
         )
-        self._queue.append(waiter)
+        insort(self._queue, waiter, key=lambda other: other.rank)  # behind those of equal rank
         self._queued.inc()
         timer = loop.call_later(avoid_s, self.pump)
         self.pump()  # those before it may only wait for workers of their own
@@ -94,8 +117,10 @@ class Admission:
         """Takes a waiter out, and back what it was given in the moment that it left."""
         if waiter in self._queue:
             self._queue.remove(waiter)
-        if waiter.attempt.done() and not waiter.attempt.cancelled():
-            waiter.attempt.result().end()
+            self._order.withdraw(*_share(waiter.generation))
+        given = waiter.attempt
+        if given.done() and not given.cancelled() and given.exception() is None:
+            given.result().end()
         waiter.attempt.cancel()
 
     def pump(self) -> None:
@@ -108,19 +133,33 @@ class Admission:
             attempt, why = self._try(waiter.generation, waiter.avoid if avoids else ())
             waiter.why_not = why
             if attempt is not None:
+                self._note_served(waiter.generation)
                 self._queue.remove(waiter)
                 waiter.attempt.set_result(attempt)
             elif not avoids and not _waits_for_its_own(waiter):
-                return  # first come, first served
+                return  # nobody goes past the next one
+
+    def _note_served(self, generation: Generation) -> None:
+        *_, tokens = _share(generation)
+        tenants = {waiter.generation.asked_by.tenant for waiter in self._queue}
+        self._order.served(tokens, len(tenants))
 
     def _try(
         self, generation: Generation, avoid: Collection[Session]
     ) -> tuple[Attempt | None, Reason]:
+        prefixes = self._fleet.prefixes
+        if generation.block_names is None:
+            generation.block_names = prefixes.names(generation.prompt)
         found, why = self._fleet.find(
-            generation.to_prefill, generation.to_generate, avoid, generation.revision
+            generation.to_prefill,
+            generation.to_generate,
+            avoid,
+            generation.revision,
+            generation.block_names,
         )
         if found is None:
             return None, why
+        prefixes.note(generation.block_names, found.prompt, found.token)
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
         return Attempt(generation, next(self._sequences), found, self._mint), why
 
@@ -157,6 +196,12 @@ class Admission:
             code="no_workers",
             retry_after_s=RETRY_AFTER_S,
         )
+
+
+def _share(generation: Generation) -> tuple[int, int, int]:
+    """Whose share of the fleet a generation takes, with which priority, and how many tokens."""
+    tokens = generation.to_prefill + generation.to_generate
+    return generation.asked_by.tenant, generation.asked_by.priority, tokens
 
 
 def _waits_for_its_own(waiter: _Waiter) -> bool:

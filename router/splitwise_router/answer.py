@@ -150,6 +150,7 @@ class Answer:
         stages = self._choices[0].generation.stages
         return responses.Usage(
             prompt_tokens=sum(len(prompt) for prompt in self._asked.prompts),
+            cached_tokens=sum(choice.generation.cached_tokens for choice in self._firsts()),
             completion_tokens=sum(len(choice.generation.output) for choice in self._choices),
             queue_ms=_ms(stages, "queue_s"),
             prefill_ms=_ms(stages, "prefill_s"),
@@ -158,6 +159,10 @@ class Answer:
             kv_bytes=stages.kv_bytes,
             transport=stages.transport or "none",
         )
+
+    def _firsts(self) -> Sequence[Choice]:
+        """One choice of each prompt: its prompt counts once, however many answers it has."""
+        return self._choices[:: self._asked.request.n]
 
     def _workers(self, choice: Choice) -> dict[str, str]:
         return {

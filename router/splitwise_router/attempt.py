@@ -24,6 +24,7 @@ from splitwise_core.rpc.worker_pb2 import (
     Transfer,
     Update,
 )
+from splitwise_router.caller import Caller
 from splitwise_router.fleet import Found
 from splitwise_router.minting import Mint
 from splitwise_router.session import Leg, Revision, Session
@@ -46,9 +47,12 @@ class Generation:
     prompt: Sequence[int]
     sampling: Sampling
     deadline_unix_s: float
+    asked_by: Caller = field(default_factory=Caller)
     output: list[int] = field(default_factory=list)
     revision: Revision | None = None
     stages: Stages = field(default_factory=Stages)
+    cached_tokens: int = 0  # of the prompt, when it was computed first
+    block_names: Sequence[bytes] | None = None  # of the prompt's beginning; the fleet knows how
     prompt_worker: str = ""
     token_worker: str = ""
 
@@ -76,6 +80,8 @@ class Generation:
             output_tokens=self.output,
             sampling=self.sampling,
             deadline_unix_ms=self.deadline_unix_ms,
+            priority=self.asked_by.priority,
+            tenant=self.asked_by.tenant,
         )
 
     def capability(self, transfer_id: str, prompt_worker: str, token_worker: str) -> Capability:
@@ -206,7 +212,7 @@ class Attempt:
     def _from_prompt(self, update: Update) -> None:
         if update.HasField("stages"):
             self._generation.stages.MergeFrom(update.stages)
-            self.found.prompt.prompted(self._prefilled, update.stages.prefill_s)
+            self._note_prompt(update.stages)
         if update.tokens and not self._first_token_seen:
             self._first_token_seen = True
             session, leg = self._legs[-1]
@@ -224,6 +230,12 @@ class Attempt:
             for late in early:
                 self._from_token(late)
         self._wake()
+
+    def _note_prompt(self, stages: Stages) -> None:
+        """Takes what the prompt worker says of its part: what it computed, and how fast."""
+        if stages.HasField("cached_tokens") and self._prefilled == len(self._generation.prompt):
+            self._generation.cached_tokens = stages.cached_tokens
+        self.found.prompt.prompted(self._prefilled - stages.cached_tokens, stages.prefill_s)
 
     def _from_token(self, update: Update) -> None:
         if update.tokens and not self._first_token_seen:

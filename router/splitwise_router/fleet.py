@@ -11,6 +11,7 @@ from splitwise_core.policy.routing import FleetView, Reason, Role, place
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.discovery import Endpoint
 from splitwise_router.links import Links
+from splitwise_router.prefixes import Prefixes
 from splitwise_router.session import Revision, Served, Session, revision_of
 
 ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
@@ -44,6 +45,7 @@ class Fleet:
         probe_s: float = PROBE_S,
     ) -> None:
         self.links = Links(probe_s, log)
+        self.prefixes = Prefixes()
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
@@ -112,10 +114,11 @@ class Fleet:
         max_tokens: int,
         avoid: Collection[Session] = (),
         revision: Revision | None = None,
+        block_names: Sequence[bytes] = (),
     ) -> tuple[Found | None, Reason]:
         """The workers for a request, none of them in `avoid`, and why; changes nothing.
 
-        With a `revision`, those of that one only.
+        With a `revision`, those of that one only. `block_names` are those of its first tokens.
         """
         sessions = [
             s
@@ -123,8 +126,10 @@ class Fleet:
             if s.usable and s not in avoid and revision in (None, revision_of(s))
         ]
         links = _link_view(sessions, self.links)
-        overflow_tokens = self._overflow_tokens
-        placement = place(_view(sessions), prompt_tokens, max_tokens, overflow_tokens, links)
+        cached = self.prefixes.cached(block_names, sessions, prompt_tokens)
+        placement = place(
+            _view(sessions), prompt_tokens, max_tokens, self._overflow_tokens, links, cached
+        )
         if placement.prompt is None:
             return None, placement.reason
         one_worker = placement.token is None or placement.token == placement.prompt

@@ -19,6 +19,7 @@ from splitwise_router.api.requests import (
 )
 from splitwise_router.api.responses import error_event
 from splitwise_router.attempt import Generation
+from splitwise_router.caller import PRIORITY_HEADER, Caller, caller_of
 from splitwise_router.choice import Clock
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import ClientGone, Exchange
@@ -106,7 +107,9 @@ class Service:
                 kind = exchange.header("content-type")
                 aside = len(body) > READ_ASIDE_BYTES
                 asked = await asyncio.to_thread(read, body, kind) if aside else read(body, kind)
-                answer = self._answer(exchange, asked, arrived_s)
+                priority = exchange.header(PRIORITY_HEADER)
+                asked_by = caller_of(exchange.header("authorization"), priority)
+                answer = self._answer(exchange, asked, asked_by, arrived_s)
                 await _while_listening(exchange, answer.send, patience)
         except ClientGone:
             pass
@@ -198,7 +201,9 @@ class Service:
             )
         return wanted
 
-    def _answer(self, exchange: Exchange, asked: Asked, arrived_s: float) -> Answer:
+    def _answer(
+        self, exchange: Exchange, asked: Asked, asked_by: Caller, arrived_s: float
+    ) -> Answer:
         """The answer to come, with a generation for each choice."""
         request = asked.request
         count = len(asked.prompts) * request.n
@@ -217,7 +222,7 @@ class Service:
             for number in range(request.n):
                 seed = (asked.seed + number) % 2**64
                 sampling = request.sampling(seed=seed, max_tokens=asked.max_tokens)
-                generation = Generation(exchange.request_id, prompt, sampling, deadline_s)
+                generation = Generation(exchange.request_id, prompt, sampling, deadline_s, asked_by)
                 text = TextStream(self._tokenizer, request.stops)
                 choices.append(Choice(len(choices), generation, text))
         return Answer(

@@ -21,6 +21,7 @@ class Held:
         self,
         lease: Lease,
         span: Span,
+        held_tokens: int,
         lease_ms: int,
         request_id: str,
         expire: Callable[["Held"], None],
@@ -29,6 +30,7 @@ class Held:
     ) -> None:
         self.lease = lease
         self.span = span
+        self.held_tokens = held_tokens  # before those of the span, and not part of the transfer
         self.arrivals = Arrivals(span)
         self.lease_ms = lease_ms
         self.request_id = request_id
@@ -47,6 +49,11 @@ class Held:
         self._all_landed.set()
         self._timer = self._new_timer()
         metrics.lease_moved(None, lease.state)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the request, those that are held counted in."""
+        return self.held_tokens + self.span.num_tokens
 
     def step(self, event: Event) -> None:
         """Moves the lease. Raises ProtocolViolation and leaves it when that cannot be."""

@@ -78,11 +78,12 @@ class Leases:
         if message.transfer_id in self._held or message.lease_ms < 1:
             detail = f"lease {message.transfer_id} is open already, or has no time"
             raise Refused(kv_pb2.INVALID, detail)
-        span = (pool or self._pool).span(message.blocks, message.num_tokens)
+        span = (pool or self._pool).rest(message.blocks, message.num_tokens, message.held_tokens)
         lease = Lease(message.transfer_id, self._epoch)
         held = Held(
             lease,
             span,
+            message.held_tokens,
             message.lease_ms,
             message.request_id,
             self._expire,
@@ -116,10 +117,11 @@ class Leases:
 
     async def reserve(
         self, transfer_id: str, num_tokens: int, allowed: Allowed, wait_s: float
-    ) -> int:
-        """Claims a lease, waiting for the worker to open it; how long it holds, in ms.
+    ) -> tuple[int, int]:
+        """Claims a lease, waiting for the worker to open it.
 
-        Raises Refused, and NotAllowed when it is another's, or not what was allowed.
+        How long it holds, in ms, and how many of the first tokens are here already and must not be
+        sent. Raises Refused, and NotAllowed when it is another's, or not what was allowed.
         """
         if transfer_id not in self._held:
             self._past.check_not_over(transfer_id, allowed.write_token)
@@ -127,7 +129,7 @@ class Leases:
                 raise Refused(kv_pb2.DENIED, "no wait for this lease: too many, or no such id")
             await self._wait_open(transfer_id, min(wait_s, MAX_RESERVE_WAIT_S))
         held = self._find(transfer_id)
-        tokens = held.span.num_tokens
+        tokens = held.num_tokens
         allowed.check_lease(held.request_id, tokens)
         if num_tokens != tokens:
             detail = f"{num_tokens} tokens do not fit a lease for {tokens}"
@@ -137,7 +139,7 @@ class Leases:
         held.step(Event.RESERVE)
         held.holder = allowed.write_token
         held.renew()
-        return held.lease_ms
+        return held.lease_ms, held.held_tokens
 
     def renew(self, transfer_id: str, write_token: bytes) -> None:
         """Lets a lease live on. Raises Refused when it has ended, NotAllowed when it is another's.
@@ -189,7 +191,7 @@ class Leases:
         if held.holder:
             check_holder(held.holder, write_token)
         else:
-            check().check_lease(held.request_id, held.span.num_tokens)
+            check().check_lease(held.request_id, held.num_tokens)
         if held.lease.state is not State.FENCING:
             self._end(held, Event.ABORT, failure(reason), "given up by the prompt worker")
         with suppress(TimeoutError):

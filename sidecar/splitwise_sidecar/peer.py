@@ -115,13 +115,16 @@ class Peer:
         if self._introduction and self._introduction.epoch == epoch:
             self._introduction = None
 
-    async def reserve(self, request: kv_pb2.ReserveRequest) -> int:
-        """How long the claimed lease holds, in ms. Raises Refused."""
+    async def reserve(self, request: kv_pb2.ReserveRequest) -> tuple[int, int]:
+        """How long the claimed lease holds, in ms, and the first tokens that it has already.
+
+        Raises Refused.
+        """
         timeout_s = request.wait_ms / 1e3 + CALL_S
         reply = await self.call(self._stub.Reserve, request, timeout_s)
         if reply.outcome != kv_pb2.OK:
             raise Refused(reply.outcome, reply.detail)
-        return int(reply.lease_ms)
+        return int(reply.lease_ms), int(reply.held_tokens)
 
     async def commit(self, request: kv_pb2.CommitRequest, timeout_s: float) -> list[int]:
         """The layers that arrived damaged. Raises Refused."""

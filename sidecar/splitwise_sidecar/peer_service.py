@@ -76,7 +76,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         """Claims a lease, waiting for it a bounded time."""
         try:
             here = self._present(request.epoch)
-            lease_ms = await here.leases.reserve(
+            lease_ms, held_tokens = await here.leases.reserve(
                 request.transfer_id,
                 request.num_tokens,
                 _check(here, request),
@@ -84,7 +84,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             )
         except REFUSALS as error:
             return kv_pb2.ReserveReply(outcome=self._count(error), detail=str(error))
-        return kv_pb2.ReserveReply(outcome=kv_pb2.OK, lease_ms=lease_ms)
+        return kv_pb2.ReserveReply(outcome=kv_pb2.OK, lease_ms=lease_ms, held_tokens=held_tokens)
 
     async def Renew(
         self,

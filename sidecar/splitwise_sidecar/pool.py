@@ -60,6 +60,12 @@ class Pool:
             raise Refused(kv_pb2.INVALID, "a block is out of the pool or named twice")
         return Span(self, tuple(blocks), num_tokens)
 
+    def rest(self, blocks: Sequence[int], num_tokens: int, held_tokens: int) -> "Span":
+        """Where a sequence lies behind its first `held_tokens`. Raises Refused(INVALID)."""
+        if held_tokens % self.geometry.block_tokens:
+            raise Refused(kv_pb2.INVALID, f"{held_tokens} tokens are no whole blocks")
+        return self.span(blocks, num_tokens - held_tokens)
+
 
 @dataclass(frozen=True)
 class Span:
@@ -68,6 +74,15 @@ class Span:
     pool: Pool
     blocks: tuple[int, ...]
     num_tokens: int
+
+    def behind(self, num_tokens: int) -> "Span":
+        """What follows the first `num_tokens` tokens. Raises Refused(INVALID) where nothing can."""
+        block_tokens = self.pool.geometry.block_tokens
+        if num_tokens % block_tokens or num_tokens >= self.num_tokens:
+            detail = f"{num_tokens} of {self.num_tokens} tokens are no whole blocks, or all of them"
+            raise Refused(kv_pb2.INVALID, detail)
+        first = num_tokens // block_tokens
+        return Span(self.pool, self.blocks[first:], self.num_tokens - num_tokens)
 
     @property
     def layer_bytes(self) -> int:

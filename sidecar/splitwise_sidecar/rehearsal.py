@@ -15,8 +15,8 @@ from splitwise_sidecar.rights import Right
 from splitwise_sidecar.transfer import Order, Transfer
 
 PROBE_BYTES: Final = 4 << 20
-"""A probe pushes as many tokens of a block as fit into this, and one at least: on a CPU a block is
-a whole context, and nobody would learn more from it."""
+"""A probe pushes as many tokens of a block as fit into this, and one at least: nobody would learn
+more from a larger one."""
 
 
 def probe_tokens(geometry: KvGeometry) -> int:

@@ -55,7 +55,8 @@ class Transfer:
     ) -> None:
         self.id = order.id
         self.lease_ms = 0
-        self._span = order.span
+        self._whole = order.span
+        self._span = order.span  # what the peer lacks of it, once it has said so
         self._deadline_s = clock() + min(order.within_s, LONGEST_S)
         self._right = order.right
         self._peer = peer
@@ -180,11 +181,12 @@ class Transfer:
         request = kv_pb2.ReserveRequest(
             transfer_id=self.id,
             epoch=introduction.epoch,
-            num_tokens=self._span.num_tokens,
+            num_tokens=self._whole.num_tokens,
             wait_ms=RESERVE_WAIT_MS,
             claim=self._right.claim(introduction.epoch),
         )
-        self.lease_ms = await self._peer.reserve(request)
+        self.lease_ms, held_tokens = await self._peer.reserve(request)
+        self._span = self._whole.behind(held_tokens)
         return introduction
 
     async def _push_and_commit(

@@ -170,3 +170,59 @@ def test_whoever_can_be_served_is_served(
     token = {row.revision for row in rows if can(row, T, prompt_tokens + max_tokens)}
     placement = place(fleet(*rows), prompt_tokens, max_tokens, OVERFLOW)
     assert placement.found == bool(prompt & token)
+
+
+# ---- what workers have in their caches ----
+
+
+@pytest.mark.parametrize(
+    ("workers", "cached", "expected"),
+    [
+        pytest.param(
+            [Worker(P, 60), Worker(P), Worker(T)],
+            {0: 96},
+            Placement(0, 2, Reason.SPLIT),
+            id="a longer queue is worth it when the worker has more of the prompt than that",
+        ),
+        pytest.param(
+            [Worker(P, 97), Worker(P), Worker(T)],
+            {0: 96},
+            Placement(1, 2, Reason.SPLIT),
+            id="and not when it would wait longer than it saves",
+        ),
+        pytest.param(
+            [Worker(P), Worker(T), Worker(T, tokens=60)],
+            {2: 96},
+            Placement(0, 2, Reason.SPLIT),
+            id="a token worker that has it need not be sent it",
+        ),
+        pytest.param(
+            [Worker(P, free_sequences=0), Worker(P, 900), Worker(T)],
+            {0: 96},
+            Placement(1, 2, Reason.SPLIT),
+            id="a cache is no room",
+        ),
+        pytest.param(
+            [Worker(P, 1090), Worker(T), Worker(M, 1050)],
+            {0: 96},
+            Placement(0, 1, Reason.SPLIT),
+            id="a pool whose queue is short for this prompt does not overflow",
+        ),
+    ],
+)
+def test_placement_by_prefix(
+    workers: Sequence[Worker], cached: dict[int, int], expected: Placement
+) -> None:
+    assert place(fleet(*workers), 100, 50, OVERFLOW, cached=cached) == expected
+
+
+@given(
+    st.lists(workers, min_size=1, max_size=12),
+    st.dictionaries(st.integers(0, 11), st.integers(0, 99)),
+)
+def test_a_cache_changes_where_a_request_goes_and_never_whether(
+    rows: list[Worker], cached: dict[int, int]
+) -> None:
+    here = {worker: tokens for worker, tokens in cached.items() if worker < len(rows)}
+    plain = place(fleet(*rows), 100, 50, OVERFLOW)
+    assert place(fleet(*rows), 100, 50, OVERFLOW, cached=here).found == plain.found

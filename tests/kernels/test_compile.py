@@ -14,7 +14,7 @@ from splitwise_worker.kernels.rms_norm import plan_rms_norm
 from splitwise_worker.kernels.rope_kv_write import plan_rope
 from splitwise_worker.kernels.silu_mul import plan_silu_mul
 from splitwise_worker.kernels.triton_backend import INTERPRETED, Chip, Launch
-from splitwise_worker.loaded import GPU_BLOCK_TOKENS
+from splitwise_worker.loaded import BLOCK_TOKENS
 from tests.kernels.compiled import Compiled, compile_launch
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET is set: nothing compiles")
@@ -38,7 +38,7 @@ def integers(*size: int) -> Tensor:
 
 
 def kv(head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    pool = meta(1000, LAYERS, 2, GPU_BLOCK_TOKENS, KV_HEADS, head_dim, dtype=dtype)
+    pool = meta(1000, LAYERS, 2, BLOCK_TOKENS, KV_HEADS, head_dim, dtype=dtype)
     return pool[:, 3, 0], pool[:, 3, 1]
 
 

@@ -92,21 +92,62 @@ def test_a_prompt_gives_the_logits_of_transformers(pair: Any) -> None:
         close(decoder.forward(batch, pool(decoder, 2))[0], wanted(reference, TOKENS))
 
 
-def test_chunks_single_tokens_and_batches_give_the_same_as_whole_prompts(pair: Any) -> None:
+@pytest.mark.parametrize(
+    ("block_tokens", "tables"),
+    [
+        pytest.param(LENGTH, [[2], [0]], id="a block a sequence"),
+        pytest.param(8, [[9, 4, 0, 7, 2], [1, 3, 8, 5, 6]], id="blocks in any order"),
+    ],
+)
+def test_chunks_single_tokens_and_batches_give_the_same_as_whole_prompts(
+    pair: Any, block_tokens: int, tables: list[list[int]]
+) -> None:
     reference, decoder = pair
-    kv = pool(decoder, 4)
+    kv = pool(decoder, 10, block_tokens)
     other = TOKENS[::-1]
+    one, two = tables
     passes = [
-        [Span(TOKENS[:9], 0, [2]), Span(other[:1], 0, [0])],
-        [Span(TOKENS[9:23], 9, [2]), Span(other[1:20], 1, [0])],
-        [Span(TOKENS[23:24], 23, [2]), Span(other[20:21], 20, [0])],
-        [Span(TOKENS[24:25], 24, [2]), Span(other[21:30], 21, [0])],
+        [Span(TOKENS[:9], 0, one), Span(other[:1], 0, two)],
+        [Span(TOKENS[9:23], 9, one), Span(other[1:20], 1, two)],
+        [Span(TOKENS[23:24], 23, one), Span(other[20:21], 20, two)],
+        [Span(TOKENS[24:25], 24, one), Span(other[21:30], 21, two)],
     ]
     with torch.inference_mode():
         for spans in passes:
-            logits = decoder.forward(make_batch(spans, LENGTH, "cpu"), kv)
+            logits = decoder.forward(make_batch(spans, block_tokens, "cpu"), kv)
             for row, span, tokens in zip(logits, spans, (TOKENS, other), strict=True):
                 close(row, wanted(reference, tokens[: span.start + len(span.tokens)]))
+
+
+def test_blocks_of_a_common_beginning_may_be_shared(pair: Any) -> None:
+    reference, decoder = pair
+    kv = pool(decoder, 6, 8)
+    common, ends = TOKENS[:16], (TOKENS[20:27], TOKENS[31:32])
+    first, *others = ([3, 1], [3, 1, 5], [3, 1, 0])
+    with torch.inference_mode():
+        decoder.forward(make_batch([Span(common, 0, first)], 8, "cpu"), kv)
+        before = kv[first].clone()
+        spans = [Span(end, 16, table) for end, table in zip(ends, others, strict=True)]
+        logits = decoder.forward(make_batch(spans, 8, "cpu"), kv)
+        for row, end in zip(logits, ends, strict=True):
+            close(row, wanted(reference, [*common, *end]))
+    assert torch.equal(kv[first], before), "INV-5: what is shared is only read"
+
+
+def test_sequences_too_long_to_decode_together_decode_one_by_one(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, decoder = pair
+    found = []
+    for most in (1 << 20, 0):
+        monkeypatch.setattr("splitwise_worker.model.ops_cpu.BATCHED_BYTES", most)
+        kv = pool(decoder, 10, 8)
+        with torch.inference_mode():
+            prompts = [Span(TOKENS[:9], 0, [9, 4]), Span(TOKENS[:30], 0, [1, 3, 8, 5])]
+            decoder.forward(make_batch(prompts, 8, "cpu"), kv)
+            single = [Span([5], 9, [9, 4]), Span([7], 30, [1, 3, 8, 5])]
+            found.append(decoder.forward(make_batch(single, 8, "cpu"), kv))
+    close(found[0], found[1])
 
 
 def test_each_layer_is_announced_once_its_keys_and_values_stand_in_the_pool(pair: Any) -> None:

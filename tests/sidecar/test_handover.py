@@ -33,6 +33,33 @@ async def test_only_the_bytes_of_the_sequence_are_written(pair: Pair) -> None:
     assert set(pair.token.worker.memory[:]) == {0xEE}
 
 
+@pytest.mark.parametrize(("num_tokens", "held"), [(40, 16), (48, 32), (100, 96)])
+async def test_what_the_token_worker_holds_is_not_moved_again(
+    pair: Pair, num_tokens: int, held: int
+) -> None:
+    source = list(range(GEOMETRY.blocks_for(num_tokens)))
+    target = list(range(30, 30 + len(source)))
+    missing, left = target[held // 16 :], num_tokens - held
+    pair.prompt.worker.fill(source, num_tokens, seed=1)
+    pair.token.worker.fill(target, held, seed=2)  # its own; bytes that are not the prompt worker's
+    before = pair.token.worker.read(target, held)
+    pair.token.worker.open_lease("t", missing, num_tokens, held_tokens=held)
+    pair.prompt.worker.start_transfer("t", pair.proxy.address, source, num_tokens)
+    pair.complete("t")
+    verified = await pair.token.worker.expect("lease_verified")
+    ended = await pair.prompt.worker.expect("transfer_ended")
+    assert verified.kv_bytes == ended.kv_bytes == GEOMETRY.sequence_bytes(left)
+    assert pair.arrived(source[held // 16 :], missing, left)
+    assert pair.token.worker.read(target, held) == before
+
+
+@pytest.mark.parametrize("held", [40, 48, 15, 1], ids=["all", "more", "no whole block", "one"])
+async def test_a_worker_that_holds_what_cannot_be_is_left(pair: Pair, held: int) -> None:
+    pair.token.worker.open_lease("t", [1, 2, 3], 40, held_tokens=held)
+    with pytest.raises(ConnectionError):
+        await pair.token.worker.receive()
+
+
 async def test_a_layer_moves_as_soon_as_it_is_ready(pair: Pair) -> None:
     source, target = pair.open("t")
     pair.prompt.worker.layers_ready("t", 0, 2)

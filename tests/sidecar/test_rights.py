@@ -174,6 +174,15 @@ async def test_more_tokens_than_the_lease_has_are_refused(guarded: Pair) -> None
     assert refused(guarded, Refusal.OTHER_SIZE) == 1
 
 
+async def test_tokens_that_the_lease_holds_already_count_with_the_rest(guarded: Pair) -> None:
+    held = GEOMETRY.block_tokens
+    guarded.token.worker.open_lease("t", TARGET[1:], TOKENS, request_id="r", held_tokens=held)
+    start(guarded, mint(GOOD, (KEY,)))
+    guarded.complete("t")
+    await guarded.token.worker.expect("lease_verified")
+    assert guarded.arrived(SOURCE[1:], TARGET[1:], TOKENS - held)
+
+
 async def test_who_is_refused_does_not_learn_whether_there_is_a_lease(guarded: Pair) -> None:
     async with aclosing(Caller(guarded.token)) as caller:
         claim = right((FOREIGN,)).claim(caller.epoch)

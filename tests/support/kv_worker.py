@@ -157,8 +157,9 @@ class KvWorker:
         num_tokens: int,
         lease_ms: int = 10_000,
         request_id: str = "",
+        held_tokens: int = 0,
     ) -> None:
-        """Token side: lets a transfer land."""
+        """Token side: lets a transfer land, behind what is held."""
         self.send(
             open_lease=kv_pb2.OpenLease(
                 transfer_id=transfer_id,
@@ -166,6 +167,7 @@ class KvWorker:
                 num_tokens=num_tokens,
                 lease_ms=lease_ms,
                 request_id=request_id,
+                held_tokens=held_tokens,
             )
         )
 

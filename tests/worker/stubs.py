@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_worker.sampling import Sampled
+from splitwise_worker.sampling import UNFINISHED, Sampled
 from splitwise_worker.sequence import LiveSequence
 
 BLOCK_TOKENS = 4
@@ -16,17 +16,23 @@ class StubRunner:
         self._verified = verified
 
     def run(
-        self, sequences: Sequence[LiveSequence], on_layer: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[LiveSequence],
+        on_layer: Callable[[int], None] | None = None,
+        tokens: Sequence[int] | None = None,
     ) -> list[Sampled | None]:
-        for sequence in sequences:
+        found: list[Sampled | None] = []
+        for sequence, count in zip(sequences, tokens or (), strict=True):
             decodes_arrived = sequence.transfer_id and not sequence.hands_over
             assert not decodes_arrived or sequence.transfer_id in self._verified, "INV-3"
             assert len(sequence.blocks) * BLOCK_TOKENS >= sequence.num_tokens
-            assert sequence.pending_tokens
-            sequence.computed_tokens = sequence.num_tokens
+            assert 0 < count <= len(sequence.pending_tokens)
+            sequence.computed_tokens += count
+            whole = sequence.tokens_to_compute == 0
+            found.append(Sampled(sequence.num_tokens) if whole else UNFINISHED)
         if on_layer is not None:
             on_layer(0)
-        return [Sampled(sequence.num_tokens) for sequence in sequences]
+        return found
 
 
 class LateStore:

@@ -34,6 +34,7 @@ from splitwise_worker.switchover import Switchover
 from tests.worker.listening_sidecar import ListeningSidecar
 
 LENGTH = 64
+PREFIX_KEY = b"this process alone knows it"
 LAYERS = 2
 VOCAB = 1000
 WALL_S = 1_800_000_000.0
@@ -100,9 +101,14 @@ class Rig:
         batch_tokens: int = 2048,
         eos: Sequence[int] = (),
         runner: Any = None,
+        block_tokens: int = LENGTH,
+        prefix_key: bytes | None = PREFIX_KEY,
+        chunk_tokens: int = 512,
     ) -> None:
         c = decoder.config
-        self.geometry = KvGeometry("m", "float32", c.num_layers, c.kv_heads, c.head_dim, LENGTH)
+        self.geometry = KvGeometry(
+            "m", "float32", c.num_layers, c.kv_heads, c.head_dim, block_tokens
+        )
         self.pool = HostPool(self.geometry, blocks)
         self.blocks = BlockPool(blocks)
         self.telemetry = Telemetry(Component.WORKER, role="mixed", pool="p")
@@ -119,12 +125,14 @@ class Rig:
             on_message=lambda message: self.engine.submit(commands.FromSidecar(message)),
             on_lost=lambda: self.engine.submit(commands.SidecarLost()),
         )
-        self.scheduler = Scheduler(self.blocks, LENGTH, sequences, batch_tokens)
-        handover = Handover(self.link, LENGTH, LEASE_MS)
+        self.scheduler = Scheduler(
+            self.blocks, block_tokens, sequences, batch_tokens, prefix_key, chunk_tokens
+        )
+        handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)
         self.engine = Engine(
             scheduler=self.scheduler,
-            runner=runner or Runner(decoder, store, LENGTH, "cpu"),
+            runner=runner or Runner(decoder, store, block_tokens, "cpu"),
             store=store,
             handover=handover,
             probe=Probe(self.blocks, handover, PEER),
@@ -168,11 +176,20 @@ class Rig:
     def prefill(
         self, number: int, tokens: Sequence[int], transfer: str = "", session: int = 1, **more: Any
     ) -> None:
+        self.submit_prefill(self.asked(number, tokens, transfer, **more), session)
+
+    def asked(
+        self, number: int, tokens: Sequence[int], transfer: str = "", **more: Any
+    ) -> worker_pb2.Prefill:
+        """The message of `prefill`, for those that change it."""
         message = worker_pb2.Prefill(request=request(number, tokens, **more))
         if transfer:
             message.transfer.CopyFrom(
                 worker_pb2.Transfer(transfer_id=transfer, peer=PEER, capability=CAPABILITY)
             )
+        return message
+
+    def submit_prefill(self, message: worker_pb2.Prefill, session: int = 1) -> None:
         self.engine.submit(commands.Prefill(session, message))
 
     def decode(

@@ -3,6 +3,7 @@
 The model is not the subject: a stub computes, so that thousands of orders can be tried.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,9 @@ class Orders(RuleBasedStateMachine):
         self.epochs = 0
         self.telemetry = Telemetry(Component.WORKER)
         self.pool = BlockPool(BLOCKS)
-        self.scheduler = Scheduler(self.pool, BLOCK_TOKENS, SEQUENCES, batch_tokens=12)
+        self.scheduler = Scheduler(
+            self.pool, BLOCK_TOKENS, SEQUENCES, batch_tokens=12, prefix_key=b"key", chunk_tokens=3
+        )
         self.sidecar = HonestSidecar()
         self.store = LateStore()
         handover = Handover(self.sidecar, BLOCK_TOKENS, 1000)  # type: ignore[arg-type]
@@ -228,13 +231,30 @@ class Orders(RuleBasedStateMachine):
     # ---- what holds ----
 
     @invariant()
-    def every_block_is_free_or_held_once(self) -> None:
-        """INV-4, INV-5."""
-        held = [block for sequence in self.scheduler for block in sequence.blocks]
-        held += self.probe.blocks
-        assert len(held) == len(set(held))
-        assert len(held) + self.pool.free_blocks == BLOCKS
+    def every_block_is_free_or_held(self) -> None:
+        """INV-4."""
+        held = {block for sequence in self.scheduler for block in sequence.blocks}
+        assert not held & set(self.probe.blocks)
+        assert len(held) + len(self.probe.blocks) + self.pool.free_blocks == BLOCKS
         assert len(self.scheduler) <= SEQUENCES
+
+    @invariant()
+    def what_is_still_written_is_one_sequences_own(self) -> None:
+        """INV-5: only what stands whole in the blocks is shared."""
+        holders = Counter(block for sequence in self.scheduler for block in sequence.blocks)
+        for sequence in self.scheduler:
+            assert len(sequence.blocks) == len(set(sequence.blocks))
+            arrives = sequence.phase is Phase.ARRIVING
+            whole = sequence.cached_tokens if arrives else sequence.computed_tokens
+            own = sequence.blocks[whole // BLOCK_TOKENS :]
+            assert all(holders[block] == 1 for block in own)
+
+    @invariant()
+    def where_a_peer_may_write_nobody_else_reads(self) -> None:
+        """INV-5, INV-6."""
+        holders = Counter(block for sequence in self.scheduler for block in sequence.blocks)
+        for transfer in self.sidecar.receives:
+            assert all(holders[block] == 1 for block in self.sidecar.touched[transfer])
 
     @invariant()
     def what_the_sidecar_touches_belongs_to_its_own_sequence(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.capability import MAX_BYTES
+from splitwise_core.policy.fairness import Priority
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
@@ -74,10 +75,9 @@ def _sequence(
     if len(request.request_id) > MAX_ID_CHARACTERS:
         text = f"a request's id has at most {MAX_ID_CHARACTERS} characters"
         raise Refused(kv_pb2.INVALID, text)
-    _check_tokens("prompt_tokens", request.prompt_tokens, limits)
-    _check_tokens("output_tokens", request.output_tokens, limits)
-    _check_tokens("stop_token_ids", sampling.stop_token_ids, limits)
-    _check_tokens("logit_bias", sampling.logit_bias, limits)
+    if not Priority.LOW <= request.priority <= Priority.HIGH:
+        raise Refused(kv_pb2.INVALID, f"priority {request.priority} is none of -1, 0 and 1")
+    _check_all_tokens(request, limits)
     left_s = request.deadline_unix_ms / 1e3 - now_unix_s
     if left_s <= 0:
         raise Refused(kv_pb2.EXPIRED, "the deadline had passed on arrival")
@@ -90,7 +90,16 @@ def _sequence(
         phase=phase,
         arrived_s=now_s,
         deadline_s=now_s + left_s,
+        tenant=request.tenant,
+        priority=request.priority,
     )
+
+
+def _check_all_tokens(request: worker_pb2.Request, limits: Limits) -> None:
+    _check_tokens("prompt_tokens", request.prompt_tokens, limits)
+    _check_tokens("output_tokens", request.output_tokens, limits)
+    _check_tokens("stop_token_ids", request.sampling.stop_token_ids, limits)
+    _check_tokens("logit_bias", request.sampling.logit_bias, limits)
 
 
 def _check_tokens(name: str, tokens: Iterable[int], limits: Limits) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from splitwise_core.arguments import address
-from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS
+from splitwise_core.policy.batching import CHUNK_TOKENS, PROMPT_BATCH_TOKENS
 
 MAX_COUNT: Final = 1 << 24
 """Sequences, or tokens, that one worker could ever be asked to hold."""
@@ -31,6 +31,8 @@ class WorkerConfig:
     kv_memory: int
     max_sequences: int
     prompt_batch_tokens: int
+    chunk_tokens: int
+    prefix_caching: bool
     lease_seconds: float
     listen: str
     status: str
@@ -55,6 +57,8 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--kv-memory", type=_positive, required=True, help="bytes")
     parser.add_argument("--max-sequences", type=_count, default=64)
     parser.add_argument("--prompt-batch-tokens", type=_count, default=PROMPT_BATCH_TOKENS)
+    parser.add_argument("--chunk-tokens", type=_count, default=CHUNK_TOKENS)
+    parser.add_argument("--prefix-caching", default="on", choices=["on", "off"])
     parser.add_argument("--lease-seconds", type=_seconds, default=10.0)
     place: dict[str, Any] = {"type": address, "required": True}
     parser.add_argument("--listen", **place, help="host:port of the Worker service")
@@ -62,7 +66,9 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--sidecar-socket", type=Path, required=True)
     parser.add_argument("--sidecar-address", **place, help="host:port that peers push to")
     parser.add_argument("--drain-seconds", type=_count, default=20, help="for running sequences")
-    return WorkerConfig(**vars(parser.parse_args(arguments)))
+    values = vars(parser.parse_args(arguments))
+    values["prefix_caching"] = values["prefix_caching"] == "on"
+    return WorkerConfig(**values)
 
 
 def _positive(text: str) -> int:

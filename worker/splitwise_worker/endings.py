@@ -32,6 +32,8 @@ class Endings:
 
     def complete(self, sequence: LiveSequence) -> None:
         """The sequence got to its own end here, and its router knows."""
+        if sequence.phase is Phase.RUNNING:
+            self._scheduler.keep(sequence)  # a next turn of the conversation begins with all of it
         self._metrics.ended(kv_pb2.OK)
         self._leave(sequence, kv_pb2.CANCELLED)
 

@@ -114,7 +114,7 @@ class Engine:
         census = self._scheduler.census()
         ready = self._handover.attached and self._probe.passed
         self._outbox.flush(load_of(census, ready, self._draining))
-        self._metrics.observe(census, len(self._probe.blocks))
+        self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
 
     # ---- commands ----
 
@@ -175,6 +175,7 @@ class Engine:
         tokens = sequence.num_tokens if sequence.hands_over else sequence.most_tokens
         if not self._scheduler.admit(sequence, tokens):
             raise Refused(kv_pb2.NO_CAPACITY, f"no room for {tokens} tokens of KV")
+        self._metrics.admitted(sequence)
         if sequence.transfer_id:
             transfers[sequence.transfer_id] = sequence
         if sequence.hands_over:
@@ -221,7 +222,8 @@ class Engine:
             detail = f"the prompt worker's tokens are no beginning to go on from: {tokens[:8]}"
             self._endings.fail(sequence, kv_pb2.INVALID, detail)
             return
-        self._store.fetch(sequence.blocks)
+        self._store.fetch(self._handover.arrived(sequence))
+        self._scheduler.keep(sequence)
         sequence.output_tokens.extend(tokens)
         sequence.decode_from_s = self._clock()
         self._scheduler.move(sequence, Phase.RUNNING)

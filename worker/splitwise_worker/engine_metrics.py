@@ -8,6 +8,9 @@ from splitwise_core.metrics.worker import (
     COMPUTED_TOKENS,
     KV_BLOCKS,
     LAYERWISE_MIN,
+    PREFIX_EVICTED,
+    PREFIX_HIT,
+    PREFIX_QUERIED,
     QUEUE_REQUESTS,
     QUEUE_TOKENS,
     RUNNING,
@@ -19,19 +22,13 @@ from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker.scheduler import Census, Tally
-from splitwise_worker.sequence import Phase
+from splitwise_worker.sequence import LiveSequence, Phase
 
 _KINDS = (StepKind.PROMPT, StepKind.TOKEN)
+_SAVES = ("compute", "transfer")
 
 
-_STATES = {
-    "used": (Phase.WAITING, Phase.RUNNING),
-    "reserved": (Phase.ARRIVING, Phase.CLOSING),
-    "sending": (Phase.SENDING,),
-}
-"""Whose blocks a state of `splitwise_kv_blocks` counts."""
-
-_NOTHING = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0)
+_NOTHING = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0, 0, 0)
 
 
 class EngineMetrics:
@@ -52,10 +49,12 @@ class EngineMetrics:
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
         telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
         telemetry.gauge(LAYERWISE_MIN).set_function(layerwise_min_tokens)
-        free = telemetry.gauge(KV_BLOCKS, state="free")
-        free.set_function(lambda: self._census.free_blocks)
-        for state in _STATES:
+        for state in ("free", "cached", "used", "reserved", "sending"):
             telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, state))
+        self._queried = {k: telemetry.counter(PREFIX_QUERIED, saves=k) for k in _SAVES}
+        self._hit = {k: telemetry.counter(PREFIX_HIT, saves=k) for k in _SAVES}
+        self._evicted = telemetry.counter(PREFIX_EVICTED)
+        self._evicted_before = 0
 
     def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
         """Counts one step that computed `tokens` tokens."""
@@ -64,19 +63,38 @@ class EngineMetrics:
         self._computed[kind].inc(tokens)
         self._busy.inc(seconds)
 
+    def admitted(self, sequence: LiveSequence) -> None:
+        """Counts what of a sequence was found in the prefix cache."""
+        saves = "transfer" if sequence.phase is Phase.ARRIVING else "compute"
+        self._queried[saves].inc(sequence.num_tokens)
+        self._hit[saves].inc(sequence.cached_tokens)
+
     def ended(self, outcome: kv_pb2.Outcome) -> None:
         """Counts the end of a sequence."""
         label = kv_pb2.Outcome.Name(outcome).lower()
         self._telemetry.counter(WORKER_SEQUENCES, outcome=label).inc()
 
-    def observe(self, census: Census, lent_blocks: int) -> None:
-        """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe."""
+    def observe(self, census: Census, lent_blocks: int, evicted_blocks: int) -> None:
+        """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe.
+
+        `evicted_blocks` are all that the prefix cache has ever lost.
+        """
         self._census = census
         self._lent_blocks = lent_blocks
+        if evicted_blocks > self._evicted_before:
+            self._evicted.inc(evicted_blocks - self._evicted_before)
+            self._evicted_before = evicted_blocks
 
     def _in(self, phase: Phase) -> Tally:
         return self._census.phases[phase]
 
     def _blocks(self, state: str) -> int:
-        held = sum(self._in(phase).blocks for phase in _STATES[state])
-        return held + self._lent_blocks if state == "reserved" else held
+        """Each block counts once: one that is shared, with the sequence that did not find it."""
+        census, lent = self._census, self._lent_blocks
+        found = {
+            "free": census.free_blocks - census.cached_blocks,
+            "cached": census.cached_blocks,
+            "reserved": self._in(Phase.ARRIVING).blocks + self._in(Phase.CLOSING).blocks + lent,
+            "sending": self._in(Phase.SENDING).blocks,
+        }
+        return census.blocks - sum(found.values()) if state == "used" else found[state]

@@ -24,12 +24,13 @@ class Handover:
         return self.epoch != 0
 
     def open_lease(self, sequence: LiveSequence) -> None:
-        """Lets the transfer's bytes arrive in the sequence's blocks."""
+        """Lets the transfer's bytes arrive in those of the sequence's blocks that lack them."""
         self._send(
             open_lease=kv_pb2.OpenLease(
                 transfer_id=sequence.transfer_id,
-                blocks=self._blocks(sequence),
+                blocks=self.arrived(sequence),
                 num_tokens=sequence.num_tokens,
+                held_tokens=sequence.cached_tokens,
                 lease_ms=self._lease_ms,
                 request_id=sequence.request_id,
             )
@@ -81,6 +82,10 @@ class Handover:
         """Passes a router's question on; the answer is no engine's business."""
         if self.attached:
             self._send(measure_link=message)
+
+    def arrived(self, sequence: LiveSequence) -> tuple[int, ...]:
+        """The blocks that a peer's bytes go to: what was in the cache is not moved again."""
+        return self._blocks(sequence)[sequence.cached_tokens // self._block_tokens :]
 
     def _blocks(self, sequence: LiveSequence) -> tuple[int, ...]:
         return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]

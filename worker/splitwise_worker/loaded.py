@@ -18,8 +18,9 @@ from splitwise_worker.model.linear import Weights
 
 log = logging.getLogger("splitwise.worker.loaded")
 
-GPU_BLOCK_TOKENS: Final = 32
-"""A page that fills a tile row of the decode kernel and is still one large read per layer."""
+BLOCK_TOKENS: Final = 32
+"""A page that fills a tile row of the decode kernel and is still one large read per layer; and
+prefixes are shared by whole pages, so that a larger one would leave more of a prompt unshared."""
 
 _SAMPLE_BYTES: Final = 1 << 20
 
@@ -58,7 +59,7 @@ def load(config: WorkerConfig) -> Loaded:
         num_layers=model.num_layers,
         kv_heads=model.kv_heads,
         head_dim=model.head_dim,
-        block_tokens=max_model_len if device == "cpu" else GPU_BLOCK_TOKENS,
+        block_tokens=BLOCK_TOKENS,
     )
     num_blocks = blocks_in(geometry, config.kv_memory, config.max_sequences, max_model_len)
     decoder = Decoder.load(

@@ -39,6 +39,8 @@ from splitwise_worker.switchover import Switchover
 
 log = logging.getLogger("splitwise.worker")
 
+PREFIX_KEY_BYTES: Final = 32
+
 STOP_S: Final = 5.0
 """How long the end waits for the step that runs then."""
 
@@ -95,6 +97,8 @@ class _Process:
                 geometry.block_tokens,
                 config.max_sequences,
                 config.prompt_batch_tokens,
+                secrets.token_bytes(PREFIX_KEY_BYTES) if config.prefix_caching else None,
+                config.chunk_tokens,
             ),
             runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
             store=store,

@@ -8,7 +8,7 @@ import torch
 from splitwise_worker.kv.store import KvStore
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
-from splitwise_worker.sampling import Sampled, SampleInput, sample
+from splitwise_worker.sampling import UNFINISHED, Sampled, SampleInput, sample
 from splitwise_worker.sequence import LiveSequence
 
 log = logging.getLogger("splitwise.worker.runner")
@@ -26,38 +26,58 @@ class Runner:
         self._device = device
 
     def run(
-        self, sequences: Sequence[LiveSequence], on_layer: OnLayer | None = None
+        self,
+        sequences: Sequence[LiveSequence],
+        on_layer: OnLayer | None = None,
+        tokens: Sequence[int] | None = None,
     ) -> list[Sampled | None]:
         """The next token of each sequence, after its pending ones; None where there is none.
+
+        Of `tokens` only so many of the pending ones are computed: where that is not all, the
+        result is UNFINISHED.
 
         `on_layer(i)` is called when the K/V of layer i have been written (on a GPU: enqueued). A
         batch that fails runs again one by one, so that a sequence fails for what it is itself, not
         for its company; layers are then announced again. Raises when the device itself has failed.
         """
+        counts = tokens or [sequence.tokens_to_compute for sequence in sequences]
         try:
-            return self._run(sequences, on_layer)
+            return self._run(sequences, counts, on_layer)
         except torch.AcceleratorError:
             raise  # no later call can work either: the process has to begin anew
         except Exception:
             log.exception("a step failed", extra={"fields": {"sequences": len(sequences)}})
         if len(sequences) == 1:
             return [None]
-        return [token for sequence in sequences for token in self.run([sequence], on_layer)]
+        alone = zip(sequences, counts, strict=True)
+        return [token for one, count in alone for token in self.run([one], on_layer, [count])]
 
     def _run(
-        self, sequences: Sequence[LiveSequence], on_layer: OnLayer | None
+        self, sequences: Sequence[LiveSequence], counts: Sequence[int], on_layer: OnLayer | None
     ) -> list[Sampled | None]:
-        spans = [Span(s.pending_tokens, s.computed_tokens, s.blocks) for s in sequences]
+        spans = [
+            Span(s.pending_tokens[:count], s.computed_tokens, s.blocks)
+            for s, count in zip(sequences, counts, strict=True)
+        ]
         batch = make_batch(spans, self._block_tokens, self._device)
         with torch.inference_mode():
             logits = self._decoder.forward(batch, self._store.tensor, on_layer)
-            sampled = sample(logits, [_sample_input(sequence) for sequence in sequences])
-        for sequence, token in zip(sequences, sampled, strict=True):
+            done = [
+                row
+                for row, (sequence, count) in enumerate(zip(sequences, counts, strict=True))
+                if count == sequence.tokens_to_compute
+            ]
+            ends = logits if len(done) == len(sequences) else logits[done]
+            sampled = sample(ends, [_sample_input(sequences[row]) for row in done])
+        found: list[Sampled | None] = [UNFINISHED] * len(sequences)
+        for row, token in zip(done, sampled, strict=True):
+            found[row] = token
             if token is None:
-                fields = {"request": sequence.request_id}
+                fields = {"request": sequences[row].request_id}
                 log.error("the model's logits are not finite", extra={"fields": fields})
-            sequence.computed_tokens = sequence.num_tokens
-        return sampled
+        for sequence, count in zip(sequences, counts, strict=True):
+            sequence.computed_tokens += count
+        return found
 
 
 def _sample_input(sequence: LiveSequence) -> SampleInput:

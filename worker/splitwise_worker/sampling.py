@@ -88,6 +88,10 @@ class Sampled:
     top: tuple[tuple[int, float], ...] = ()
 
 
+UNFINISHED: Final = Sampled(-1)
+"""No token: so far only a part of the prompt was computed."""
+
+
 def sample(logits: Tensor, rows: Sequence[SampleInput]) -> list[Sampled | None]:
     """The next token of each row of logits [B, vocab]; `logits` is left as it is.
 

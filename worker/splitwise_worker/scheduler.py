@@ -6,17 +6,26 @@ The rule that picks the next step is `core.policy.batching`; this class only fee
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from splitwise_core.policy.batching import PROMPT_BATCH_TOKENS, StepKind, next_step
+from splitwise_core.policy.batching import (
+    CHUNK_TOKENS,
+    PROMPT_BATCH_TOKENS,
+    Preempted,
+    StepKind,
+    next_step,
+)
+from splitwise_core.policy.fairness import FairOrder
 from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a step computes: prompts or one token each of `sequences`."""
+    """What a step computes: so many `tokens` of each of `sequences`."""
 
     kind: StepKind
     sequences: tuple[LiveSequence, ...]
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +33,8 @@ class Tally:
     """What is in one phase."""
 
     sequences: int
-    tokens: int  # of prompts and outputs
-    blocks: int
+    tokens: int  # of prompts and outputs; of those that wait, what they have to compute
+    blocks: int  # that they did not find in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,17 @@ class Census:
     """Who is here and what is free, counted at one moment: safe to read from any thread."""
 
     phases: Mapping[Phase, Tally]
-    free_blocks: int
+    blocks: int  # in all
+    free_blocks: int  # those that are cached counted in
+    cached_blocks: int
     free_sequences: int
 
 
 class Scheduler:
-    """Every sequence from admission to release, in order of arrival within its phase."""
+    """Every sequence from admission to release.
+
+    Within its phase it stands in order of arrival, and among prompts that wait by its rank.
+    """
 
     def __init__(
         self,
@@ -46,36 +60,59 @@ class Scheduler:
         block_tokens: int,
         max_sequences: int,
         batch_tokens: int = PROMPT_BATCH_TOKENS,
+        prefix_key: bytes | None = None,
+        chunk_tokens: int = CHUNK_TOKENS,
     ) -> None:
         self.blocks = blocks
         self._block_tokens = block_tokens
+        self._prefixes = PrefixCache(blocks, block_tokens, prefix_key)
         self._max_sequences = max_sequences
         self._batch_tokens = batch_tokens
+        self._chunk_tokens = chunk_tokens
+        self._order = FairOrder()
+        self._preempted = Preempted()
         self._phases: dict[Phase, dict[SequenceKey, LiveSequence]] = {p: {} for p in Phase}
-        self._prompt_steps = 0
         self._held = 0  # all phases together: `len` is asked from other threads, amid a move
 
     def admit(self, sequence: LiveSequence, tokens: int) -> bool:
-        """Takes the sequence in with blocks for `tokens` tokens; False when there is no room."""
+        """Takes the sequence in with blocks for `tokens` tokens; False when there is no room.
+
+        What of it stands in the cache is neither computed nor moved: `cached_tokens`.
+        """
         need = -(-tokens // self._block_tokens)
-        if self.free_sequences == 0 or not self.blocks.can_allocate(need):
+        if self.free_sequences == 0 or not self._prefixes.claim(sequence, need):
             return False
-        sequence.blocks = self.blocks.allocate(need)
+        sequence.computed_tokens = max(sequence.computed_tokens, sequence.cached_tokens)
+        if sequence.phase is Phase.WAITING:
+            sequence.rank = self._order.enter(
+                sequence.tenant, sequence.priority, sequence.tokens_to_compute
+            )
         self._held += 1
         self._phases[sequence.phase][sequence.key] = sequence
         return True
 
     def move(self, sequence: LiveSequence, phase: Phase) -> None:
         """Puts the sequence behind the others of its new phase."""
+        self._settle(sequence)
         del self._phases[sequence.phase][sequence.key]
         sequence.phase = phase
         self._phases[phase][sequence.key] = sequence
 
+    def keep(self, sequence: LiveSequence) -> None:
+        """Lets later sequences find what was computed of this one, and is right."""
+        self._prefixes.keep(sequence)
+
     def release(self, sequence: LiveSequence) -> None:
         """Forgets the sequence and frees its blocks."""
+        self._settle(sequence)
         del self._phases[sequence.phase][sequence.key]
         self.blocks.release(sequence.blocks)
         self._held -= 1
+
+    def _settle(self, sequence: LiveSequence) -> None:
+        """A prompt waits no more: what of it is not computed was not served."""
+        if sequence.phase is Phase.WAITING and sequence.tokens_to_compute > 1:  # 1: the next token
+            self._order.withdraw(sequence.tenant, sequence.priority, sequence.tokens_to_compute)
 
     def find(self, key: SequenceKey) -> LiveSequence | None:
         """The sequence with this key, in whatever phase."""
@@ -83,18 +120,23 @@ class Scheduler:
 
     def next_work(self) -> Work:
         """What the engine computes now."""
-        waiting, running = self._phases[Phase.WAITING], self._phases[Phase.RUNNING]
+        held, running = self._phases[Phase.WAITING], self._phases[Phase.RUNNING]
+        waiting = sorted(held.values(), key=_by_rank)  # stable: equal ranks as they came
         step = next_step(
-            [sequence.num_tokens for sequence in waiting.values()],
+            [sequence.tokens_to_compute for sequence in waiting],
             len(running),
-            self._prompt_steps,
+            self._preempted,
             self._batch_tokens,
+            self._chunk_tokens,
         )
+        self._preempted = self._preempted.after(step, bool(waiting))
         if step.kind is StepKind.PROMPT:
-            self._prompt_steps += 1
-            return Work(step.kind, tuple(waiting.values())[: step.prompts])
-        self._prompt_steps = 0
-        return Work(step.kind, tuple(running.values()) if step.kind is StepKind.TOKEN else ())
+            tenants = len({sequence.tenant for sequence in waiting})
+            self._order.served(sum(step.prompt_tokens), tenants)
+            chosen = tuple(waiting[: len(step.prompt_tokens)])
+            return Work(step.kind, chosen, step.prompt_tokens)
+        chosen = tuple(running.values()) if step.kind is StepKind.TOKEN else ()
+        return Work(step.kind, chosen, tuple(s.tokens_to_compute for s in chosen))
 
     def __iter__(self) -> Iterator[LiveSequence]:
         """All sequences; the caller may move and release them meanwhile."""
@@ -114,9 +156,24 @@ class Scheduler:
         phases = {
             phase: Tally(
                 sequences=len(held),
-                tokens=sum([sequence.num_tokens for sequence in held.values()]),
-                blocks=sum([len(sequence.blocks) for sequence in held.values()]),
+                tokens=sum([_tokens_of(sequence) for sequence in held.values()]),
+                blocks=sum([self._own_blocks(sequence) for sequence in held.values()]),
             )
             for phase, held in self._phases.items()
         }
-        return Census(phases, self.blocks.free_blocks, self.free_sequences)
+        pool = self.blocks
+        return Census(
+            phases, pool.num_blocks, pool.free_blocks, pool.cached_blocks, self.free_sequences
+        )
+
+    def _own_blocks(self, sequence: LiveSequence) -> int:
+        return len(sequence.blocks) - sequence.cached_tokens // self._block_tokens
+
+
+def _by_rank(sequence: LiveSequence) -> float:
+    return sequence.rank
+
+
+def _tokens_of(sequence: LiveSequence) -> int:
+    is_waiting = sequence.phase is Phase.WAITING
+    return sequence.tokens_to_compute if is_waiting else sequence.num_tokens

@@ -1,8 +1,9 @@
 """The one record of a sequence, shared by scheduler, runner and server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from splitwise_core.policy.fairness import Priority
 from splitwise_worker.sampling import SamplingParams
 
 
@@ -37,6 +38,11 @@ class LiveSequence:
     arrived_s: float
     deadline_s: float
     blocks: tuple[int, ...] = ()
+    block_names: list[bytes] = field(default_factory=list)  # of the first full blocks
+    tenant: int = 0  # whose it is: a number for the client's key
+    priority: int = Priority.NORMAL
+    rank: float = 0.0  # among those that wait, the lowest is next
+    cached_tokens: int = 0  # its first ones, whose K/V were here when it came
     transfer_id: str = ""
     peer: str = ""
     is_layerwise: bool = True  # whether its layers are told of one by one
@@ -53,6 +59,11 @@ class LiveSequence:
     def num_tokens(self) -> int:
         """Prompt and output tokens so far."""
         return len(self.prompt_tokens) + len(self.output_tokens)
+
+    @property
+    def tokens_to_compute(self) -> int:
+        """Tokens whose K/V are still to be computed."""
+        return self.num_tokens - self.computed_tokens
 
     @property
     def most_tokens(self) -> int:

@@ -11,7 +11,7 @@ from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.store import KvStore
 from splitwise_worker.outbox import Outbox, token_update
-from splitwise_worker.sampling import Sampled
+from splitwise_worker.sampling import UNFINISHED, Sampled
 from splitwise_worker.scheduler import Scheduler, Work
 from splitwise_worker.sequence import LiveSequence, Phase
 from splitwise_worker.switchover import Switchover
@@ -25,9 +25,15 @@ class ModelRunner(Protocol):
     """What computes: `runner.Runner`."""
 
     def run(
-        self, sequences: Sequence[LiveSequence], on_layer: Callable[[int], None] | None = None
+        self,
+        sequences: Sequence[LiveSequence],
+        on_layer: Callable[[int], None] | None = None,
+        tokens: Sequence[int] | None = None,
     ) -> list[Sampled | None]:
-        """The next token of each sequence; None where it could not be computed."""
+        """Computes `tokens` of each sequence, or all that are pending, and what comes next.
+
+        UNFINISHED where that is more of the prompt, None where it could not be computed.
+        """
 
 
 class Stepper:
@@ -58,27 +64,33 @@ class Stepper:
         self._clock = clock
 
     def step(self, work: Work) -> None:
-        """One token more for each sequence of `work`, or its end."""
+        """What `work` says; one token more for each sequence whose prompt is done, or its end."""
         started = self._clock()
         is_prompt = work.kind is StepKind.PROMPT
-        tokens = sum(s.num_tokens - s.computed_tokens for s in work.sequences)
         if is_prompt:
             for sequence in work.sequences:
-                sequence.prefill_started_s = started
-        sampled = self._runner.run(work.sequences, self._publisher(work) if is_prompt else None)
+                sequence.prefill_started_s = sequence.prefill_started_s or started
+        publisher = self._publisher(work) if is_prompt else None
+        sampled = self._runner.run(work.sequences, publisher, work.tokens)
         now = self._clock()
         accept = self._accept_first if is_prompt else self._accept_next
         for sequence, token in zip(work.sequences, sampled, strict=True):
+            if token is UNFINISHED:
+                continue
             if token is None:
                 self._endings.fail(sequence, kv_pb2.FAILED, NO_TOKEN)
                 continue
             sequence.output_tokens.append(token.token)
             accept(sequence, token, now)
-        self._metrics.stepped(work.kind, tokens, now - started)
+        self._metrics.stepped(work.kind, sum(work.tokens), now - started)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""
-        leaving = [sequence for sequence in work.sequences if sequence.hands_over]
+        leaving = [
+            sequence
+            for sequence, tokens in zip(work.sequences, work.tokens, strict=True)
+            if sequence.hands_over and tokens == sequence.tokens_to_compute  # with its last chunk
+        ]
         for sequence in leaving:
             sequence.is_layerwise = self._switchover.is_layerwise(
                 sequence.peer, sequence.num_tokens
@@ -99,10 +111,12 @@ class Stepper:
         self._store.publish_all(sequence.blocks, done)
 
     def _accept_first(self, sequence: LiveSequence, sampled: Sampled, now: float) -> None:
+        self._scheduler.keep(sequence)
         finish = self._finish(sequence)
         stages = worker_pb2.Stages(
             queue_s=sequence.prefill_started_s - sequence.arrived_s,
             prefill_s=now - sequence.prefill_started_s,
+            cached_tokens=sequence.cached_tokens,
         )
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
         if finish:

@@ -27,9 +27,33 @@ KV_BLOCKS: Final = Metric(
     Component.WORKER,
     Gauge,
     "splitwise_kv_blocks",
-    "KV blocks by state: `free`; `used` by sequences that compute or decode; `reserved` for a "
-    "transfer that has not ended; `sending` until the peer has verified them.",
+    "KV blocks by state: `free`; `cached`: free too, and found again by a prompt with the same "
+    "beginning until their memory is needed; `used` by sequences that compute or decode; "
+    "`reserved` for a transfer that has not ended; `sending` until the peer has verified them.",
     (*POOL, "state"),
+)
+PREFIX_QUERIED: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_prefix_cache_queried_tokens_total",
+    "Tokens of sequences that were looked for in the prefix cache. `saves` says what a hit spares: "
+    "`compute`, or the `transfer` from a prompt worker.",
+    (*POOL, "saves"),
+)
+PREFIX_HIT: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_prefix_cache_hit_tokens_total",
+    "Of the tokens queried, those that were in the prefix cache.",
+    (*POOL, "saves"),
+)
+PREFIX_EVICTED: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_prefix_cache_evicted_blocks_total",
+    "Cached blocks whose memory was given to another sequence. A steady rise beside a low hit rate "
+    "says that kvMemory is too small for what repeats.",
+    POOL,
 )
 LAYERWISE_MIN: Final = Metric(
     Component.WORKER,

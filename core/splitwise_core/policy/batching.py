@@ -2,7 +2,10 @@
 
 The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.3): prompts run first
 come, first served, up to 2,048 prompt tokens in a batch, because prefill throughput falls beyond;
-tokens are batched as far as memory goes; a mixed machine prefers prompts, within a limit.
+tokens are batched as far as memory goes; a mixed machine prefers prompts, and those that decode
+gain with age. Ours beyond the paper: while sequences decode, prompts are computed in chunks, so
+that a long one stalls nobody for longer than a short one; who is first among prompts is decided
+by `policy.fairness`.
 """
 
 from collections.abc import Sequence
@@ -13,8 +16,11 @@ from typing import Final
 PROMPT_BATCH_TOKENS: Final = 2048
 """Prompt tokens in one batch: the paper's figure for the knee of prefill throughput."""
 
-PROMPT_STEPS_BEFORE_DECODE: Final = 4
-"""Prompt steps that may run in a row while sequences wait to decode on the same worker."""
+CHUNK_TOKENS: Final = 512
+"""Prompt tokens in one step while sequences decode on the same worker."""
+
+PREEMPTIONS: Final = 4
+"""Prompt steps in a row that sequences which decode may be kept waiting for, to begin with."""
 
 
 class StepKind(StrEnum):
@@ -27,29 +33,60 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step: `prompts` is how many of the oldest waiting prompts run in it."""
+    """The next step: `prompt_tokens` are how many tokens run of each of the first prompts."""
 
     kind: StepKind
-    prompts: int = 0
+    prompt_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """How sequences that decode have fared since no prompt was waiting."""
+
+    in_a_row: int = 0  # prompt steps since the last token step
+    age: int = 0  # token steps that they got between prompts
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is the tokens' turn: after 4 prompt steps, then 2, then each one."""
+        return self.in_a_row >= max(1, PREEMPTIONS >> self.age)
+
+    def after(self, step: Step, prompts_wait: bool) -> "Preempted":
+        """What is to be remembered when `step` has been chosen."""
+        if step.kind is StepKind.PROMPT:
+            return Preempted(self.in_a_row + 1, self.age)
+        return Preempted(0, min(self.age + 1, PREEMPTIONS)) if prompts_wait else Preempted()
 
 
 def next_step(
     waiting_tokens: Sequence[int],
     running: int,
-    prompt_steps_in_a_row: int,
+    preempted: Preempted,
     batch_tokens: int = PROMPT_BATCH_TOKENS,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Step:
     """What to run now.
 
-    `waiting_tokens` are the sizes of the admitted prompts in order of arrival, `running` the number
-    of sequences that decode, `prompt_steps_in_a_row` the prompt steps since the last token step.
+    `waiting_tokens` are what the prompts still have to compute, the next one first; `running` is
+    the number of sequences that decode.
     """
-    tokens_have_waited = running > 0 and prompt_steps_in_a_row >= PROMPT_STEPS_BEFORE_DECODE
-    if waiting_tokens and not tokens_have_waited:
-        return Step(StepKind.PROMPT, prompt_batch(waiting_tokens, batch_tokens))
-    if running > 0:
-        return Step(StepKind.TOKEN)
-    return Step(StepKind.IDLE)
+    if waiting_tokens and not (running and preempted.enough):
+        if running:
+            return Step(StepKind.PROMPT, chunks(waiting_tokens, min(chunk_tokens, batch_tokens)))
+        whole = prompt_batch(waiting_tokens, batch_tokens)
+        return Step(StepKind.PROMPT, tuple(waiting_tokens[:whole]))
+    return Step(StepKind.TOKEN if running else StepKind.IDLE)
+
+
+def chunks(waiting_tokens: Sequence[int], budget: int) -> tuple[int, ...]:
+    """Tokens of each of the first prompts that fill `budget`; the last of them may be cut."""
+    taken: list[int] = []
+    for tokens in waiting_tokens:
+        if budget == 0:
+            break
+        taken.append(min(tokens, budget))
+        budget -= taken[-1]
+    return tuple(taken)
 
 
 def prompt_batch(waiting_tokens: Sequence[int], batch_tokens: int) -> int:

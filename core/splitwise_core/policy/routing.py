@@ -3,12 +3,12 @@
 The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.2): both machines are
 chosen together, each by joining the shortest queue in pending tokens, and a pool whose shortest
 queue is too long overflows into the mixed pool. Ours beyond the paper: while a new revision takes
-over from an old one, both workers are of the same, for their KV may differ; and the link between
-the two has its price.
+over from an old one, both workers are of the same, for their KV may differ; the link between the
+two has its price; and what of a prompt a worker has in its cache shortens its queue.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
@@ -72,6 +72,8 @@ class Placement:
 
 NOWHERE: Final = -1
 
+NOTHING_CACHED: Final[Mapping[int, int]] = {}
+
 
 CANDIDATES: Final = 2, 8
 """Prompt and token workers, those of the shortest queues, among which links decide: with them all,
@@ -84,6 +86,7 @@ def place(
     max_tokens: int,
     overflow_tokens: int,
     links: LinkView = NO_LINKS,
+    cached: Mapping[int, int] = NOTHING_CACHED,
 ) -> Placement:
     """The prompt and the token worker of a request, chosen together and of one revision.
 
@@ -91,8 +94,18 @@ def place(
     pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter. Of
     several revisions, the one whose workers have the least to do. What a transfer is expected to
     cost counts as a queue does; a link that fails is used when nothing else is there.
+
+    `cached`: by worker, tokens of this prompt that stand in its cache already, below
+    `prompt_tokens`. They are neither computed nor moved, so a worker that has them may have a queue
+    that is longer by as many.
     """
-    asked = _Asked(prompt_tokens, prompt_tokens + max_tokens)
+    asked = _Asked(prompt_tokens, prompt_tokens + max_tokens, cached)
+    if cached:
+        fleet = replace(
+            fleet,
+            pending_prompt_tokens=_less(fleet.pending_prompt_tokens, cached),
+            pending_tokens=_less(fleet.pending_tokens, cached),
+        )
     placements = [
         _within(fleet, revision, asked, overflow_tokens, links)
         for revision in dict.fromkeys(fleet.revision)
@@ -104,10 +117,18 @@ def place(
 
 
 class _Asked(NamedTuple):
-    """Tokens of a request: of its prompt, and at most in all."""
+    """Tokens of a request: of its prompt, at most in all, and those that workers have."""
 
     prompt: int
     total: int
+    cached: Mapping[int, int]
+
+
+def _less(pending: Sequence[int], cached: Mapping[int, int]) -> list[int]:
+    shorter = list(pending)
+    for worker, tokens in cached.items():
+        shorter[worker] -= tokens
+    return shorter
 
 
 def _cost(fleet: FleetView, links: LinkView, asked: _Asked, placement: Placement) -> Cost:
@@ -121,7 +142,7 @@ def _cost(fleet: FleetView, links: LinkView, asked: _Asked, placement: Placement
 
 def _pair_cost(fleet: FleetView, links: LinkView, asked: _Asked, prompt: int, token: int) -> Cost:
     waiting = fleet.pending_prompt_tokens[prompt] + fleet.pending_tokens[token]
-    return links.cost(prompt, token, asked.prompt, waiting)
+    return links.cost(prompt, token, asked.prompt - asked.cached.get(token, 0), waiting)
 
 
 def _within(
@@ -212,14 +233,23 @@ def _shortest(
 ) -> int:
     """The worker of `role` with the shortest queue and room for `tokens`, or a mixed one."""
     own, mixed = NOWHERE, NOWHERE
-    for worker in range(len(fleet.role)):
-        if fleet.revision[worker] != revision or not _fits(fleet, worker, tokens):
+    own_role, mixed_role = int(role), int(Role.MIXED)
+    rows = zip(fleet.role, fleet.revision, pending)
+    for worker, (its_role, its_revision, queue) in enumerate(rows):
+        # by the cheapest question first: of a thousand workers few get to the last one
+        if its_role == own_role:
+            best = own
+        elif its_role == mixed_role:
+            best = mixed
+        else:
             continue
-        if fleet.role[worker] == role and (own == NOWHERE or pending[worker] < pending[own]):
+        if best != NOWHERE and queue >= pending[best]:
+            continue
+        if its_revision != revision or not _fits(fleet, worker, tokens):
+            continue
+        if its_role == own_role:
             own = worker
-        elif fleet.role[worker] == Role.MIXED and (
-            mixed == NOWHERE or pending[worker] < pending[mixed]
-        ):
+        else:
             mixed = worker
     if mixed == NOWHERE:
         return own

@@ -115,14 +115,16 @@ class ReserveRequest(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ..., wait_ms: _Optional[int] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ...) -> None: ...
 
 class ReserveReply(_message.Message):
-    __slots__ = ("outcome", "detail", "lease_ms")
+    __slots__ = ("outcome", "detail", "lease_ms", "held_tokens")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     detail: str
     lease_ms: int
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., lease_ms: _Optional[int] = ...) -> None: ...
+    held_tokens: int
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., lease_ms: _Optional[int] = ..., held_tokens: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("epoch", "transfer_ids", "write_tokens")
@@ -315,18 +317,20 @@ class Attach(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ...) -> None: ...
 
 class OpenLease(_message.Message):
-    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms", "request_id")
+    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms", "request_id", "held_tokens")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
     lease_ms: int
     request_id: str
-    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    held_tokens: int
+    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., held_tokens: _Optional[int] = ...) -> None: ...
 
 class CloseLease(_message.Message):
     __slots__ = ("transfer_id",)

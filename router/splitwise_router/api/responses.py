@@ -46,6 +46,7 @@ class Usage:
     """Tokens of a request, and the times of its stages in milliseconds, as far as it has them."""
 
     prompt_tokens: int
+    cached_tokens: int  # of the prompt's: found in a worker's prefix cache
     completion_tokens: int
     queue_ms: float | None
     prefill_ms: float | None
@@ -60,6 +61,7 @@ class Usage:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             "splitwise": {
                 "queue_ms": self.queue_ms,
                 "prefill_ms": self.prefill_ms,

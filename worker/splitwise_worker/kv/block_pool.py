@@ -1,44 +1,93 @@
-"""Which KV blocks are free: ids and reference counts, nothing else."""
+"""Which KV blocks are free, and what stands in them: ids, references and names, nothing else."""
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 
 class BlockPool:
-    """Hands out block ids. A block is free when nothing refers to it."""
+    """Hands out block ids. A block is free when nothing refers to it.
+
+    A block that has a name is read by whoever has it, and written by nobody. When it becomes free
+    it can still be found, until its memory is needed: of those, the one that has been free for the
+    longest goes first, and any free block without a name before it.
+    """
 
     def __init__(self, num_blocks: int) -> None:
         assert num_blocks > 0
         self.num_blocks = num_blocks
+        self.evicted = 0  # named blocks that were given to somebody else, in all
         self._references = [0] * num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))  # the warmest block goes out first
+        self._cached: OrderedDict[int, None] = OrderedDict()  # free and named, oldest first
+        self._name: list[bytes | None] = [None] * num_blocks
+        self._block: dict[bytes, int] = {}
 
     @property
     def free_blocks(self) -> int:
-        """Blocks that `allocate` could give now."""
-        return len(self._free)
+        """Blocks that `allocate` could give now, those that are cached counted in."""
+        return len(self._free) + len(self._cached)
+
+    @property
+    def cached_blocks(self) -> int:
+        """Free blocks that can still be found by their names."""
+        return len(self._cached)
 
     def can_allocate(self, count: int) -> bool:
         """Whether `count` blocks are free. Changes nothing."""
-        return count <= len(self._free)
+        return count <= self.free_blocks
 
     def allocate(self, count: int) -> tuple[int, ...]:
         """`count` blocks with one reference each. The caller has asked `can_allocate`."""
-        assert self.can_allocate(count), f"{count} blocks asked, {len(self._free)} free"
-        blocks = tuple(self._free.pop() for _ in range(count))
+        assert self.can_allocate(count), f"{count} blocks asked, {self.free_blocks} free"
+        blocks = tuple(self._free.pop() if self._free else self._evict() for _ in range(count))
         for block in blocks:
             self._references[block] = 1
         return blocks
 
     def retain(self, blocks: Iterable[int]) -> None:
-        """One more reference to each block."""
+        """One more reference to each block, which is in use or cached."""
         for block in blocks:
-            assert self._references[block] > 0, f"block {block} is free"
+            if self._references[block] == 0:
+                assert block in self._cached, f"block {block} is free"
+                del self._cached[block]
             self._references[block] += 1
 
-    def release(self, blocks: Iterable[int]) -> None:
-        """One reference less to each block; the last one frees it."""
-        for block in blocks:
+    def release(self, blocks: Sequence[int]) -> None:
+        """One reference less to each block; the last one frees it.
+
+        The later a block stands in a sequence, the fewer others it can serve: it goes first.
+        """
+        for block in reversed(blocks):
             assert self._references[block] > 0, f"block {block} is released twice"
             self._references[block] -= 1
             if self._references[block] == 0:
-                self._free.append(block)
+                if self._name[block] is None:
+                    self._free.append(block)
+                else:
+                    self._cached[block] = None
+
+    def find(self, names: Iterable[bytes]) -> tuple[int, ...]:
+        """The blocks of the first names, up to the first that is not here. Changes nothing."""
+        found = []
+        for name in names:
+            if (block := self._block.get(name)) is None:
+                break
+            found.append(block)
+        return tuple(found)
+
+    def name(self, blocks: Iterable[int], names: Iterable[bytes]) -> None:
+        """Lets these blocks, which are in use and full, be found. A name is one block's alone."""
+        for block, name in zip(blocks, names, strict=False):
+            assert self._references[block] > 0, f"block {block} is free"
+            if self._name[block] is None and name not in self._block:
+                self._name[block] = name
+                self._block[name] = block
+
+    def _evict(self) -> int:
+        block, _ = self._cached.popitem(last=False)
+        name = self._name[block]
+        assert name is not None
+        del self._block[name]
+        self._name[block] = None
+        self.evicted += 1
+        return block

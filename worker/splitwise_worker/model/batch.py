@@ -33,7 +33,6 @@ class Batch:
     max_q: int  # most tokens of one sequence in this pass; 1 means that every row is a decode row
     q_lens: tuple[int, ...]  # [B]
     kv_lens: tuple[int, ...]  # [B], the values of seq_lens
-    first_blocks: tuple[int, ...]  # [B]: on CPU a block is a whole sequence, so this is all of it
 
 
 def make_batch(items: Sequence[Span], block_tokens: int, device: torch.device | str) -> Batch:
@@ -59,7 +58,6 @@ def make_batch(items: Sequence[Span], block_tokens: int, device: torch.device | 
         max_q=max(q_lens),
         q_lens=q_lens,
         kv_lens=kv_lens,
-        first_blocks=tuple(span.blocks[0] for span in items),
     )
 
 

@@ -1,0 +1,47 @@
+"""What of a prompt stands in the caches of workers, as this router remembers where it sent them."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from splitwise_core.policy.prefixes import PrefixIndex
+from splitwise_core.prefix import block_names
+from splitwise_router.session import Session
+
+BLOCK_TOKENS: Final = 32
+"""As in our own workers. It is no promise: with other blocks the guess is a block too long."""
+
+MAX_TOKENS: Final = 16 << 10
+"""Of a prompt, its beginning: names of so many tokens take half a millisecond."""
+
+
+class Prefixes:
+    """The beginnings of prompts that went to workers. A worker that starts anew has none."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._index = PrefixIndex()
+
+    def names(self, prompt: Sequence[int]) -> list[bytes]:
+        """The names of the first full blocks of a prompt."""
+        return block_names(prompt[:MAX_TOKENS], BLOCK_TOKENS, self._key)
+
+    def note(self, names: Sequence[bytes], *workers: Session | None) -> None:
+        """A prompt that begins like this goes to these workers."""
+        for worker in workers:
+            if worker is not None and worker.info is not None:
+                self._index.note(worker.info.incarnation, names)
+
+    def cached(
+        self, names: Sequence[bytes], workers: Sequence[Session], prompt_tokens: int
+    ) -> Mapping[int, int]:
+        """By index of `workers`, the tokens that each has; at least one of all is computed."""
+        blocks = self._index.find(names)
+        if not blocks:
+            return {}
+        most = prompt_tokens - 1
+        return {
+            index: min(blocks[worker.info.incarnation] * BLOCK_TOKENS, most)
+            for index, worker in enumerate(workers)
+            if worker.info is not None and worker.info.incarnation in blocks
+        }
