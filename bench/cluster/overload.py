@@ -53,6 +53,7 @@ def overload(
         "most_queued": max(samples.queued),
         "memory_before_bytes": max(before.memory_bytes),
         "memory_first_bytes": samples.memory_bytes[len(samples.memory_bytes) // 10],
+        "memory_half_bytes": samples.memory_bytes[len(samples.memory_bytes) // 2],
         "memory_most_bytes": max(samples.memory_bytes),
         "last_answer_after_s": report["seconds"] - seconds,
         "goodput_ratio_before": calm["goodput_ratio"],
