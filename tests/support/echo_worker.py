@@ -170,9 +170,7 @@ class EchoWorker(WorkerServicer):
         )
 
     def _refuse(self, session: Session, sequence: int, outcome: int) -> None:
-        update = Update(
-            sequence=sequence, finish=FINISH_FAILED, outcome=outcome, detail="as it was asked to"
-        )
+        update = Update(sequence=sequence, finish=FINISH_FAILED, outcome=outcome, detail="asked")
         session.out.put_nowait(FromWorker(updates=[update], load=self.load()))
 
     def _forget(self, session: Session, sequence: int) -> bool:
