@@ -8,6 +8,14 @@ the models check in code is said again here as CEL, so that the API server refus
 from collections.abc import Mapping
 from typing import Any, Final
 
+from splitwise_core.crd_rules import (
+    AUTOSCALING_RULES,
+    POOL_RULES,
+    RATIO_RULE,
+    TLS_RULES,
+    TOLERATION_RULES,
+    TRANSFER_RULES,
+)
 from splitwise_core.crd_status import CLUSTER_STATUS, POOL_STATUS
 from splitwise_core.fields import GROUP, NAME_LENGTH
 from splitwise_core.quantity import CPU, MEMORY, PATTERN
@@ -110,11 +118,12 @@ def _cluster_schema() -> Schema:
     _quantity(pool["properties"]["resources"], "memory", *MEMORY)
     _rules(pool["properties"]["name"], ("self != 'router'", _ROUTER_NAME))
     _rules(pool["properties"]["role"], _immutable("role"))
-    _rules(pool, *_POOL_RULES)
-    _rules(pool["properties"]["autoscaling"], _BOUNDS)
-    _rules(pool["properties"]["tolerations"]["items"], *_TOLERATION_RULES)
-    _rules(spec["properties"]["transfer"], *_TRANSFER_RULES)
-    _rules(spec["properties"]["transfer"]["properties"]["tls"], *_TLS_RULES)
+    _rules(pool, *POOL_RULES)
+    _rules(pool["properties"]["autoscaling"], *AUTOSCALING_RULES)
+    _rules(spec["properties"]["ratio"], RATIO_RULE)
+    _rules(pool["properties"]["tolerations"]["items"], *TOLERATION_RULES)
+    _rules(spec["properties"]["transfer"], *TRANSFER_RULES)
+    _rules(spec["properties"]["transfer"]["properties"]["tls"], *TLS_RULES)
     for owner in (pool, spec["properties"]["router"]):
         template = owner["properties"]["podTemplate"]["properties"]["metadata"]
         _rules(template["properties"]["labels"], _OUR_LABELS)
@@ -141,56 +150,6 @@ def _pool_schema() -> Schema:
     return root
 
 
-_POOL_RULES: Final = (
-    (
-        "!(has(self.replicas) && has(self.autoscaling))",
-        "replicas: autoscaling says how many too; leave out one of them",
-    ),
-)
-_BOUNDS: Final = (
-    "self.minReplicas <= self.maxReplicas",
-    "minReplicas: it is above maxReplicas; lower it",
-)
-_TOLERATION_RULES: Final = (
-    (
-        "has(self.key) || self.operator == 'Exists'",
-        "operator: without a key it is Exists; write operator: Exists",
-    ),
-    (
-        "self.operator == 'Equal' || !has(self.value) || self.value == ''",
-        "value: Exists compares no value; leave it out, or use Equal",
-    ),
-)
-_RDMA_IS_REQUIRED: Final = "(has(self.requireRdma) && self.requireRdma)"
-"""The default of the whole mapping is checked as it stands, before its fields get theirs."""
-_TRANSFER_RULES: Final = (
-    (
-        f"!{_RDMA_IS_REQUIRED} || has(self.rdma)",
-        "rdma: requireRdma needs devices; say which resource the nodes offer",
-    ),
-    (
-        "!(has(self.transport) && self.transport == 'RDMA') || has(self.rdma)",
-        "rdma: transport RDMA needs devices; say which the nodes offer",
-    ),
-    (
-        f"!{_RDMA_IS_REQUIRED} || self.transport in ['Auto', 'RDMA']",
-        "transport: what is named is no RDMA; use RDMA, or leave out requireRdma",
-    ),
-)
-_OF_SECRET: Final = "has(self.mode) && self.mode == 'Secret'"
-_TLS_RULES: Final = (
-    (
-        f"!({_OF_SECRET}) || has(self.secretName)",
-        "secretName: mode Secret takes a Secret; say which one",
-    ),
-    *(
-        (
-            f"({_OF_SECRET}) || !has(self.{field})",
-            f"{field}: only mode Secret uses it; write mode: Secret, or leave it out",
-        )
-        for field in ("secretName", "serverName")
-    ),
-)
 _OUR_LABELS: Final = (
     f"self.all(key, !key.startsWith('{GROUP}/'))",
     f"labels that begin with {GROUP}/ are set by Splitwise itself; leave them out",

@@ -53,7 +53,8 @@ _POOL: Final = _mapping(
     updated=_number("Ready workers of the current revision."),
     draining=_number("Workers that end what they have begun, and then themselves."),
     scaledBy=_text(
-        "Who has set the replicas last: Spec (this object) or External (the SplitwisePool's scale)."
+        "Who has set the replicas last: Spec (this object), Autoscaler (the operator, by the load) "
+        "or External (the SplitwisePool's scale)."
     ),
 )
 
@@ -78,6 +79,19 @@ _TRANSFER: Final = _mapping(
     reason=_text("One of the failing pairs, and why; the router's log has all."),
 )
 
+_SCALING: Final = _mapping(
+    "One decision of the autoscaler.",
+    time={"type": "string", "format": "date-time", "description": "When."},
+    pool=_text("The pool."),
+    **{"from": _number("Workers before."), "to": _number("Workers after.")},
+    reason=_text("Why; docs/scaling.md lists all."),
+    inputs={
+        "type": "object",
+        "description": "The numbers that it was told from.",
+        "additionalProperties": {"type": "number"},
+    },
+)
+
 CLUSTER_STATUS: Final = _mapping(
     "What the cluster is, as the operator sees it.",
     observedGeneration=_number("The generation of the spec that this is about."),
@@ -96,6 +110,12 @@ CLUSTER_STATUS: Final = _mapping(
         ready=_number("Routers that take requests."),
     ),
     transfer=_keyed_list("Every pair of pools that has been measured.", ("from", "to"), _TRANSFER),
+    scaling={
+        "type": "array",
+        "description": "The last decisions of the autoscaler, the newest last.",
+        "items": _SCALING,
+        "maxItems": 10,
+    },
     conditions=_keyed_list("See docs/conditions.md.", ("type",), _CONDITION),
 )
 

@@ -11,14 +11,14 @@ from splitwise_core.fields import (
     LabelValue,
     Name,
     ObjectName,
-    ResourceName,
     SpecModel,
     not_ours,
 )
 from splitwise_core.policy.admission import MAX_QUEUE_S
+from splitwise_core.spec_autoscaling import Ratio
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
-from splitwise_core.spec_tls import Tls
+from splitwise_core.spec_transfer import Transfer
 
 API_VERSION: Final = f"{GROUP}/v1alpha1"
 
@@ -85,68 +85,6 @@ class Model(SpecModel):
         Literal["auto", "float32", "bfloat16", "float16", "int8"],
         Field(description="Weights: auto is bfloat16 on a GPU and float32 on a CPU."),
     ] = "auto"
-
-
-class Rdma(SpecModel):
-    """RDMA devices of one worker, by the resource name of the device plugin."""
-
-    resource: Annotated[
-        ResourceName,
-        Field(description="As the device plugin names it, such as rdma/ib or rdma/hca."),
-    ]
-    count: Annotated[int, Field(ge=1, le=16, description="Devices of one worker.")] = 1
-
-
-class Transfer(SpecModel):
-    """How KV moves between workers."""
-
-    transport: Annotated[
-        Literal["Auto", "SHM", "RDMA", "TCP", "GRPC"],
-        Field(
-            description="Auto takes the cheapest that works between two workers: shared memory "
-            "on one machine, RDMA where there are devices, TCP, or gRPC. Another value takes that "
-            "one, and no other."
-        ),
-    ] = "Auto"
-    lease_seconds: Annotated[
-        int,
-        Field(ge=2, le=300, description="A reservation ends this long after its last renewal."),
-    ] = 10
-    probe_seconds: Annotated[
-        int,
-        Field(
-            ge=5,
-            le=86_400,
-            description="A link between two workers that no request uses is measured this often.",
-        ),
-    ] = 60
-    rdma: Annotated[
-        Rdma | None, Field(description="Gives the KV sidecars, and them alone, RDMA devices.")
-    ] = None
-    require_rdma: Annotated[
-        bool, Field(description="Workers are not ready rather than move KV by anything else.")
-    ] = False
-    topology_key: Annotated[
-        LabelKey | None,
-        Field(
-            description="Node label, such as topology.kubernetes.io/zone: workers of the cluster "
-            "are placed where it is the same, if they can be."
-        ),
-    ] = None
-
-    tls: Annotated[Tls, Field(description="How KV is kept from others.")] = Tls()
-
-    @model_validator(mode="after")
-    def _required_rdma_is_there(self) -> "Transfer":
-        if self.require_rdma and self.rdma is None:
-            raise ValueError("rdma: requireRdma needs devices; say which resource the nodes offer")
-        if self.transport == "RDMA" and self.rdma is None:
-            raise ValueError("rdma: transport RDMA needs devices; say which the nodes offer")
-        if self.require_rdma and self.transport not in ("Auto", "RDMA"):
-            raise ValueError(
-                f"transport: {self.transport} is no RDMA; use RDMA, or leave out requireRdma"
-            )
-        return self
 
 
 class Router(SpecModel):
@@ -225,6 +163,13 @@ class ClusterSpec(SpecModel):
         Scheduling()
     )
     transfer: Annotated[Transfer, Field(description="How KV moves.")] = Transfer()
+    ratio: Annotated[
+        Ratio | None,
+        Field(
+            description="What the operator keeps when it scales: pools of role prompt over pools "
+            "of role token. Where bounds leave no way, they win."
+        ),
+    ] = None
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     network_policy: Annotated[

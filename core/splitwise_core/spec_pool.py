@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from splitwise_core.fields import LabelKey, LabelValue, Name, ResourceName, SpecModel, not_ours
 from splitwise_core.quantity import CPU, MEMORY, quantity_between
+from splitwise_core.spec_autoscaling import Autoscaling
 
 
 class Resources(SpecModel):
@@ -91,26 +92,6 @@ class Pod(SpecModel):
             "initContainers, env, volumes) are merged by name, others take the place of ours."
         ),
     ] = {}
-
-
-class Autoscaling(SpecModel):
-    """Who sets a pool's replicas, and within what."""
-
-    by: Annotated[
-        Literal["External"],
-        Field(
-            description="External: whatever scales the SplitwisePool `<cluster>-<pool>`, such as "
-            "a HorizontalPodAutoscaler, KEDA or `kubectl scale`."
-        ),
-    ]
-    min_replicas: Annotated[int, Field(ge=1, le=1000, description="Workers at least.")] = 1
-    max_replicas: Annotated[int, Field(ge=1, le=1000, description="Workers at most.")]
-
-    @model_validator(mode="after")
-    def _there_is_something_between(self) -> "Autoscaling":
-        if self.min_replicas > self.max_replicas:
-            raise ValueError("minReplicas: it is above maxReplicas; lower it")
-        return self
 
 
 class Pool(SpecModel):

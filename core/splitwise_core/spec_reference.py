@@ -49,6 +49,8 @@ def _row(field: FieldInfo) -> str:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "all"
     if isinstance(value, BaseModel | dict | list):
         return "as below" if isinstance(value, BaseModel) else "none"
     return "none" if value is None else f"`{value}`"
@@ -59,7 +61,8 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is list:
-        return "list of mappings"
+        (item,) = get_args(annotation)
+        return f"list of {_type(item)}" if get_origin(item) is Literal else "list of mappings"
     if get_origin(annotation) is dict:
         return "mapping" if Any in get_args(annotation) else "mapping of text to text"
     if found := [part for part in get_args(annotation) if part is not type(None)]:

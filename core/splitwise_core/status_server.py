@@ -1,8 +1,9 @@
-"""The small HTTP page of a process without an HTTP framework: /metrics, /healthz, /readyz."""
+"""The small HTTP pages of a process without an HTTP framework: metrics, health, and its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -13,12 +14,19 @@ from splitwise_core.errors import UserError
 class StatusServer:
     """Serves one process's metrics and health in a thread of its own.
 
-    `not_ready()` returns why the process is not ready, or None when it is.
+    `not_ready()` returns why the process is not ready, or None when it is. `pages` are what it
+    shows beyond that: by path, JSON, or None while there is nothing to show yet.
     """
 
-    def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        not_ready: Callable[[], str | None],
+        pages: Mapping[str, Callable[[], bytes | None]] = MappingProxyType({}),
+    ) -> None:
         self._registry = registry
         self._not_ready = not_ready
+        self._pages = pages
         self._server: ThreadingHTTPServer | None = None
 
     def start(self, host: str, port: int) -> int:
@@ -51,7 +59,11 @@ class StatusServer:
         if path == "/readyz":
             why = self._not_ready()
             return (503, "text/plain", f"{why}\n".encode()) if why else (200, "text/plain", b"ok\n")
-        return 404, "text/plain", b"try /metrics, /healthz or /readyz\n"
+        if (shown := self._pages.get(path)) is not None:
+            body = shown()
+            return (200, "application/json", body) if body else (503, "text/plain", b"not yet\n")
+        known = ", ".join(("/metrics", "/healthz", "/readyz", *self._pages))
+        return 404, "text/plain", f"try one of {known}\n".encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         page = self

@@ -23,7 +23,8 @@ ABOUT: Final = {
     Condition.ROUTER_READY: "All routers take requests.",
     Condition.TRANSFER_VERIFIED: "Ready workers have moved KV through their sidecars, and between "
     "all pools that were measured.",
-    Condition.SCALING_ACTIVE: "The replicas of every pool can be set.",
+    Condition.SCALING_ACTIVE: "The replicas of every pool can be set, and the load is known of "
+    "those that the operator scales.",
     Condition.CAPACITY_AVAILABLE: "The nodes and quotas have room for all pods.",
     Condition.PROGRESSING: "Something is being made or replaced. False when all is done, or when "
     "it cannot go on: the reason tells.",
@@ -46,6 +47,8 @@ class Reason(StrEnum):
     LINKS_FAILING = "LinksFailing"
     NOT_PROBED = "NotProbed"
     REPLICAS_SETTABLE = "ReplicasSettable"
+    LOAD_UNKNOWN = "LoadUnknown"
+    CAPACITY_MISSING = "CapacityMissing"
     SCHEDULED = "Scheduled"
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
@@ -106,6 +109,16 @@ EXPLAINED: Final = {
     ),
     Reason.REPLICAS_SETTABLE: Explained(
         "Each pool has a SplitwisePool with the scale subresource."
+    ),
+    Reason.LOAD_UNKNOWN: Explained(
+        "No worker of a pool that the operator scales tells its load; its replicas stay.",
+        "wait while it starts; if it lasts, see that the operator can open connections to port "
+        "9101 of the workers",
+    ),
+    Reason.CAPACITY_MISSING: Explained(
+        "A pool needs more workers than get a node; the autoscaler has given up those that "
+        "waited too long, and asks for them again later.",
+        "add nodes or quota, or lower maxReplicas",
     ),
     Reason.SCHEDULED: Explained("No pod waits for a node."),
     Reason.UNSCHEDULABLE: Explained(

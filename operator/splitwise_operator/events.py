@@ -24,11 +24,23 @@ def _is_news(condition: Object, old: dict[str, str]) -> bool:
     return not starts or condition["type"] == Condition.CAPACITY_AVAILABLE
 
 
+def scaled_event(cluster: Object, entry: Object) -> Object:
+    """That the autoscaler has set a pool's replicas."""
+    numbers = ", ".join(f"{name} {value:g}" for name, value in entry["inputs"].items())
+    text = f"Pool {entry['pool']}: from {entry['from']} to {entry['to']} workers ({numbers})"
+    return _body(cluster, entry["reason"], text, "Normal", entry["time"], f"{entry}")
+
+
 def _event(cluster: Object, condition: Object, now: str) -> Object:
-    meta = cluster["metadata"]
     bad = condition["status"] != "True" and condition["type"] != Condition.PROGRESSING
     text = f"{condition['type']} is {condition['status']}: {condition['message']}"
-    unique = sha256(f"{meta['uid']}{condition}{now}".encode()).hexdigest()[:16]
+    kind = "Warning" if bad else "Normal"
+    return _body(cluster, condition["reason"], text, kind, now, f"{condition}")
+
+
+def _body(cluster: Object, reason: str, text: str, kind: str, now: str, what: str) -> Object:
+    meta = cluster["metadata"]
+    unique = sha256(f"{meta['uid']}{what}{now}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -40,8 +52,8 @@ def _event(cluster: Object, condition: Object, now: str) -> Object:
             "namespace": meta["namespace"],
             "uid": meta["uid"],
         },
-        "type": "Warning" if bad else "Normal",
-        "reason": condition["reason"],
+        "type": kind,
+        "reason": reason,
         "message": text[:1000],
         "source": {"component": FIELD_MANAGER},
         "reportingComponent": FIELD_MANAGER,

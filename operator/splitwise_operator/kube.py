@@ -13,6 +13,8 @@ from splitwise_operator.kinds import Kind
 from splitwise_operator.names import Object
 
 FIELD_MANAGER: Final = "splitwise-operator"
+AUTOSCALER: Final = "splitwise-autoscaler"
+"""The field manager of replicas that the autoscaler has set."""
 DEADLINE_S: Final = 20.0
 WATCH_S: Final = 290
 """A watch is opened anew this often, before the API server closes it."""
@@ -56,11 +58,18 @@ class Kube:
         path = f"{kind.path(meta['namespace'], meta['name'])}/status"
         await self._call("PATCH", path, query, body, _APPLY)
 
-    async def scale(self, kind: Kind, namespace: str, name: str, replicas: int) -> None:
-        """Sets spec.replicas and nothing else."""
+    async def scale(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        replicas: int,
+        manager: str = FIELD_MANAGER,
+    ) -> Object:
+        """Sets spec.replicas and nothing else; the object as it is then."""
         body = {"spec": {"replicas": replicas}}
-        query = {"fieldManager": FIELD_MANAGER}
-        await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
+        query = {"fieldManager": manager}
+        return await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object; one that is gone or another by now is no error."""

@@ -24,11 +24,13 @@ from splitwise_core.metrics.operator import CLUSTERS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
+from splitwise_operator.autoscaler import Autoscaler
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.leader import Leadership
 from splitwise_operator.link_reader import LinkReader
+from splitwise_operator.looks import Looks
 from splitwise_operator.reconcile import Reconciler
 from splitwise_operator.store import Store
 from splitwise_operator.watch import follow
@@ -56,7 +58,8 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> int:
     configuration = await _configuration()
     telemetry = Telemetry(Component.OPERATOR)
     host, _, port = asked.listen.rpartition(":")
-    page = StatusServer(telemetry.registry, lambda: None)
+    looks = Looks()
+    page = StatusServer(telemetry.registry, lambda: None, {"/scaling": looks.page})
     page.start(host, int(port))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,7 +68,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> int:
     stopping = asyncio.create_task(stop.wait())
     try:
         async with ApiClient(configuration) as api:
-            working = asyncio.create_task(_work(Kube(api), asked, telemetry, log))
+            working = asyncio.create_task(_work(Kube(api), asked, looks, telemetry, log))
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return 0 if working.result() else 1
@@ -78,13 +81,17 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> int:
 
 
 async def _work(
-    kube: Kube, asked: argparse.Namespace, telemetry: Telemetry, log: logging.Logger
+    kube: Kube,
+    asked: argparse.Namespace,
+    looks: Looks,
+    telemetry: Telemetry,
+    log: logging.Logger,
 ) -> bool:
     """Waits to lead, then reconciles; False when leadership was lost."""
     await _definitions_are_served(kube, log)
     namespace, _, name = asked.lease.partition("/")
     leadership = Leadership(kube, namespace, name, asked.identity, log)
-    return await leadership.lead(lambda: _reconcile(kube, asked, telemetry, log))
+    return await leadership.lead(lambda: _reconcile(kube, asked, looks, telemetry, log))
 
 
 async def _definitions_are_served(kube: Kube, log: logging.Logger) -> None:
@@ -104,7 +111,11 @@ async def _definitions_are_served(kube: Kube, log: logging.Logger) -> None:
 
 
 async def _reconcile(
-    kube: Kube, asked: argparse.Namespace, telemetry: Telemetry, log: logging.Logger
+    kube: Kube,
+    asked: argparse.Namespace,
+    looks: Looks,
+    telemetry: Telemetry,
+    log: logging.Logger,
 ) -> None:
     """Runs until cancelled, or until SIGTERM, which kopf listens to as soon as it runs."""
     store = Store()
@@ -121,8 +132,10 @@ async def _reconcile(
                 watches.append(tasks.create_task(watch))
             reader = LinkReader(store, worklist, telemetry, log)
             watches.append(tasks.create_task(reader.run()))
+            autoscaler = Autoscaler(kube, store, worklist, looks, telemetry, log)
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()
+            watches.append(tasks.create_task(autoscaler.run()))
             telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
             registry = kopf.OperatorRegistry()
             handlers.register(registry, store, worklist)

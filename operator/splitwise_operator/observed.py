@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from splitwise_core.labels import POOL_LABEL, REVISION_LABEL, ROLE_LABEL
 from splitwise_operator import names
-from splitwise_operator.kube import FIELD_MANAGER
+from splitwise_operator.kube import AUTOSCALER, FIELD_MANAGER
 from splitwise_operator.names import Object
 from splitwise_operator.ownership import DIGEST, declared_owners, owned_fields
 
@@ -46,12 +46,18 @@ class Workers:
 @dataclass(frozen=True, slots=True)
 class Scaled:
     """A SplitwisePool. `asked`: what the cluster's spec asked for last. `ours`: nobody else set
-    the replicas since."""
+    the replicas since. `by_law`: the last to set them was our autoscaler."""
 
     replicas: int
     asked: str
     ours: bool
     status: Object | None
+    by_law: bool = False
+
+    @property
+    def by(self) -> str:
+        """Who has set the replicas last, as status says it."""
+        return "Spec" if self.ours else "Autoscaler" if self.by_law else "External"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,10 @@ def _part(kind: str, body: Object, owned: str) -> Workers | Scaled | Pod | None:
             asked=marks.get(names.ASKED_REPLICAS, ""),
             ours='"f:replicas"' in owned,
             status=body.get("status"),
+            by_law=any(
+                entry["manager"] == AUTOSCALER and "f:replicas" in str(entry.get("fieldsV1"))
+                for entry in body["metadata"].get("managedFields", [])
+            ),
         )
     return _pod(body) if kind == "Pod" else None
 

@@ -26,6 +26,7 @@ from splitwise_operator.observed import Scaled, Seen, Workers
 from splitwise_operator.ownership import is_as_applied, with_digest
 from splitwise_operator.render import Counts, render
 from splitwise_operator.rollout import next_step
+from splitwise_operator.scaled_pools import ScalingView
 from splitwise_operator.status import PoolCount, Problem, View
 from splitwise_operator.store import Key, Store
 from splitwise_operator.transfer import settled
@@ -222,7 +223,9 @@ class Reconciler:
         there = before.get("transfer", [])
         read = self._store.transfer.get((cluster.metadata.namespace, cluster.metadata.name))
         links = there if read is None else settled(there, read)
-        view = View(cluster, current, pools, routers, all_objects, problems, links)
+        scaling = self._store.scaling.get((cluster.metadata.namespace, cluster.metadata.name))
+        told = ScalingView(last=before.get("scaling", [])) if scaling is None else scaling
+        view = View(cluster, current, pools, routers, all_objects, problems, links, told)
         made = status.cluster_status(view, body["metadata"]["generation"], before, _now())
         await self._write_cluster_status(body, before, made)
 

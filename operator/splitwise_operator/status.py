@@ -1,7 +1,7 @@
 """What the status of a cluster and of its pools should say. Pure: records in, plain values out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from splitwise_core.labels import ROUTER, WORKER_ROLES
@@ -11,6 +11,7 @@ from splitwise_operator.conditions import EXPLAINED, Condition, Reason
 from splitwise_operator.kinds import Kind
 from splitwise_operator.names import Object
 from splitwise_operator.observed import CRASHING, Pod, Scaled, Seen, Workers
+from splitwise_operator.scaled_pools import ScalingView
 from splitwise_operator.transfer import cut_off
 
 _TRUE, _FALSE, _UNKNOWN = "True", "False", "Unknown"
@@ -60,6 +61,7 @@ class View:
     objects: Sequence[Seen]
     problems: Sequence[Problem]
     transfer: Sequence[Object] = ()
+    scaling: ScalingView = field(default_factory=ScalingView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def count(objects: Iterable[Seen], pool: str, role: str, desired: int, revision:
         ready=len(ready),
         updated=sum(one.revision == revision for one in ready),
         draining=len(pods) - len(staying),
-        scaled_by="Spec" if scaled is None or scaled.ours else "External",
+        scaled_by=scaled.by if scaled is not None else "Spec",
     )
 
 
@@ -99,6 +101,7 @@ def cluster_status(view: View, generation: int, before: Object, now: str) -> Obj
         "pools": [_pool(pool) for pool in view.pools],
         "router": {"desired": view.router.desired, "ready": view.router.ready},
         **({"transfer": list(view.transfer)} if view.transfer else {}),
+        **({"scaling": list(view.scaling.last)} if view.scaling.last else {}),
         "conditions": conditions(_verdicts(view), generation, before, now),
     }
 
@@ -196,7 +199,7 @@ def _verdicts(view: View) -> dict[Condition, _Verdict]:
         Condition.POOLS_READY: pools,
         Condition.ROUTER_READY: router,
         Condition.TRANSFER_VERIFIED: _transfer(view),
-        Condition.SCALING_ACTIVE: _Verdict(_TRUE, Reason.REPLICAS_SETTABLE),
+        Condition.SCALING_ACTIVE: _scaling(view),
         Condition.CAPACITY_AVAILABLE: _capacity(view),
         Condition.PROGRESSING: _progress(view),
     }
@@ -249,7 +252,17 @@ def _capacity(view: View) -> _Verdict:
         if isinstance(one.part, Pod) and one.part.unschedulable and not one.is_leaving:
             words = one.part.unschedulable
             return _Verdict(_FALSE, Reason.UNSCHEDULABLE, f"Pool {one.pool}, {one.name}: {words}")
+    if view.scaling.short:
+        said = ", ".join(view.scaling.short)
+        return _Verdict(_FALSE, Reason.CAPACITY_MISSING, f"Short of nodes: {said}.")
     return _Verdict(_TRUE, Reason.SCHEDULED)
+
+
+def _scaling(view: View) -> _Verdict:
+    if view.scaling.silent:
+        said = ", ".join(view.scaling.silent)
+        return _Verdict(_UNKNOWN, Reason.LOAD_UNKNOWN, f"No load is known of: {said}.")
+    return _Verdict(_TRUE, Reason.REPLICAS_SETTABLE)
 
 
 def _to_go(view: View) -> list[str]:

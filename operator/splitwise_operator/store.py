@@ -7,6 +7,7 @@ from splitwise_core.labels import CLUSTER_LABEL
 from splitwise_operator import names
 from splitwise_operator.names import Object
 from splitwise_operator.observed import Seen, seen
+from splitwise_operator.scaled_pools import ScalingView
 
 Key = tuple[str, str]
 """A cluster: namespace and name."""
@@ -23,6 +24,7 @@ class Store:
     def __init__(self) -> None:
         self.clusters: dict[Key, Object] = {}
         self.transfer: dict[Key, list[Object]] = {}  # what a router said of links, when one did
+        self.scaling: dict[Key, ScalingView] = {}  # of clusters that we scale, once looked at
         self._objects: dict[Key, dict[_Id, Seen]] = {}
         self._keys: dict[_Id, Key] = {}
 

@@ -182,6 +182,16 @@ class Admission:
             given.result().end()
         waiter.attempt.cancel()
 
+    def waiting(self) -> dict[str, int]:
+        """What waits for capacity: requests, their prompt tokens, and the KV they may need."""
+        generations = [waiter.generation for waiter in self._queue]
+        prompts = sum(generation.to_prefill for generation in generations)
+        return {
+            "requests": len(generations),
+            "promptTokens": prompts,
+            "kvTokens": prompts + sum(generation.to_generate for generation in generations),
+        }
+
     def pump(self) -> None:
         """Starts those that wait, in order, as far as there is room."""
         if not self._queue:

@@ -1,5 +1,6 @@
 """The router's doors: two that generate, and the small ones around them."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -23,8 +24,15 @@ from splitwise_router.service import Service
 class App:
     """The ASGI application. `draining` makes /readyz say so, for the time until it stops."""
 
-    def __init__(self, service: Service, fleet: Fleet, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        service: Service,
+        fleet: Fleet,
+        telemetry: Telemetry,
+        waiting: Callable[[], Mapping[str, int]],
+    ) -> None:
         self.draining = False
+        self._waiting = waiting
         self._fleet = fleet
         self._service = service
         self._telemetry = telemetry
@@ -42,6 +50,7 @@ class App:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/transfer", self._transfer),
+                Route("/queue", self._queue),
                 *(Route(path, _never, methods=["POST"]) for path in self._generate),
             ],
             exception_handlers={HTTPException: _http_error},
@@ -93,6 +102,10 @@ class App:
         found = by_pools(self._fleet.sessions, self._fleet.links)
         return JSONResponse({"transfer": [pair.entry() for pair in found if pair.links]})
 
+    async def _queue(self, request: Request) -> Response:
+        """What waits here for workers, for the operator."""
+        return JSONResponse(self._waiting())
+
 
 async def _never(request: Request) -> Response:
     """Stands in Starlette's table so that it answers other methods with 405; see App.__call__."""
@@ -104,7 +117,8 @@ async def _http_error(request: Request, error: Any) -> Response:
     asked = f"{request.method} {request.url.path}"
     fixes = {
         404: f"{asked} is not known here. Generation is POST /v1/chat/completions or "
-        "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics and /transfer too.",
+        "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics, /transfer and "
+        "/queue too.",
         405: f"{asked} is not allowed. Use {(error.headers or {}).get('Allow', 'another method')}.",
     }
     codes = {404: "unknown_url", 405: "method_not_allowed"}

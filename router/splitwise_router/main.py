@@ -75,7 +75,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
-    app = App(service, fleet, telemetry)
+    app = App(service, fleet, telemetry, admission.waiting)
     chores = [
         asyncio.create_task(_discover(asked, fleet, telemetry, log)),
         asyncio.create_task(fleet.links.keep_measured(lambda: fleet.sessions)),

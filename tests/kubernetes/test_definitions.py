@@ -68,9 +68,27 @@ EVERYTHING = changed(
             "kvMemory": "2Gi",
             "autoscaling": {"by": "External", "minReplicas": 2, "maxReplicas": 9},
         },
-        {"name": "mixed", "role": "mixed"},
+        {
+            "name": "mixed",
+            "role": "mixed",
+            "autoscaling": {
+                "by": "SLO",
+                "maxReplicas": 4,
+                "slo": {"ttftSeconds": 1.5, "tbtSeconds": 0.05, "percentile": 95},
+                "schedule": [
+                    {
+                        "days": ["Mon", "Fri"],
+                        "begins": "08:00",
+                        "ends": "18:00",
+                        "timeZone": "UTC",
+                        "minReplicas": 2,
+                    }
+                ],
+            },
+        },
     ],
 )
+EVERYTHING["spec"]["ratio"] = {"min": 0.5, "max": 2.0}
 EVERYTHING["spec"]["model"]["claim"] = "weights"
 EVERYTHING["spec"]["transfer"] = {
     "rdma": {"resource": "rdma/hca"},

@@ -98,6 +98,40 @@ OTHERS: list[tuple[str, object, str]] = [
         {"by": "External", "minReplicas": 4, "maxReplicas": 3},
         "minReplicas: it is above maxReplicas",
     ),
+    ("spec.pools.0.autoscaling", {"by": "SLO", "maxReplicas": 3}, "by SLO needs targets"),
+    (
+        "spec.pools.0.autoscaling",
+        {"by": "Load", "maxReplicas": 3, "slo": {"ttftSeconds": 1.0, "tbtSeconds": 0.1}},
+        "only by SLO uses it",
+    ),
+    (
+        "spec.pools.0.autoscaling",
+        {
+            "by": "Load",
+            "maxReplicas": 3,
+            "schedule": [{"begins": "08:00", "ends": "18:00", "minReplicas": 4}],
+        },
+        "schedule: a minReplicas is above maxReplicas",
+    ),
+    (
+        "spec.pools.0.autoscaling",
+        {
+            "by": "External",
+            "maxReplicas": 3,
+            "schedule": [{"begins": "08:00", "ends": "18:00", "minReplicas": 2}],
+        },
+        "by External uses none",
+    ),
+    (
+        "spec.pools.0.autoscaling",
+        {
+            "by": "Load",
+            "maxReplicas": 3,
+            "schedule": [{"begins": "8", "ends": "18:00", "minReplicas": 2}],
+        },
+        "begins",
+    ),
+    ("spec.ratio", {"min": 2.0, "max": 1.0}, "min: it is above max"),
     ("spec.pools.0.tolerations", [{"value": "a"}], "write operator: Exists"),
     (
         "spec.pools.0.tolerations",

@@ -8,6 +8,7 @@ from splitwise_core.manifest import parse_cluster
 from splitwise_operator.conditions import EXPLAINED, Condition, Reason
 from splitwise_operator.events import events
 from splitwise_operator.observed import Seen, seen
+from splitwise_operator.scaled_pools import ScalingView
 from splitwise_operator.status import Problem, View, cluster_status, count, invalid_status
 from tests.support.manifests import GOOD
 
@@ -58,10 +59,13 @@ def status_of(
     problems: tuple[Problem, ...] = (),
     before: dict[str, Any] | None = None,
     transfer: tuple[dict[str, Any], ...] = (),
+    scaling: ScalingView | None = None,
 ) -> dict[str, Any]:
     pools = [count(objects, p.name, p.role, p.seed, REV) for p in CLUSTER.spec.pools]
     routers = count(objects, "router", "router", 1, REV)
-    view = View(CLUSTER, REV, pools, routers, list(objects), problems, transfer)
+    view = View(
+        CLUSTER, REV, pools, routers, list(objects), problems, transfer, scaling or ScalingView()
+    )
     return cluster_status(view, 7, before or {}, NOW if before is None else LATER)
 
 
@@ -194,6 +198,16 @@ def test_a_message_has_the_words_of_who_knows(objects: tuple[Seen, ...], words: 
     said = [c["message"] for c in status_of(*objects)["conditions"] if c["status"] == "False"]
     assert any(words in message for message in said)
     assert all("Fix: " in message for message in said)
+
+
+def test_scaling_is_told_of_with_its_last_decisions() -> None:
+    last = [{"pool": "prompt", "from": 1, "to": 2, "reason": "BacklogHigh", "inputs": {}}]
+    status = status_of(*ALL, scaling=ScalingView(last, silent=["token"], short=["prompt"]))
+    assert status["scaling"] == last
+    said = conditions_of(status)
+    assert said["ScalingActive"] == ("Unknown", "LoadUnknown")
+    assert said["CapacityAvailable"] == ("False", "CapacityMissing")
+    assert said["Ready"] == ("True", "Serving")
 
 
 def test_what_the_operator_cannot_do_is_said_and_what_runs_is_still_ready() -> None:

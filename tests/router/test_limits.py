@@ -101,6 +101,26 @@ def test_a_full_house_queues_some_and_refuses_the_rest(start: Start, model: Path
         assert asyncio.run(crowd(stack.url)) == [200, 200, 200, 429, 429, 429]
 
 
+def test_what_waits_for_a_worker_is_told(start: Start, model: Path) -> None:
+    prompt = tokens_of(model)
+
+    async def wait_for_two(url: str) -> dict[str, int]:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            asking = [client.post("/v1/completions", json=completion(prompt, 40)) for _ in range(3)]
+            crowd = asyncio.gather(*asking)
+            while (told := (await client.get("/queue")).json())["requests"] < 2:
+                assert not crowd.done()
+            await crowd
+            return dict(told)
+
+    workers = [Worker("w0", "mixed", {"max_sequences": 1, "prefill_ms": 300})]
+    with start(workers) as stack:
+        told = asyncio.run(wait_for_two(stack.url))
+        assert told["promptTokens"] == 2 * len(prompt)
+        assert told["kvTokens"] == 2 * (len(prompt) + 40)
+        assert httpx.get(f"{stack.url}/queue").json()["requests"] == 0
+
+
 def test_streams_go_on_while_a_long_prompt_is_read(start: Start, model: Path) -> None:
     async def events_meanwhile(url: str) -> int:
         seen = 0

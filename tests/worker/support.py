@@ -130,6 +130,7 @@ class Rig:
         )
         handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)
+        self.metrics = EngineMetrics(self.telemetry, lambda: switchover.min_tokens)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, block_tokens, "cpu"),
@@ -137,7 +138,7 @@ class Rig:
             handover=handover,
             probe=Probe(self.blocks, handover, PEER),
             outbox=Outbox(lambda updates, load: self.deliver(updates, load)),
-            metrics=EngineMetrics(self.telemetry, lambda: switchover.min_tokens),
+            metrics=self.metrics,
             switchover=switchover,
             limits=Limits(LENGTH, VOCAB),
             eos_token_ids=frozenset(eos),

@@ -175,7 +175,7 @@ def test_a_worker_outlives_its_parent_and_its_sidecars(
     assert session.answer(3)[1].detail, "the new sidecar's word: nobody listens at that peer"
     assert worker.get("/healthz") == (200, "ok\n")
     text = worker.get("/metrics")[1]
-    assert 'splitwise_kv_blocks{pool="p",role="mixed",state="free"} 4.0' in text
+    assert 'splitwise_kv_blocks{pool="p",role="mixed",state="free"} 8.0' in text
     for metric in METRICS:
         if metric.component is Component.WORKER:
             assert f"# TYPE {metric.name.removesuffix('_total')}" in text

@@ -21,6 +21,7 @@ from splitwise_core.metrics.worker import (
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
 
@@ -38,6 +39,7 @@ class EngineMetrics:
     """
 
     def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
+        self.load = LoadMeter()
         self._telemetry = telemetry
         self._census = _NOTHING
         self._lent_blocks = 0
@@ -62,6 +64,7 @@ class EngineMetrics:
         self._tokens[kind].observe(tokens)
         self._computed[kind].inc(tokens)
         self._busy.inc(seconds)
+        self.load.stepped(kind, tokens, seconds)
 
     def admitted(self, sequence: LiveSequence) -> None:
         """Counts what of a sequence was found in the prefix cache."""
@@ -79,7 +82,7 @@ class EngineMetrics:
 
         `evicted_blocks` are all that the prefix cache has ever lost.
         """
-        self._census = census
+        self._census = self.load.census = census
         self._lent_blocks = lent_blocks
         if evicted_blocks > self._evicted_before:
             self._evicted.inc(evicted_blocks - self._evicted_before)

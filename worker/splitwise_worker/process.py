@@ -15,10 +15,11 @@ import torch
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
-from splitwise_worker import commands
+from splitwise_worker import commands, load_meter
 from splitwise_worker.admission import Limits
 from splitwise_worker.config import WorkerConfig
 from splitwise_worker.engine import Engine
@@ -50,7 +51,7 @@ def run_worker(config: WorkerConfig, threads: int) -> int:
     torch.set_num_threads(threads)
     telemetry = Telemetry(Component.WORKER, role=config.role, pool=config.pool)
     readiness = _Readiness()
-    page = StatusServer(telemetry.registry, readiness.why_not)
+    page = StatusServer(telemetry.registry, readiness.why_not, {"/load": readiness.load_page})
     page.start(*_host_port(config.status))
     try:
         started = time.monotonic()
@@ -64,12 +65,17 @@ def run_worker(config: WorkerConfig, threads: int) -> int:
 
 @dataclass(slots=True)
 class _Readiness:
-    """Why the worker cannot serve now; None when it can. The engine is asked once there is one."""
+    """Why the worker cannot serve now, None when it can, and its load. The engine is asked for
+    both once there is one."""
 
     asked: Callable[[], str | None] = lambda: "the model is loading"
+    load: Callable[[], WorkerLoad] | None = None
 
     def why_not(self) -> str | None:
         return self.asked()
+
+    def load_page(self) -> bytes | None:
+        return None if self.load is None else load_meter.page(self.load())
 
 
 class _Process:
@@ -91,6 +97,7 @@ class _Process:
         blocks = BlockPool(loaded.num_blocks)
         handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
         switchover = Switchover(geometry)
+        metrics = EngineMetrics(telemetry, lambda: switchover.min_tokens)
         self._engine = Engine(
             scheduler=Scheduler(
                 blocks,
@@ -105,12 +112,15 @@ class _Process:
             handover=handover,
             probe=Probe(blocks, handover, config.sidecar_address),
             outbox=Outbox(self._deliver),
-            metrics=EngineMetrics(telemetry, lambda: switchover.min_tokens),
+            metrics=metrics,
             switchover=switchover,
             limits=Limits(loaded.max_model_len, loaded.decoder.config.vocab_size),
             eos_token_ids=frozenset(loaded.decoder.config.eos_token_ids),
         )
-        self._info = _info(config, geometry, loaded)
+        self._info = info = _info(config, geometry, loaded)
+        self._load = lambda: metrics.load.load(
+            info.incarnation, info.block_tokens, info.num_blocks, info.max_sequences
+        )
 
     async def run(self) -> int:
         """0 after a drain; 1 when the engine's thread has died."""
@@ -122,6 +132,7 @@ class _Process:
         service = WorkerService(self._engine, self._sessions, self._info)
         server, _ = await serve(service, self._config.listen)
         self._readiness.asked = self._engine.not_ready
+        self._readiness.load = self._load
         thread = Thread(target=self._run_engine, name="engine", daemon=True)
         thread.start()
         self._link.start()

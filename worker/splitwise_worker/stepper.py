@@ -119,6 +119,7 @@ class Stepper:
             prefill_s=now - sequence.prefill_started_s,
             cached_tokens=sequence.cached_tokens,
         )
+        self._metrics.load.first_token(now - sequence.arrived_s)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
         if finish:
             self._endings.complete(sequence)

@@ -33,10 +33,22 @@ def up(file: Path, port: int | None, detach: bool, state_dir: Path | None, wait_
     cluster = with_port(load_cluster(file), port)
     state = StateDir((state_dir or default_state_dir()).absolute())
     console = Console(highlight=False, stderr=True)
+    for notice in notices(cluster):
+        console.print(notice)
     if detach:
         _detached(cluster, file, port, state, wait_s, console)
     else:
         _attached(cluster, state, wait_s, console)
+
+
+def notices(cluster: SplitwiseCluster) -> list[str]:
+    """What of the spec is not done on this machine."""
+    return [
+        f"pool {pool.name}: nobody scales it here, it keeps {pool.seed} (autoscaling.minReplicas); "
+        "in Kubernetes the operator or your autoscaler does"
+        for pool in cluster.spec.pools
+        if pool.autoscaling is not None
+    ]
 
 
 def with_port(cluster: SplitwiseCluster, port: int | None) -> SplitwiseCluster:

@@ -33,6 +33,29 @@ WATCH_FAILURES: Final = Metric(
     "splitwise_operator_watch_failures_total",
     "Watches of the API server that broke or could not be opened.",
 )
+LOAD_READINGS: Final = Metric(
+    Component.OPERATOR,
+    Counter,
+    "splitwise_operator_load_readings_total",
+    "Questions to workers on their load and to routers on their queues. Pools of which no worker "
+    "answers are not scaled, and those of which some do not are not made smaller.",
+    ("result",),
+)
+SCALE_DECISIONS: Final = Metric(
+    Component.OPERATOR,
+    Counter,
+    "splitwise_operator_scale_decisions_total",
+    "Pools that the autoscaler has made larger or smaller, by why.",
+    ("scale_reason",),
+)
+SCALE_LOOK: Final = Metric(
+    Component.OPERATOR,
+    Histogram,
+    "splitwise_operator_scale_look_seconds",
+    "One look at the load of one cluster, every two seconds, with what is written for it.",
+    (),
+    SECONDS,
+)
 LINK_READINGS: Final = Metric(
     Component.OPERATOR,
     Counter,

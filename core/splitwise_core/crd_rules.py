@@ -1,0 +1,76 @@
+"""What the models check in code, said again as CEL: a rule, and what the user is told.
+
+Defaults are filled in before rules are checked, but not those within a mapping that is a default.
+"""
+
+from typing import Final
+
+POOL_RULES: Final = (
+    (
+        "!(has(self.replicas) && has(self.autoscaling))",
+        "replicas: autoscaling says how many too; leave out one of them",
+    ),
+)
+AUTOSCALING_RULES: Final = (
+    (
+        "self.minReplicas <= self.maxReplicas",
+        "minReplicas: it is above maxReplicas; lower it",
+    ),
+    (
+        "self.by != 'SLO' || has(self.slo)",
+        "slo: by SLO needs targets; say ttftSeconds and tbtSeconds",
+    ),
+    (
+        "self.by == 'SLO' || !has(self.slo)",
+        "slo: only by SLO uses it; write by: SLO, or leave it out",
+    ),
+    (
+        "!has(self.schedule) || self.schedule.all(one, one.minReplicas <= self.maxReplicas)",
+        "schedule: a minReplicas is above maxReplicas; lower it",
+    ),
+    (
+        "self.by != 'External' || !has(self.schedule) || size(self.schedule) == 0",
+        "schedule: by External uses none; write by: Load, or leave it out",
+    ),
+)
+RATIO_RULE: Final = ("self.min <= self.max", "min: it is above max; lower it")
+TOLERATION_RULES: Final = (
+    (
+        "has(self.key) || self.operator == 'Exists'",
+        "operator: without a key it is Exists; write operator: Exists",
+    ),
+    (
+        "self.operator == 'Equal' || !has(self.value) || self.value == ''",
+        "value: Exists compares no value; leave it out, or use Equal",
+    ),
+)
+_RDMA_IS_REQUIRED: Final = "(has(self.requireRdma) && self.requireRdma)"
+"""The default of the whole mapping is checked as it stands, before its fields get theirs."""
+TRANSFER_RULES: Final = (
+    (
+        f"!{_RDMA_IS_REQUIRED} || has(self.rdma)",
+        "rdma: requireRdma needs devices; say which resource the nodes offer",
+    ),
+    (
+        "!(has(self.transport) && self.transport == 'RDMA') || has(self.rdma)",
+        "rdma: transport RDMA needs devices; say which the nodes offer",
+    ),
+    (
+        f"!{_RDMA_IS_REQUIRED} || self.transport in ['Auto', 'RDMA']",
+        "transport: what is named is no RDMA; use RDMA, or leave out requireRdma",
+    ),
+)
+_OF_SECRET: Final = "has(self.mode) && self.mode == 'Secret'"
+TLS_RULES: Final = (
+    (
+        f"!({_OF_SECRET}) || has(self.secretName)",
+        "secretName: mode Secret takes a Secret; say which one",
+    ),
+    *(
+        (
+            f"({_OF_SECRET}) || !has(self.{field})",
+            f"{field}: only mode Secret uses it; write mode: Secret, or leave it out",
+        )
+        for field in ("secretName", "serverName")
+    ),
+)

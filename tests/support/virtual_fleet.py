@@ -1,0 +1,304 @@
+"""A fleet in virtual time: the policies of routing, batching and scaling, called as they are.
+
+Prompts are computed batch by batch; what decodes on one worker goes on at the pace that so many
+sequences have, and only their ends are events; every two seconds the pools are looked at. No clock
+and no randomness: the same arrivals make the same run.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from splitwise_core.policy.batching import StepKind, next_step
+from splitwise_core.policy.routing import FleetView, Role, place
+from splitwise_core.policy.scaling import (
+    Counts,
+    Held,
+    Law,
+    Pool,
+    Ratio,
+    Reading,
+    Reason,
+    State,
+    decide,
+    observe,
+    reading,
+)
+from splitwise_core.policy.scaling.signals import Memory
+from tests.support.virtual_worker import Machine, Request, Worker
+
+LOOK_S: Final = 2.0
+BLOCK: Final = 16
+OVERFLOW: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One decision that changed a pool."""
+
+    at_s: float
+    pool: str
+    before: int
+    after: int
+    reason: Reason
+
+
+@dataclass(slots=True)
+class PoolOf:
+    """A pool of the fleet."""
+
+    role: Role
+    law: Law | None
+    desired: int
+    machine: Machine = field(default_factory=Machine)
+    nodes: int = 1000
+    state: State = field(default_factory=State)
+    memory: Memory = field(default_factory=dict)
+
+
+class VirtualFleet:
+    """The fleet. `run` it, then look at `changes`, `requests` and `pools`."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, PoolOf],
+        arrivals: Iterable[tuple[float, int, int]],
+        ratio: Ratio | None = None,
+        on_look: Callable[[float, str, Reading | None, Counts], None] = lambda *_: None,
+    ) -> None:
+        self.pools = dict(pools)
+        self.ratio = ratio
+        self.requests: list[Request] = []
+        self.changes: list[Change] = []
+        self.sizes: list[tuple[float, dict[str, int]]] = []
+        self.workers: list[Worker] = []
+        self.now = 0.0
+        self._on_look = on_look
+        self._arrivals = iter(arrivals)
+        self._queue: deque[Request] = deque()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        for name, pool in self.pools.items():
+            for _ in range(pool.desired):
+                self._add(name, ready_s=0.0)
+
+    def run(self, until_s: float) -> "VirtualFleet":
+        """Goes on until then."""
+        if not self._events:
+            self._at(0.0, self._look)
+            self._next_arrival()
+        while self._events and self._events[0][0] <= until_s:
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+        return self
+
+    def _at(self, at_s: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._numbers), do))
+
+    # ---- requests ----
+
+    def _next_arrival(self) -> None:
+        if (arrival := next(self._arrivals, None)) is not None:
+            request = Request(*arrival)
+            self._at(request.at_s, lambda: self._arrive(request))
+
+    def _arrive(self, request: Request) -> None:
+        self.requests.append(request)
+        self._next_arrival()
+        self._queue.append(request)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and self._place(self._queue[0]):
+            self._queue.popleft()
+
+    def _place(self, request: Request) -> bool:
+        workers = [w for w in self.workers if not w.draining and w.ready_s <= self.now]
+        view = FleetView(
+            role=[w.role for w in workers],
+            revision=[0] * len(workers),
+            ready=[True] * len(workers),
+            pending_prompt_tokens=[w.queued_tokens for w in workers],
+            pending_tokens=[w.kv_taken for w in workers],
+            free_blocks=[w.free_tokens // BLOCK for w in workers],
+            free_sequences=[w.machine.max_sequences - w.held for w in workers],
+            block_tokens=[BLOCK] * len(workers),
+        )
+        found = place(view, request.prompt_tokens, request.output_tokens, OVERFLOW)
+        if found.prompt is None:
+            return False
+        request.prompt = workers[found.prompt]
+        request.token = workers[found.token] if found.token is not None else None
+        request.prompt.waiting.append(request)
+        request.prompt.queued_tokens += request.prompt_tokens
+        request.prompt.kv_waiting += request.prompt_tokens
+        if request.token is not None:
+            request.token.reserved += 1
+            request.token.kv_reserved += request.kv_tokens
+        self._go_on(request.prompt)
+        return True
+
+    def _go_on(self, worker: Worker) -> None:
+        """Begins what comes next on a worker that computes no prompt now."""
+        if worker.is_computing or not worker.waiting:
+            return
+        left = [request.left for request in worker.waiting]
+        step = next_step(left, len(worker.running), worker.preempted)
+        worker.preempted = worker.preempted.after(step, prompts_wait=True)
+        self._advance(worker)
+        if step.kind is StepKind.TOKEN:  # one step for those that decode, then prompts again
+            self._at(self.now + worker.step_s(), lambda: self._go_on(worker))
+            return
+        worker.is_computing = True
+        for request, tokens in zip(worker.waiting, step.prompt_tokens):
+            request.left -= tokens
+        while worker.waiting and not worker.waiting[0].left:
+            worker.computing.append(worker.waiting.popleft())
+        tokens_now = sum(step.prompt_tokens)
+        took_s = tokens_now / worker.machine.prompt_tokens_per_s
+        worker.version += 1  # nobody decodes meanwhile
+        self._at(self.now + took_s, lambda: self._prompted(worker, tokens_now, took_s))
+
+    def _prompted(self, worker: Worker, tokens: int, took_s: float) -> None:
+        batch, worker.computing = worker.computing, []
+        worker.is_computing = False
+        worker.queued_tokens -= tokens
+        worker.pace_s = self.now
+        worker.count(prompts_total=len(batch), prompt_tokens_total=tokens, prompt_s_total=took_s)
+        for request in batch:
+            request.first_s = self.now
+            worker.note("ttft_counts", self.now - request.at_s, 1)
+            worker.kv_waiting -= request.prompt_tokens
+            if request.token is None:
+                request.done_s = self.now
+            elif request.token is worker:
+                self._land(request)
+            else:
+                worker.sending += 1
+                worker.sending_kv += request.prompt_tokens
+                self._at(self.now + worker.machine.transfer_s, lambda r=request: self._hand_over(r))
+        self._go_on(worker)
+        self._plan(worker)
+        self._retire(worker)
+        self._pump()
+
+    def _hand_over(self, request: Request) -> None:
+        assert request.prompt is not None
+        request.prompt.sending -= 1
+        request.prompt.sending_kv -= request.prompt_tokens
+        self._land(request)
+        self._retire(request.prompt)
+        self._pump()
+
+    def _land(self, request: Request) -> None:
+        worker = request.token
+        assert worker is not None
+        self._advance(worker)
+        worker.reserved -= 1
+        worker.kv_reserved -= request.kv_tokens
+        worker.kv_running += request.kv_tokens
+        end = worker.pace + max(1, request.output_tokens - 1)
+        heapq.heappush(worker.running, (end, next(self._numbers), request))
+        self._plan(worker)
+
+    def _advance(self, worker: Worker) -> None:
+        """Brings the pace of what decodes up to now."""
+        since_s = self.now - worker.pace_s
+        if worker.running and not worker.is_computing and since_s > 0:
+            steps = since_s / worker.step_s()
+            worker.pace += steps
+            tokens = steps * len(worker.running)
+            worker.count(steps_total=steps, step_s_total=since_s, step_tokens_total=tokens)
+            worker.note("tbt_counts", worker.step_s(), round(tokens))
+        worker.pace_s = self.now
+
+    def _plan(self, worker: Worker) -> None:
+        """The next end of a sequence, unless something comes in between."""
+        worker.version += 1
+        if not worker.running or worker.is_computing:
+            return
+        version = worker.version
+        left = max(0.0, worker.running[0][0] - worker.pace)
+        self._at(self.now + left * worker.step_s(), lambda: self._finish(worker, version))
+
+    def _finish(self, worker: Worker, version: int) -> None:
+        if version != worker.version:
+            return
+        self._advance(worker)
+        while worker.running and worker.running[0][0] <= worker.pace + 1e-6:
+            _, _, request = heapq.heappop(worker.running)
+            request.done_s = self.now
+            worker.kv_running -= request.kv_tokens
+        self._plan(worker)
+        self._retire(worker)
+        self._pump()
+
+    # ---- pools ----
+
+    def _add(self, pool: str, ready_s: float) -> None:
+        own = self.pools[pool]
+        name = f"{pool}-{next(self._numbers)}"
+        self.workers.append(Worker(name, pool, own.role, own.machine, ready_s))
+
+    def _retire(self, worker: Worker) -> None:
+        if worker.draining and worker.held == 0 and worker in self.workers:
+            self.workers.remove(worker)
+
+    def of(self, pool: str) -> list[Worker]:
+        """A pool's workers that stay."""
+        return [w for w in self.workers if w.pool == pool and not w.draining]
+
+    def _counts(self, name: str) -> Counts:
+        own = self.of(name)
+        ready = sum(w.ready_s <= self.now for w in own)
+        return Counts(self.pools[name].desired, ready, len(own) - ready)
+
+    def _look(self) -> None:
+        reserved = sum(w.reserved for w in self.workers)
+        waiting = sum(len(w.waiting) + len(w.computing) for w in self.workers)
+        held = Held(
+            len(self._queue),
+            sum(r.prompt_tokens for r in self._queue),
+            sum(r.kv_tokens for r in self._queue),
+            min(1.0, waiting / reserved) if reserved else 0.0,
+        )
+        asked = {}
+        for name, pool in self.pools.items():
+            ready = [w for w in self.of(name) if w.ready_s <= self.now]
+            for worker in ready:
+                self._advance(worker)
+                self._plan(worker)
+            now = None
+            if said := {w.name: w.load() for w in ready}:
+                now, pool.memory = reading(pool.memory, said, 0, held, self.now, self.now - LOOK_S)
+            counts = self._counts(name)
+            self._on_look(self.now, name, now, counts)
+            if pool.law is not None:
+                pool.state = observe(pool.state, pool.law, counts, now, self.now)
+            asked[name] = Pool(counts, pool.role, pool.law, pool.state)
+        for name, (made, state) in decide(asked, self.ratio, held.requests, self.now).items():
+            pool = self.pools[name]
+            pool.state = state
+            if made.replicas != pool.desired:
+                was, pool.desired = pool.desired, made.replicas
+                self.changes.append(Change(self.now, name, was, pool.desired, made.reason))
+        for name in self.pools:
+            self._resize(name)
+        self.sizes.append((self.now, {name: own.desired for name, own in self.pools.items()}))
+        self._at(self.now + LOOK_S, self._look)
+
+    def _resize(self, name: str) -> None:
+        """Starts workers where there are nodes; those with the least to do go first."""
+        pool, own = self.pools[name], self.of(name)
+        on_nodes = sum(w.pool == name for w in self.workers)
+        for _ in range(min(pool.desired - len(own), pool.nodes - on_nodes)):
+            ready_s = self.now + pool.machine.start_s
+            self._add(name, ready_s)
+            self._at(ready_s, self._pump)
+        least_first = sorted(own, key=lambda w: (w.ready_s <= self.now, w.held))
+        for worker in least_first[: max(0, len(own) - pool.desired)]:
+            worker.draining = True
+            self._retire(worker)

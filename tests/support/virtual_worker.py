@@ -1,0 +1,112 @@
+"""A worker of the fleet in virtual time: what it is, what is on it, and what it says of itself."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from splitwise_core.policy.batching import Preempted
+from splitwise_core.policy.routing import Role
+from splitwise_core.policy.scaling import WorkerLoad
+from splitwise_core.policy.scaling.signals import BOUNDS_S, bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a worker is: speeds, room, and how long it takes to start."""
+
+    prompt_tokens_per_s: float = 5000.0
+    step_base_s: float = 0.02
+    step_slope_s: float = 0.0005
+    kv_tokens: int = 65536
+    max_sequences: int = 64
+    start_s: float = 30.0
+    transfer_s: float = 0.02
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request; times are those of its life."""
+
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+    first_s: float = -1.0
+    done_s: float = -1.0
+    prompt: "Worker | None" = None
+    token: "Worker | None" = None
+    left: int = field(init=False)  # of the prompt, to be computed
+
+    def __post_init__(self) -> None:
+        self.left = self.prompt_tokens
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker and everything that is on it."""
+
+    name: str
+    pool: str
+    role: Role
+    machine: Machine
+    ready_s: float
+    draining: bool = False
+    waiting: deque[Request] = field(default_factory=deque)
+    sending: int = 0
+    sending_kv: int = 0
+    running: list[tuple[float, int, Request]] = field(default_factory=list)  # by pace at the end
+    reserved: int = 0  # sequences that have not landed yet
+    queued_tokens: int = 0
+    kv_waiting: int = 0
+    kv_running: int = 0
+    kv_reserved: int = 0
+    is_computing: bool = False
+    computing: list[Request] = field(default_factory=list)  # prompts that this step ends
+    preempted: Preempted = Preempted()
+    pace: float = 0.0  # tokens that a sequence has had that was here from the start
+    pace_s: float = 0.0
+    version: int = 0
+    totals: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        prompts = len(self.waiting) + len(self.computing) + self.sending
+        return prompts + len(self.running) + self.reserved
+
+    @property
+    def kv_taken(self) -> int:
+        return self.kv_running + self.kv_reserved
+
+    @property
+    def free_tokens(self) -> int:
+        return self.machine.kv_tokens - self.kv_waiting - self.kv_taken - self.sending_kv
+
+    def step_s(self) -> float:
+        return self.machine.step_base_s + self.machine.step_slope_s * len(self.running)
+
+    def count(self, **grown: float) -> None:
+        for name, value in grown.items():
+            self.totals[name] = self.totals.get(name, 0) + value
+
+    def note(self, name: str, seconds: float, times: int) -> None:
+        counts = self.totals.setdefault(name, [0] * (len(BOUNDS_S) + 1))
+        counts[bucket(seconds)] += times
+
+    def load(self) -> WorkerLoad:
+        grown = {k: tuple(v) if isinstance(v, list) else v for k, v in self.totals.items()}
+        return WorkerLoad(
+            life=1,
+            kv_capacity=self.machine.kv_tokens,
+            max_sequences=self.machine.max_sequences,
+            queued_tokens=self.queued_tokens,
+            waiting=len(self.computing) + len(self.waiting),
+            kv_waiting=self.kv_waiting,
+            taken=len(self.running),
+            kv_taken=self.kv_running,
+            reserved=self.reserved,
+            kv_reserved=self.kv_reserved,
+            **grown,
+        )
