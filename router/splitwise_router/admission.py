@@ -27,6 +27,7 @@ from splitwise_core.policy.admission import (
 from splitwise_core.policy.fairness import FairOrder
 from splitwise_core.policy.routing import Reason
 from splitwise_core.telemetry import Telemetry
+from splitwise_router import refusals
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation
 from splitwise_router.fleet import Fleet
@@ -36,8 +37,6 @@ from splitwise_router.session import Session
 QUEUE_WAIT_S: Final = 30.0
 """A retry, or who waits for a worker to become ready, waits no longer: a client does better to ask
 another router then."""
-
-RETRY_AFTER_S: Final = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -252,46 +251,19 @@ class Admission:
             return self._refusal(waiter.why_not)
         self._telemetry.counter(PLACEMENTS, reason=waiter.why_not.value).inc()
         revision = waiter.generation.revision
-        return ApiError(
-            503,
-            f"The answer began on workers of revision {revision[0] if revision else ''!r}, and "
-            f"for {QUEUE_WAIT_S:g} s none of them could go on. It does not change its model in "
-            "the middle: send the request again.",
-            kind="server_error",
-            code="revision_gone",
-        )
+        return refusals.revision_gone(revision[0] if revision else "", QUEUE_WAIT_S)
 
     def _refusal(self, why: Reason) -> ApiError:
         if why is Reason.NO_CAPACITY:
             return self._rejection(Rejection.WAITED)
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
-        return ApiError(
-            503,
-            f"{(self._fleet.not_ready() or why.value).capitalize()}. Try again later.",
-            kind="server_error",
-            code="no_workers",
-            retry_after_s=RETRY_AFTER_S,
-        )
+        return refusals.no_workers(self._fleet.not_ready() or why.value)
 
     def _rejection(self, why: Rejection) -> ApiError:
         self._telemetry.counter(PLACEMENTS, reason=Reason.NO_CAPACITY.value).inc()
         self._telemetry.counter(REJECTED_REQUESTS, reason=why.value).inc()
-        most = f"{self._max_queue_s:g} s, the most that router.maxQueueSeconds allows"
-        full = f"{self._max_queued} wait already, the most that router.maxQueuedRequests allows"
-        said = {
-            Rejection.QUEUE_FULL: full,
-            Rejection.WOULD_WAIT: f"this request would have to wait for more than {most}",
-            Rejection.WAITED: f"this request has waited for {most}",
-        }
         after_s = retry_after_s(self._wait_s(), self._max_queue_s)
-        return ApiError(
-            429,
-            f"All workers are busy, and {said[why]}. Try again later, or add replicas to the "
-            "pools.",
-            kind="rate_limit_error",
-            code="no_capacity",
-            retry_after_s=after_s,
-        )
+        return refusals.rejected(why, self._max_queue_s, self._max_queued, after_s)
 
 
 def _share(generation: Generation) -> tuple[int, int, int]:
