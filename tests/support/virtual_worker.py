@@ -65,7 +65,7 @@ class Worker:
     kv_reserved: int = 0
     is_computing: bool = False
     computing: list[Request] = field(default_factory=list)  # prompts that this step ends
-    preempted: Preempted = Preempted()
+    preempted: Preempted = field(default_factory=Preempted)
     pace: float = 0.0  # tokens that a sequence has had that was here from the start
     pace_s: float = 0.0
     version: int = 0
