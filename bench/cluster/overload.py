@@ -50,6 +50,7 @@ def overload(
         "requests": report["requests"],
         "rejected_without_retry_after": report["rejected_without_retry_after"],
         "ttft_s": report["ttft_s"],
+        "tbt_s": report["tbt_s"],
         "most_queued": max(samples.queued),
         "memory_before_bytes": max(before.memory_bytes),
         "memory_first_bytes": samples.memory_bytes[len(samples.memory_bytes) // 10],
