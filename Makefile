@@ -23,6 +23,8 @@ $(READY): pyproject.toml requirements.lock sidecar/splitwise_sidecar/moves/move.
 	@echo "installing the locked dependencies into .venv (about 5 GB: torch brings its CUDA libraries)"
 	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@# numba's start is 3 s longer from source, where Python is told to keep no bytecode.
+	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c 'import numba, numpy; print(*numba.__path__, *numpy.__path__)')
 	@touch $@
 
 .uv/bin/uv:

@@ -1,9 +1,11 @@
 """What several rooms' tests share: the tiny model, trained once and cached beside the project."""
 
 import fcntl
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -35,6 +37,16 @@ def tiny_model() -> Path:
         # With all cores: the limit above is for processes that run side by side.
         subprocess.run([splitwise, "model", "tiny", str(directory)], check=True, env=_GIVEN)
     return directory
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Programs that a test runs in this process set up logging for all of it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

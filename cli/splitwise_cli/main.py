@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from splitwise_cli import planner_flags
 from splitwise_cli.bench import flags
 from splitwise_core.errors import UserError
 
@@ -169,6 +170,48 @@ def bench(
     )
     if status := run(options, url, model, json, state_dir):
         raise typer.Exit(status)
+
+
+@app.command()
+def simulate(
+    model: planner_flags.Model,
+    design: planner_flags.Design,
+    trace: planner_flags.Trace,
+    out: planner_flags.Out = None,
+    mode: planner_flags.Mode = "compat",
+    catalog: planner_flags.Catalog = None,
+    phase_times: planner_flags.PhaseTimes = None,
+    json: planner_flags.Json = False,
+) -> None:
+    """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
+    from splitwise_cli.commands.simulate import simulate as run
+
+    if not run(model, design, trace, out, catalog, phase_times, json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    model: planner_flags.Model,
+    trace: planner_flags.Trace,
+    designs: planner_flags.Designs,
+    rate: planner_flags.Rate = None,
+    objective: planner_flags.Objective = "cost",
+    max_cost: planner_flags.MaxCost = None,
+    max_power: planner_flags.MaxPower = None,
+    max_machines: planner_flags.MaxMachines = None,
+    seeds: planner_flags.Seeds = 5,
+    duration: planner_flags.Duration = 120.0,
+    mode: planner_flags.Mode = "compat",
+    catalog: planner_flags.Catalog = None,
+    phase_times: planner_flags.PhaseTimes = None,
+    json: planner_flags.Json = False,
+) -> None:
+    """Find the cheapest clusters that keep the paper's nine objectives, or what clusters can do."""
+    from splitwise_cli.commands.plan import plan as run
+
+    budgets, files = (max_cost, max_power, max_machines), (catalog, phase_times)
+    run(model, trace, designs, rate, objective, budgets, seeds, duration, files, json)
 
 
 @model_app.command("tiny")

@@ -22,8 +22,18 @@ CODES: Final[Mapping[str, str]] = {
     "of another cluster.",
     "invalid-load": "`splitwise bench` was asked for a load that cannot be: options that exclude "
     "each other, or a number out of its range.",
-    "invalid-trace": "A trace has a line that does not read, or its lines are not in order of "
-    "arrival; the message names the line. [bench.md](bench.md#traces) has the two forms.",
+    "invalid-trace": "A trace lacks a column, has a line that does not read or a value that no "
+    "request can have, or, for `splitwise bench`, is not in order of arrival; the message names "
+    "the line. [bench.md](bench.md#traces) has the forms that `bench` knows, [cli.md](cli.md) the "
+    "planner's.",
+    "invalid-catalog": "The planner's file of machines, prices and models lacks something, or the "
+    "model is not in it.",
+    "invalid-phase-times": "A file of measured phase times has a missing column or an impossible "
+    "value, or has none for a machine and model. The message names the line or what lacks.",
+    "invalid-design": "A cluster design is not of the form HH-35P-5T or BH-40P_T.",
+    "invalid-plan": "`splitwise plan` was given a number that has no sense.",
+    "plan-impossible": "No design keeps the objectives within the budgets. The message says how "
+    "near each came, and what stopped it.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""

@@ -11,7 +11,19 @@ from splitwise_operator.render import render
 from tests.cli.support import Desk, changed
 from tests.support.cluster import SPLITWISE
 
-COMMANDS = ["up", "down", "status", "render", "doctor", "chat", "bench", "model", "version"]
+COMMANDS = [
+    "up",
+    "down",
+    "status",
+    "render",
+    "doctor",
+    "chat",
+    "bench",
+    "simulate",
+    "plan",
+    "model",
+    "version",
+]
 
 
 def test_render_prints_exactly_what_the_operator_applies(desk: Desk) -> None:

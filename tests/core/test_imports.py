@@ -15,7 +15,12 @@ ROOMS = {
 }
 ALLOWED = {room: {room, "splitwise_core"} for room in ROOMS}
 ALLOWED["splitwise_core"] = {"splitwise_core"}
-ALLOWED["splitwise_cli"] = {"splitwise_cli", "splitwise_core", "splitwise_operator"}
+ALLOWED["splitwise_cli"] = {
+    "splitwise_cli",
+    "splitwise_core",
+    "splitwise_operator",
+    "splitwise_planner",
+}
 
 FORBIDDEN = {
     "splitwise_core": {"cryptography", "torch", "numpy", "grpc_tools"},
@@ -35,9 +40,10 @@ FORBIDDEN = {
         "uvicorn",
         "httpx",
     },
-    "splitwise_router": {"cryptography", "torch", "numpy", "transformers"},
-    "splitwise_operator": {"torch", "numpy"},
-    "splitwise_cli": {"torch", "numpy", "transformers"},
+    "splitwise_router": {"cryptography", "torch", "numpy", "numba", "transformers"},
+    "splitwise_operator": {"torch", "numpy", "numba"},
+    "splitwise_planner": {"torch", "grpc", "httpx", "kopf", "kubernetes", "scipy"},
+    "splitwise_cli": {"torch", "numpy", "numba", "transformers"},
 }
 """What a room must run without, because its image or its machine has none."""
 

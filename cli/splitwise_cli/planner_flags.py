@@ -1,0 +1,57 @@
+"""Options of `splitwise simulate` and `splitwise plan`: their names, units and help."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Trace = Annotated[
+    Path,
+    typer.Option(
+        help="Requests: the columns arrival_timestamp, prompt_size and token_size, an Azure LLM "
+        "inference trace, or Mooncake's JSON lines."
+    ),
+]
+Model = Annotated[str, typer.Option(help="A model of the catalogue, such as bloom-176b.")]
+Design = Annotated[
+    str,
+    typer.Option(
+        help="Machines for prompts and tokens, as in HH-35P-5T or HA-35P-8T; BH-40P_T: each does "
+        "both. A: DGX-A100, H: DGX-H100, Hcap: with capped power."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="A CSV with the times of each request, in order of end.")
+]
+Designs = Annotated[
+    str,
+    typer.Option(
+        help="With --rate kinds to size, as in AA,HH,HA,HHcap,BA,BH; without, whole clusters, as "
+        "in HH-35P-5T, whose highest rate is looked for."
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="NUMBER", help="Requests per second, drawn with the trace's sizes."),
+]
+Objective = Annotated[
+    Literal["cost", "power", "machines"], typer.Option(help="What is to be least.")
+]
+MaxCost = Annotated[float | None, typer.Option(metavar="NUMBER", help="Dollars an hour, at most.")]
+MaxPower = Annotated[
+    float | None, typer.Option(metavar="NUMBER", help="Power in the catalogue's unit, at most.")
+]
+MaxMachines = Annotated[int | None, typer.Option(help="Machines, at most.")]
+Seeds = Annotated[int, typer.Option(help="Draws on each of which a plan must keep all objectives.")]
+Duration = Annotated[float, typer.Option(help="How long requests arrive.")]
+Mode = Annotated[
+    Literal["compat"],
+    typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
+]
+Catalog = Annotated[
+    Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
+]
+PhaseTimes = Annotated[
+    Path | None, typer.Option(help="Measured phase times, instead of those that come along.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

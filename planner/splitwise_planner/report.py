@@ -1,0 +1,127 @@
+"""What a plan says: as JSON for scripts, as a table for people."""
+
+from collections.abc import Sequence
+from math import isfinite
+from statistics import fmean
+from typing import Any
+
+from splitwise_planner.design import Design
+from splitwise_planner.planning import Rated, Request, Sized
+from splitwise_planner.slo import OBJECTIVES
+
+
+def plan_as_dict(request: Request, plans: Sequence[Sized]) -> dict[str, Any]:
+    """The whole answer; the first of `plans` is the winner."""
+    return {
+        "model": request.model,
+        "trace": str(request.trace),
+        "rate": request.rate,
+        "seeds": request.seeds,
+        "duration_s": request.duration_s,
+        "objective": request.objective,
+        "mode": "compat",
+        "objectives": {objective.name: objective.limit for objective in OBJECTIVES},
+        "simulations": sum(one.simulations for one in plans),
+        "plans": [_sized(one) for one in plans],
+    }
+
+
+def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
+    """The highest rates, in requests a second."""
+    return {
+        "model": request.model,
+        "trace": str(request.trace),
+        "seeds": request.seeds,
+        "duration_s": request.duration_s,
+        "mode": "compat",
+        "clusters": [
+            {
+                **_cluster(one.design),
+                "max_rates": list(one.max_rates),
+                "mean_max_rate": round(fmean(one.max_rates), 2),
+                "breaks_first": list(one.breaks_first),
+                "simulations": one.simulations,
+            }
+            for one in rated
+        ],
+    }
+
+
+def plan_as_text(request: Request, plans: Sequence[Sized]) -> str:
+    """A table: a row for each kind, the winner first."""
+    lines = [
+        f"{request.rate:g} requests/s of {request.trace.name} on {request.model}, "
+        f"{request.seeds} seeds of {request.duration_s:g} s, least {request.objective}",
+        "",
+        f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}  {'binding':<10}{'load':>6}"
+        f"{'95 % up to':>12}  one more",
+    ]
+    lines += [_row(one) for one in plans]
+    count = sum(one.simulations for one in plans)
+    note = "load: the binding objective's slowdown as a share of its limit, on the worst seed"
+    return "\n".join([*lines, "", f"{note}; {count} simulations", ""])
+
+
+def rates_as_text(request: Request, rated: Sequence[Rated]) -> str:
+    """A table: a row for each cluster."""
+    lines = [
+        f"highest rate of {request.trace.name} on {request.model}, {request.seeds} seeds of "
+        f"{request.duration_s:g} s, in requests/s",
+        "",
+        f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}{'mean':>8}  each seed; what breaks",
+    ]
+    for one in rated:
+        rates = "/".join(map(str, one.max_rates))
+        breaks = ", ".join(one.breaks_first)
+        lines.append(f"{_columns(one.design)}{fmean(one.max_rates):>8.1f}  {rates}; {breaks}")
+    return "\n".join([*lines, ""])
+
+
+def _row(one: Sized) -> str:
+    if one.design is None:
+        return f"{one.kind:<18}no cluster within the budgets keeps the objectives"
+    worst = one.trial.worst
+    upper = f"{one.trial.upper_load:.2f}" if len(one.trial.verdicts) > 1 else "one seed"
+    more = ", ".join(f"+{name}: {load:.2f}" for name, load in one.next_load.items())
+    return _columns(one.design) + f"  {worst.binding:<10}{worst.load:>6.2f}{upper:>12}  {more}"
+
+
+def _columns(design: Design) -> str:
+    return (
+        f"{design!s:<18}{design.machines:>9}{design.dollars_per_hour:>11.2f}"
+        f"{design.power_units:>9.1f}"
+    )
+
+
+def _sized(one: Sized) -> dict[str, Any]:
+    if one.design is None:
+        tried = {} if not one.trial.verdicts else {"nearest": _cluster(one.nearest)}
+        return {"kind": one.kind, "feasible": False, **tried, "simulations": one.simulations}
+    worst = one.trial.worst
+    return {
+        "kind": one.kind,
+        "feasible": True,
+        **_cluster(one.design),
+        "binding": worst.binding,
+        "load": worst.load,
+        "load_upper_95": _finite(one.trial.upper_load),
+        "slowdowns": [verdict.slowdown for verdict in one.trial.verdicts],
+        "load_with_one_more": {name: _finite(load) for name, load in one.next_load.items()},
+        "simulations": one.simulations,
+    }
+
+
+def _finite(load: float) -> float | None:
+    """JSON has no infinity: null stands for a load without bound."""
+    return load if isfinite(load) else None
+
+
+def _cluster(design: Design) -> dict[str, Any]:
+    return {
+        "design": str(design),
+        "prompt_machines": design.prompt,
+        "token_machines": design.token,
+        "machines": design.machines,
+        "dollars_per_hour": round(design.dollars_per_hour, 2),
+        "power_units": round(design.power_units, 2),
+    }

@@ -1,0 +1,180 @@
+"""Traces of requests: a file in, arrival times and sizes out; wrong lines are named.
+
+Known by their columns: the released simulator's own CSV, the forms that all of Splitwise reads
+(`splitwise_core.trace`), and JSON lines as Mooncake publishes them.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitwise_core.errors import UserError
+from splitwise_core.trace import AZURE, SECONDS, read_trace
+
+MAX_REQUESTS: Final = 5_000_000
+MAX_TOKENS: Final = 10_000_000
+"""Of one prompt or output: far beyond any model's context, small enough for all sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in the order of the file, as columns of one length.
+
+    `arrival_s` counts from the trace's start; `output_tokens` has the prompt's own first token.
+    """
+
+    request_id: NDArray[np.int64]
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+
+Request = tuple[int, float, int, int]
+"""Id, arrival in seconds, prompt tokens, output tokens."""
+
+Row = Mapping[str, str]
+
+Reader = Callable[[Row, int], Request]
+
+SIMULATOR: Final = {"arrival_timestamp", "prompt_size", "token_size"}
+"""Columns of the released simulator's own traces."""
+
+
+def load_trace(path: Path) -> Trace:
+    """The trace in a file, plain or gzipped. Raises UserError (invalid-trace) naming the line."""
+    try:
+        with _opened(path) as file:
+            requests = list(_requests(path, file))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise _refused(str(path), f"cannot be read: {error}", "give a CSV or JSONL file") from error
+    if not requests:
+        raise _refused(str(path), "holds no requests", "give at least one")
+    ids, arrivals, prompts, outputs = zip(*requests)
+    trace = Trace(
+        np.array(ids, np.int64),
+        np.array(arrivals, np.float64),
+        np.array(prompts, np.int64),
+        np.array(outputs, np.int64),
+    )
+    if len(np.unique(trace.request_id)) < len(trace):
+        raise _refused(str(path), "has a request_id twice", "give each request its own")
+    return trace
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8", newline=""))
+    return path.open(encoding="utf-8", newline="")
+
+
+def _requests(path: Path, file: TextIO) -> Iterator[Request]:
+    """Every request, checked."""
+    first = file.readline()
+    file.seek(0)
+    names = {name.strip().lstrip("\ufeff") for name in first.split(",")}
+    if first.lstrip().startswith("{"):
+        found = _read(path, _json_rows(path, file), _json_request)
+    elif names >= SIMULATOR:
+        found = _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
+    elif set(AZURE) <= names or set(SECONDS) <= names:
+        arrivals = enumerate(read_trace(file, str(path)))
+        found = ((n, (n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals)
+    else:
+        raise _unknown(path, first)
+    for count, (number, request) in enumerate(found):
+        if count >= MAX_REQUESTS:
+            where = f"{path}:{number}"
+            raise _refused(where, f"is beyond {MAX_REQUESTS} requests", "split the trace")
+        _check(f"{path}:{number}", request)
+        yield request
+
+
+def _read(
+    path: Path, rows: Iterator[tuple[int, Row]], read: Reader
+) -> Iterator[tuple[int, Request]]:
+    """The request in each row, with its line number."""
+    for count, (number, row) in enumerate(rows):
+        try:
+            yield number, read(row, count)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            wrong = f"cannot be read ({error})"
+            raise _refused(f"{path}:{number}", wrong, "correct the line") from error
+
+
+def _unknown(path: Path, first: str) -> UserError:
+    return _refused(
+        f"{path}:1",
+        f"has the columns {first.strip()[:100] or 'of no trace'}",
+        f"name the columns request_id,{','.join(sorted(SIMULATOR))}, {','.join(AZURE)} or "
+        f"{','.join(SECONDS)}, or give JSON lines with timestamp, input_length and output_length",
+    )
+
+
+def _check(where: str, request: Request) -> None:
+    _, arrival_s, prompt, output = request
+    if not 0 <= arrival_s < 1e9:
+        raise _refused(where, f"arrives at {arrival_s} s", "arrivals count from zero and go up")
+    for name, tokens in (("prompt", prompt), ("output", output)):
+        if not 1 <= tokens <= MAX_TOKENS:
+            wrong = f"has {tokens} {name} tokens"
+            raise _refused(where, wrong, f"a request has 1 to {MAX_TOKENS} of them")
+
+
+def _csv_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, Row]]:
+    for row in rows:
+        if None in row or None in row.values():
+            where = f"{path}:{rows.line_num}"
+            raise _refused(where, "has not as many values as the header", "complete the line")
+        yield rows.line_num, row
+
+
+def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(file, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _refused(f"{path}:{number}", f"is not JSON ({error})", "correct it") from error
+        if not isinstance(row, dict):
+            raise _refused(f"{path}:{number}", "is not an object", "one object a line")
+        yield number, row
+
+
+def _simulator_request(row: Row, count: int) -> Request:
+    """A row of the released simulator's trace; columns that it leaves at one value must have it."""
+    for name, only in (("request_type", 2), ("batch_size", 1)):
+        if _whole(row.get(name, only)) != only:
+            raise ValueError(f"{name} is {row[name]}, only {only} is known")
+    return (
+        _whole(row.get("request_id", count)),
+        float(row["arrival_timestamp"]),
+        _whole(row["prompt_size"]),
+        _whole(row["token_size"]),
+    )
+
+
+def _json_request(row: Row, count: int) -> Request:
+    """A line as Mooncake publishes them; its stamps are milliseconds."""
+    arrival_s = float(row["timestamp"]) / 1000
+    return count, arrival_s, _whole(row["input_length"]), _whole(row["output_length"])
+
+
+def _whole(value: object) -> int:
+    """A whole number, also where it is written as 12.0."""
+    number = float(cast(str, value))
+    if number != int(number):
+        raise ValueError(f"{value} is not a whole number")
+    return int(number)
+
+
+def _refused(where: str, wrong: str, fix: str) -> UserError:
+    return UserError("invalid-trace", where=where, wrong=wrong, fix=fix)

@@ -1,0 +1,45 @@
+"""Builders for traces and clusters, and what the released simulator said of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splitwise_planner.catalog import load_catalog
+from splitwise_planner.compat import engine
+from splitwise_planner.design import parse_design
+from splitwise_planner.outcome import Outcome
+from splitwise_planner.phase_times import load_phase_times
+from splitwise_planner.trace import Trace
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(
+    not SHARED.exists(), reason=f"{SHARED} has the recorded runs, and is not here"
+)
+
+
+def trace_of(*requests: tuple[float, int, int]) -> Trace:
+    """A trace of (arrival in seconds, prompt tokens, output tokens)."""
+    arrivals, prompts, outputs = zip(*requests)
+    return Trace(
+        np.arange(len(requests)),
+        np.array(arrivals, np.float64),
+        np.array(prompts, np.int64),
+        np.array(outputs, np.int64),
+    )
+
+
+def simulated(trace: Trace, design: str, model: str = "bloom-176b") -> Outcome:
+    """What becomes of a trace under the released simulator's rules."""
+    catalog = load_catalog()
+    parsed = parse_design(design, catalog)
+    rules = engine.rules_for(load_phase_times(), model, catalog.model(model), parsed)
+    return engine.simulate(trace, parsed, rules)
+
+
+def by_request(outcome: Outcome, column: str) -> Sequence[float]:
+    """A column of an outcome by request id."""
+    values: Sequence[float] = getattr(outcome, column)[np.argsort(outcome.request_id)].tolist()
+    return values

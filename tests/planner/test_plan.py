@@ -1,0 +1,182 @@
+"""`splitwise plan`: what it finds, what it refuses, and what the published tables say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from splitwise_core.errors import UserError
+from splitwise_planner.catalog import SHIPPED, load_catalog
+from splitwise_planner.design import design_of, parse_design
+from splitwise_planner.evaluate import Evaluator
+from splitwise_planner.phase_times import PUBLISHED, load_phase_times
+from splitwise_planner.planning import Budgets, Request, plan, rate
+from splitwise_planner.report import plan_as_dict, plan_as_text, rates_as_dict, rates_as_text
+from splitwise_planner.trace import load_trace
+from splitwise_planner.workload import Workload
+from tests.planner.support import SHARED, needs_shared
+
+SIZES = [(300, 20), (1500, 9), (900, 60), (4000, 13), (700, 200), (100, 40)]
+
+AZURE = SHARED / "azure-llm-2023"
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Request:
+    """Six requests a second, of a few sizes."""
+    trace = tmp_path / "trace.csv"
+    rows = "".join(f"{i},{p},{o}\n" for i, (p, o) in enumerate(SIZES))
+    trace.write_text("arrival_timestamp,prompt_size,token_size\n" + rows)
+    return Request(
+        model="bloom-176b",
+        trace=trace,
+        designs=["HH", "BH"],
+        rate=6.0,
+        objective="cost",
+        budgets=Budgets(),
+        seeds=2,
+        duration_s=60.0,
+        catalog=SHIPPED,
+        phase_times=PUBLISHED,
+    )
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_the_plan_is_that_of_simulating_every_cluster(asked: Request) -> None:
+    (found,) = plan(replace(asked, designs=["HH"]), quiet)
+    catalog = load_catalog()
+    workload = Workload(load_trace(asked.trace), asked.duration_s)
+    evaluator = Evaluator(
+        asked.model, catalog.model(asked.model), load_phase_times(), workload, range(asked.seeds)
+    )
+    every = [design_of("HH", p, t, catalog) for p in range(1, 8) for t in range(1, 8)]
+    good = [design for design in every if evaluator.trial(design, 6.0).is_met]
+    assert found.design is not None
+    assert found.design.machines == min(design.machines for design in good)
+    assert found.design in good
+    assert len(found.trial.verdicts) == asked.seeds, "every seed keeps all objectives"
+
+
+def test_the_cheapest_kind_comes_first(asked: Request) -> None:
+    plans = plan(asked, quiet)
+    prices = [one.design.dollars_per_hour for one in plans if one.design]
+    assert prices == sorted(prices)
+    found = plan_as_dict(asked, plans)
+    assert json.loads(json.dumps(found)) == found
+    assert found["plans"][0]["load"] < 1
+    assert all(str(one.design) in plan_as_text(asked, plans) for one in plans)
+
+
+def test_one_more_machine_brings_the_load_down(asked: Request) -> None:
+    (found,) = plan(replace(asked, designs=["BH"]), quiet)
+    assert found.next_load["machine"] < found.trial.worst.load
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        pytest.param(Budgets(machines=2), "HH: nearest was HH-1P-1T, where ", id="machines"),
+        pytest.param(Budgets(dollars_per_hour=50), "HH: the budgets do not allow", id="dollars"),
+        pytest.param(Budgets(power_units=90), "BH: nearest was BH-2P_T, where ", id="power"),
+    ],
+)
+def test_what_is_impossible_is_said_with_what_was_nearest(
+    asked: Request, budgets: Budgets, said: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        plan(replace(asked, rate=40.0, budgets=budgets), quiet)
+    assert refused.value.code == "plan-impossible"
+    assert said in str(refused.value)
+
+
+def test_a_budget_is_kept_by_whatever_is_planned(asked: Request) -> None:
+    free = {one.kind: one.nearest for one in plan(asked, quiet)}
+    tight = replace(asked, budgets=Budgets(power_units=free["HH"].power_units))
+    assert all(
+        one.design is None or one.design.power_units <= free["HH"].power_units
+        for one in plan(tight, quiet)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rate": 0.0}, "--rate: is 0"),
+        ({"rate": float("nan")}, "--rate: is nan"),
+        ({"seeds": 0}, "--seeds: is 0"),
+        ({"duration_s": 0.0}, "--duration: is 0"),
+        ({"budgets": Budgets(machines=-1)}, "--max-machines: is -1"),
+        ({"designs": ["HX"]}, "'HX': names no machines"),
+        ({"model": "gpt-5"}, "--model gpt-5: is not in the catalogue"),
+    ],
+)
+def test_what_has_no_sense_is_refused(asked: Request, change: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        plan(replace(asked, **change), quiet)  # type: ignore[arg-type]
+
+
+def test_the_highest_rate_is_the_last_that_keeps_all_objectives(asked: Request) -> None:
+    question = replace(asked, rate=None, designs=["HH-2P-1T"], seeds=1)
+    (rated,) = rate(question, quiet)
+    evaluator = Evaluator(
+        asked.model,
+        load_catalog().model(asked.model),
+        load_phase_times(),
+        Workload(load_trace(asked.trace), asked.duration_s),
+        [0],
+    )
+    (most,) = rated.max_rates
+    assert evaluator.verdict(rated.design, most, 0).is_met
+    assert evaluator.verdict(rated.design, most + 1, 0).broken == list(rated.breaks_first)
+    assert rates_as_dict(question, [rated])["clusters"][0]["max_rates"] == [most]
+    assert "HH-2P-1T" in rates_as_text(question, [rated])
+
+
+def published(kind: str, duration_s: float, seeds: int = 1) -> Evaluator:
+    """Trials on the sizes of an Azure trace of 2023, as the paper's figures are."""
+    sizes = load_trace(AZURE / f"AzureLLMInferenceTrace_{kind}.csv")
+    model = load_catalog().model("bloom-176b")
+    workload = Workload(sizes, duration_s)
+    return Evaluator("bloom-176b", model, load_phase_times(), workload, range(seeds))
+
+
+@needs_shared
+@pytest.mark.parametrize("kind", ["code", "conv"])
+def test_a_drawn_trace_is_the_recorded_one(kind: str) -> None:
+    drawn = published(kind, 120.0).workload.at(70.0, 0)
+    recorded = load_trace(SHARED / "golden" / "traces" / f"rr_{kind}_70_2min.csv.gz")
+    for column in ("arrival_s", "prompt_tokens", "output_tokens"):
+        assert getattr(drawn, column).tolist() == getattr(recorded, column).tolist()
+
+
+@needs_shared
+def test_27_prompt_and_3_token_machines_serve_code_at_70_requests_a_second() -> None:
+    """Figure 12 of the paper, on each of five draws."""
+    trial = published("code", 120.0, seeds=5).trial(parse_design("HH-27P-3T", load_catalog()), 70.0)
+    assert trial.is_met
+    assert len(trial.verdicts) == 5
+
+
+@needs_shared
+def test_the_highest_rate_of_forty_machines_on_code() -> None:
+    """54 requests a second: measured with the released simulator's rules, 600 s, seed 0."""
+    assert published("code", 600.0).max_rate(parse_design("BH-40P_T", load_catalog()), 0) == 54
+
+
+@needs_shared
+def test_machines_for_70_requests_of_code_a_second(asked: Request) -> None:
+    """As found by trying every count with the released simulator's rules, seed 0."""
+    question = replace(
+        asked,
+        trace=AZURE / "AzureLLMInferenceTrace_code.csv",
+        rate=70.0,
+        seeds=1,
+        duration_s=120.0,
+    )
+    plans = plan(question, quiet)
+    assert {str(one.design) for one in plans} == {"HH-22P-7T", "BH-51P_T"}
+    assert sum(one.simulations for one in plans) < 100, "of some 1,600 clusters"

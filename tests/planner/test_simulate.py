@@ -1,0 +1,88 @@
+"""`splitwise simulate` and `plan`: what they print and write, and their exit status."""
+
+import csv
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from splitwise_planner.outcome import COLUMNS
+from tests.support.cluster import SPLITWISE
+
+TRACE = "arrival_timestamp,prompt_size,token_size\n1,4096,32\n3,2048,8\n4,2048,16\n"
+
+MODEL = ("--mode", "compat", "--model", "bloom-176b")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    return path
+
+
+def splitwise(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [SPLITWISE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_each_request_is_written_in_order_of_end(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "requests.csv"
+    arguments = ("--design", "HA-1P-1T", "--trace", trace, "--out", out, "--json")
+    done = splitwise("simulate", *MODEL, *arguments)
+    assert done.returncode == 0, done.stderr
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["request_id"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[1]["response_time"]) == pytest.approx(0.622873, abs=1e-6)
+    found = json.loads(done.stdout)
+    assert found["design"] == "HA-1P-1T"
+    assert found["requests"] == 3
+    assert found["met"] is True
+    assert found["slowdown"]["ttft_p50"] == pytest.approx(0.47, abs=0.01)
+
+
+def test_a_request_that_never_fits_holds_up_all_behind_it_and_makes_it_fail(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_timestamp,prompt_size,token_size\n0,200000,2\n1,100,2\n")
+    done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace)
+    assert done.returncode == 1
+    assert "2 of 2 requests never ended" in done.stdout
+
+
+def test_a_mistake_is_told_with_its_place(trace: Path) -> None:
+    trace.write_text(TRACE + "5,0,1\n")
+    done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{trace}:5: has 0 prompt tokens" in done.stderr
+
+
+def test_a_plan_for_scripts(trace: Path) -> None:
+    arguments = ("--rate", "2", "--designs", "BH,HH", "--seeds", "2", "--duration", "30", "--json")
+    done = splitwise("plan", *MODEL, "--trace", trace, *arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["kind"] for one in found["plans"] if one["feasible"]]
+    assert found["mode"] == "compat"
+
+
+def test_where_nothing_may_be_written_it_compiles_for_itself(trace: Path, tmp_path: Path) -> None:
+    """The folder of what was compiled is one that cannot be made."""
+    script = (
+        "from splitwise_planner import compiled; import pathlib; "
+        "folder = compiled._cache_folder(); print(folder)"
+    )
+    python = Path(SPLITWISE).parent / "python"
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = subprocess.run(
+        [python, "-c", script],
+        env={**os.environ, "XDG_CACHE_HOME": str(blocked), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "splitwise-planner-"))
