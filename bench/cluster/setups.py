@@ -23,6 +23,9 @@ KV_MEMORY: Final = "256Mi"  # 32 sequences of MAX_LENGTH
 OVERFLOW_TOKENS: Final = 256
 """About two prompts: what waits behind more goes to the mixed pool, where there is one."""
 
+PATIENT_S: Final = 600.0
+"""A queue in which nobody is turned away: all that is sent is measured."""
+
 DISAGGREGATED, AGGREGATED, MIXED = "disaggregated", "aggregated", "mixed"
 
 
@@ -62,11 +65,15 @@ class Running:
 
 @contextmanager
 def running(
-    roles: Mapping[str, int], model: Path, directory: Path, cores: int
+    roles: Mapping[str, int],
+    model: Path,
+    directory: Path,
+    cores: int,
+    max_queue_s: float = PATIENT_S,
 ) -> Iterator[Running]:
     """A cluster of these workers, ready, its workers on cores of their own; stopped at the end."""
     file, state = directory / "cluster.json", directory / "state"
-    file.write_text(json.dumps(_document(roles, model)))
+    file.write_text(json.dumps(_document(roles, model, max_queue_s)))
     where = ["--state-dir", str(state)]
     up = [SPLITWISE, "up", "-f", str(file), "--detach", "--port", str(free_port()), *where]
     started = subprocess.run(up, capture_output=True, text=True, check=False)
@@ -81,7 +88,7 @@ def running(
         subprocess.run([SPLITWISE, "down", *where], check=True, stdout=subprocess.DEVNULL)
 
 
-def _document(roles: Mapping[str, int], model: Path) -> dict[str, Any]:
+def _document(roles: Mapping[str, int], model: Path, max_queue_s: float) -> dict[str, Any]:
     """The cluster file. JSON is YAML."""
     return {
         "apiVersion": "splitwise.dev/v1alpha1",
@@ -90,6 +97,7 @@ def _document(roles: Mapping[str, int], model: Path) -> dict[str, Any]:
         "spec": {
             "model": {"name": "bench", "path": str(model.absolute()), "maxLength": MAX_LENGTH},
             "scheduling": {"overflowTokens": OVERFLOW_TOKENS},
+            "router": {"maxQueueSeconds": max_queue_s},
             "pools": [
                 {
                     "name": role,

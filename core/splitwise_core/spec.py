@@ -14,6 +14,7 @@ from splitwise_core.fields import (
     SpecModel,
     not_ours,
 )
+from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.spec_autoscaling import Ratio
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
@@ -99,6 +100,15 @@ class Router(SpecModel):
     max_queued_requests: Annotated[
         int, Field(ge=0, le=100_000, description="Requests that may wait for capacity; then 429.")
     ] = 256
+    max_queue_seconds: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=600,
+            description="Who is expected to wait longer until its prompt is computed, or has, gets "
+            "429 and is told when to come back.",
+        ),
+    ] = MAX_QUEUE_S
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=2**28, description="A longer request body is refused with 413.")
     ] = 2**21

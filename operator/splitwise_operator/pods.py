@@ -189,6 +189,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "overflow-tokens": cluster.spec.scheduling.overflow_tokens,
         "request-timeout": router.request_timeout_seconds,
         "max-queued": router.max_queued_requests,
+        "max-queue-seconds": router.max_queue_seconds,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
         "capability-key": kv_secret.CAPABILITY_PATH,

@@ -1,4 +1,7 @@
-"""Who may start now and who waits: one bounded queue, in the order of `policy.fairness`."""
+"""Who may start now, who waits and who is turned away.
+
+One queue, in the order of `policy.fairness`, that `policy.admission` bounds in seconds.
+"""
 
 import asyncio
 from bisect import insort
@@ -7,10 +10,24 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from splitwise_core.metrics.router import PLACEMENTS, QUEUED_REQUESTS
+from splitwise_core.metrics.router import (
+    EXPECTED_WAIT,
+    PLACEMENTS,
+    QUEUED_REQUESTS,
+    REJECTED_REQUESTS,
+)
+from splitwise_core.policy.admission import (
+    Pace,
+    Rejection,
+    Speed,
+    Waiting,
+    retry_after_s,
+    too_late,
+)
 from splitwise_core.policy.fairness import FairOrder
 from splitwise_core.policy.routing import Reason
 from splitwise_core.telemetry import Telemetry
+from splitwise_router import refusals
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation
 from splitwise_router.fleet import Fleet
@@ -18,9 +35,8 @@ from splitwise_router.minting import Mint
 from splitwise_router.session import Session
 
 QUEUE_WAIT_S: Final = 30.0
-"""Nobody waits longer for capacity: by then a client does better to ask another router."""
-
-RETRY_AFTER_S: Final = 1
+"""A retry, or who waits for a worker to become ready, waits no longer: a client does better to ask
+another router then."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,19 +47,29 @@ class _Waiter:
     attempt: asyncio.Future[Attempt]
     why_not: Reason
     rank: float
-    is_retry: bool
+    share: Waiting
+
+    @property
+    def is_retry(self) -> bool:
+        return self.share.stays
 
 
 class Admission:
     """Places generations on the fleet; those that find no room wait until there is some."""
 
-    def __init__(self, fleet: Fleet, max_queued: int, telemetry: Telemetry, mint: Mint) -> None:
+    def __init__(
+        self, fleet: Fleet, max_queued: int, max_queue_s: float, telemetry: Telemetry, mint: Mint
+    ) -> None:
         self._fleet = fleet
         self._mint = mint
         self._max_queued = max_queued
+        self._max_queue_s = max_queue_s
         self._telemetry = telemetry
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
+        telemetry.gauge(EXPECTED_WAIT).set_function(self._wait_s)
         self._queue: list[_Waiter] = []  # the next one first
+        self._emptied = Speed()
+        self._full_since_s: float | None = None  # or since the last one found room
         self._order = FairOrder()
         # Never repeats within a process: workers know a request by it.
         self._sequences = count(1)
@@ -54,9 +80,10 @@ class Admission:
     ) -> Attempt:
         """The running attempt of `generation`, on none of `avoid` for the first `avoid_s` seconds.
 
-        Raises ApiError 429 when too many wait, or have waited for too long, and 503 when there is
-        no worker to wait for. A retry waits in any case: its workers may be coming back. So does a
-        request while a rollout has workers of both phases, and no two of one revision.
+        Raises ApiError 429 when too many wait, or it would wait or has waited for too long, and
+        503 when there is no worker to wait for. A retry waits in any case: its workers may be
+        coming back. So does a request while a rollout has workers of both phases, and no two of one
+        revision.
         """
         is_retry = bool(avoid)
         if is_retry or not self._queue:
@@ -78,10 +105,35 @@ class Admission:
         """
         last = next((waiter for waiter in reversed(self._queue) if not waiter.is_retry), None)
         if last is None or last.rank <= rank or last.attempt.done():
-            raise self._refusal(Reason.NO_CAPACITY)
-        self._queue.remove(last)
-        self._order.withdraw(*_share(last.generation))
-        last.attempt.set_exception(self._refusal(Reason.NO_CAPACITY))
+            raise self._rejection(Rejection.QUEUE_FULL)
+        self._turn_away(last, Rejection.QUEUE_FULL)
+
+    def _turn_away(self, waiter: _Waiter, why: Rejection) -> None:
+        self._queue.remove(waiter)
+        self._order.withdraw(*_share(waiter.generation))
+        waiter.attempt.set_exception(self._rejection(why))
+
+    def _turn_away_late(self) -> None:
+        """Those that would wait for too long, now that one more goes before some of them."""
+        if self._full_since_s is not None:
+            queue = list(self._queue)
+            late = too_late([waiter.share for waiter in queue], self._pace(), self._max_queue_s)
+            for index in reversed(late):
+                self._turn_away(queue[index], Rejection.WOULD_WAIT)
+
+    def _end_wait(self, waiter: _Waiter) -> None:
+        """It has waited for as long as one may for capacity."""
+        if self._full_since_s is not None and waiter in self._queue and not waiter.is_retry:
+            self._turn_away(waiter, Rejection.WAITED)
+
+    def _pace(self) -> Pace:
+        return Pace(*self._fleet.prompt_pace(), self._emptied.tokens_per_s)
+
+    def _wait_s(self) -> float:
+        """How long a request would wait behind all others."""
+        shares = [waiter.share for waiter in self._queue]
+        prompt_tokens = sum(share.prompt_tokens for share in shares)
+        return self._pace().wait_s(prompt_tokens, sum(share.tokens for share in shares))
 
     async def _wait(
         self, generation: Generation, avoid: Collection[Session], avoid_s: float
@@ -95,14 +147,19 @@ class Admission:
             loop.create_future(),
             Reason.NO_CAPACITY,
             self._order.enter(*_share(generation)),
-            is_retry=bool(avoid),
+            Waiting(generation.to_prefill, _share(generation)[2], stays=bool(avoid)),
         )
         insort(self._queue, waiter, key=lambda other: other.rank)  # behind those of equal rank
         self._queued.inc()
-        timer = loop.call_later(avoid_s, self.pump)
+        timers = [
+            loop.call_later(avoid_s, self.pump),
+            loop.call_later(self._max_queue_s, self._end_wait, waiter),
+        ]
         self.pump()  # those before it may only wait for workers of their own
+        self._turn_away_late()
         try:
-            async with asyncio.timeout_at(now_s + QUEUE_WAIT_S) as patience:
+            longest_s = max(QUEUE_WAIT_S, self._max_queue_s)
+            async with asyncio.timeout_at(now_s + longest_s) as patience:
                 return await waiter.attempt
         except BaseException as error:
             self._leave(waiter)
@@ -110,7 +167,8 @@ class Admission:
                 raise self._gave_up(waiter) from None
             raise
         finally:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             self._queued.dec()
 
     def _leave(self, waiter: _Waiter) -> None:
@@ -136,8 +194,20 @@ class Admission:
     def pump(self) -> None:
         """Starts those that wait, in order, as far as there is room."""
         if not self._queue:
+            self._full_since_s = None
             return
         now_s = asyncio.get_running_loop().time()
+        tokens, is_full = self._start_waiting(now_s)
+        if tokens and self._full_since_s is not None:
+            self._emptied.note(tokens, now_s - self._full_since_s)
+        if not is_full:
+            self._full_since_s = None
+        elif tokens or self._full_since_s is None:
+            self._full_since_s = now_s
+
+    def _start_waiting(self, now_s: float) -> tuple[int, bool]:
+        """How many tokens found room, and whether some found none on workers that there are."""
+        tokens = 0
         for waiter in list(self._queue):
             avoids = waiter.avoid_until_s > now_s
             attempt, why = self._try(waiter.generation, waiter.avoid if avoids else ())
@@ -146,8 +216,10 @@ class Admission:
                 self._note_served(waiter.generation)
                 self._queue.remove(waiter)
                 waiter.attempt.set_result(attempt)
+                tokens += waiter.share.tokens
             elif not avoids and not _waits_for_its_own(waiter):
-                return  # nobody goes past the next one
+                return tokens, why is Reason.NO_CAPACITY  # nobody goes past the next one
+        return tokens, False
 
     def _note_served(self, generation: Generation) -> None:
         *_, tokens = _share(generation)
@@ -179,33 +251,19 @@ class Admission:
             return self._refusal(waiter.why_not)
         self._telemetry.counter(PLACEMENTS, reason=waiter.why_not.value).inc()
         revision = waiter.generation.revision
-        return ApiError(
-            503,
-            f"The answer began on workers of revision {revision[0] if revision else ''!r}, and "
-            f"for {QUEUE_WAIT_S:g} s none of them could go on. It does not change its model in "
-            "the middle: send the request again.",
-            kind="server_error",
-            code="revision_gone",
-        )
+        return refusals.revision_gone(revision[0] if revision else "", QUEUE_WAIT_S)
 
     def _refusal(self, why: Reason) -> ApiError:
-        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
         if why is Reason.NO_CAPACITY:
-            return ApiError(
-                429,
-                f"All workers are busy and {len(self._queue)} requests wait already. Try again "
-                "later, or add replicas to the pools.",
-                kind="rate_limit_error",
-                code="no_capacity",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        return ApiError(
-            503,
-            f"{(self._fleet.not_ready() or why.value).capitalize()}. Try again later.",
-            kind="server_error",
-            code="no_workers",
-            retry_after_s=RETRY_AFTER_S,
-        )
+            return self._rejection(Rejection.WAITED)
+        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
+        return refusals.no_workers(self._fleet.not_ready() or why.value)
+
+    def _rejection(self, why: Rejection) -> ApiError:
+        self._telemetry.counter(PLACEMENTS, reason=Reason.NO_CAPACITY.value).inc()
+        self._telemetry.counter(REJECTED_REQUESTS, reason=why.value).inc()
+        after_s = retry_after_s(self._wait_s(), self._max_queue_s)
+        return refusals.rejected(why, self._max_queue_s, self._max_queued, after_s)
 
 
 def _share(generation: Generation) -> tuple[int, int, int]:

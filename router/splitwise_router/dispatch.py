@@ -7,9 +7,10 @@ from typing import Final
 from splitwise_core.metrics.router import INFLIGHT_REQUESTS, RETRIES
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
-from splitwise_router.admission import RETRY_AFTER_S, Admission
+from splitwise_router.admission import Admission
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt, Generation, LegFailed, Piece
+from splitwise_router.refusals import RETRY_AFTER_S
 from splitwise_router.session import Session
 
 BUSY: Final = frozenset({kv_pb2.NO_CAPACITY, kv_pb2.DRAINING})

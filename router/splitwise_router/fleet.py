@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from splitwise_core.policy.admission import MAX_QUEUE_S, backlog_s, is_committed
 from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.routing import FleetView, Reason, Role, place
 from splitwise_core.rpc import kv_pb2
@@ -43,12 +44,14 @@ class Fleet:
         overflow_tokens: int,
         log: logging.Logger,
         probe_s: float = PROBE_S,
+        max_queue_s: float = MAX_QUEUE_S,
     ) -> None:
         self.links = Links(probe_s, log)
         self.prefixes = Prefixes()
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
+        self._max_queue_s = max_queue_s
         self._log = log
         self._sessions: dict[tuple[str, ...], tuple[Session, asyncio.Task[None]]] = {}
         self._leaving: set[tuple[str, ...]] = set()
@@ -128,7 +131,12 @@ class Fleet:
         links = _link_view(sessions, self.links)
         cached = self.prefixes.cached(block_names, sessions, prompt_tokens)
         placement = place(
-            _view(sessions), prompt_tokens, max_tokens, self._overflow_tokens, links, cached
+            _view(sessions, self._max_queue_s),
+            prompt_tokens,
+            max_tokens,
+            self._overflow_tokens,
+            links,
+            cached,
         )
         if placement.prompt is None:
             return None, placement.reason
@@ -136,6 +144,18 @@ class Fleet:
         token = None if one_worker or placement.token is None else sessions[placement.token]
         prompt = sessions[placement.prompt]
         return Found(prompt, token, revision_of(prompt)), placement.reason
+
+    def prompt_pace(self) -> tuple[float, float]:
+        """Seconds of prompts queued where it is the least, and tokens a second of all workers.
+
+        Both are 0 as long as there is a worker whose speed is not known.
+        """
+        prompts = [s for s in self.sessions if s.usable and s.endpoint.role != "token"]
+        speeds = [s.load.prompt_tokens_per_s for s in prompts]
+        if not all(speeds):
+            return 0.0, 0.0
+        waits_s = [backlog_s(_pending(s), speed) for s, speed in zip(prompts, speeds)]
+        return min(waits_s, default=0.0), sum(speeds)
 
     def lacks_a_phase(self) -> bool:
         """Whether some phase has no worker of whatever revision, nor one that is being met.
@@ -168,31 +188,38 @@ def _missing(roles: Collection[str]) -> list[str]:
     return [phase for phase in PHASES if phase not in roles and "mixed" not in roles]
 
 
-def _view(sessions: list[Session]) -> FleetView:
+def _pending(session: Session) -> int:
+    """Prompt tokens queued on a worker, by the longer of its own account and ours."""
+    return max(session.load.queued_tokens, session.claims.prompt_tokens)
+
+
+def _view(sessions: list[Session], max_queue_s: float) -> FleetView:
     """The fleet in columns.
 
     What this router has sent counts at once, whether the worker has reported it or not: a queue is
-    as long as the longer of the two accounts, and room is the smaller of the two.
+    as long as the longer of the two accounts, and room is the smaller of the two. A worker with
+    enough prompts has room for nothing: on a mixed one they would go before what decodes.
     """
     infos = [s.info for s in sessions if s.info is not None]
     claims = [s.claims for s in sessions]
     loads = [s.load for s in sessions]
+    pending = [_pending(s) for s in sessions]
     numbers: dict[Revision, int] = {}
     return FleetView(
         role=[ROLES[s.endpoint.role] for s in sessions],
         revision=[numbers.setdefault(revision_of(s), len(numbers)) for s in sessions],
         ready=[True] * len(sessions),
-        pending_prompt_tokens=[
-            max(load.queued_tokens, c.prompt_tokens) for load, c in zip(loads, claims)
-        ],
+        pending_prompt_tokens=pending,
         pending_tokens=[max(load.running_tokens, c.kv_tokens) for load, c in zip(loads, claims)],
         free_blocks=[
             min(load.free_blocks, i.num_blocks - c.blocks)
             for load, i, c in zip(loads, infos, claims)
         ],
         free_sequences=[
-            min(load.free_sequences, i.max_sequences - s.running)
-            for load, i, s in zip(loads, infos, sessions)
+            0
+            if is_committed(queued, load.prompt_tokens_per_s, max_queue_s)
+            else min(load.free_sequences, i.max_sequences - s.running)
+            for load, i, s, queued in zip(loads, infos, sessions, pending)
         ],
         block_tokens=[max(1, i.block_tokens) for i in infos],
     )

@@ -20,6 +20,7 @@ from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
+from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
@@ -68,8 +69,9 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     telemetry = Telemetry(Component.ROUTER)
     mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
-    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds)
-    admission = Admission(fleet, asked.max_queued, telemetry, mint)
+    longest_s = asked.max_queue_seconds
+    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds, longest_s)
+    admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
@@ -173,6 +175,15 @@ def _at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def _seconds(text: str) -> float:
+    try:
+        if (seconds := float(text)) > 0:
+            return seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="splitwise-router", description="The OpenAI HTTP API in front of Splitwise workers."
@@ -193,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overflow-tokens", type=any_count, default=8192, help="queue that spills to mixed pools")
     add("--request-timeout", type=float, default=600.0, metavar="SECONDS")
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
+    add("--max-queue-seconds", type=_seconds, default=MAX_QUEUE_S, help="that one may wait")
     add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
     add("--drain-seconds", type=one_or_more, default=20, help="for running requests at the end")
     add(

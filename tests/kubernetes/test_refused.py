@@ -23,6 +23,7 @@ BOUNDS = {
     "spec.router.port": (1, 65535),
     "spec.router.requestTimeoutSeconds": (1, 86400),
     "spec.router.maxQueuedRequests": (0, 100_000),
+    "spec.router.maxQueueSeconds": (0.1, 600),
     "spec.router.maxBodyBytes": (1024, 2**28),
     "spec.router.retries": (0, 10),
     "spec.rollout.drainSeconds": (1, 86400),

@@ -161,6 +161,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
             "port": 9000,
             "requestTimeoutSeconds": 60,
             "maxQueuedRequests": 5,
+            "maxQueueSeconds": 2.5,
             "maxBodyBytes": 4096,
             "retries": 1,
         },
@@ -170,6 +171,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
     assert parsed.listen == "127.0.0.1:9000"
     assert (parsed.model_name, parsed.max_length, parsed.overflow_tokens) == ("big", 4096, 77)
     assert (parsed.request_timeout, parsed.max_queued, parsed.max_body) == (60, 5, 4096)
+    assert parsed.max_queue_seconds == 2.5
     assert parsed.retries == 1
 
 

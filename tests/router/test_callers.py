@@ -66,7 +66,7 @@ class House:
 async def house(fleet: Fleet) -> House:
     fleet.apply([Endpoint("10.0.0.1:1", "m", "pool", "mixed")])
     await asyncio.sleep(0)
-    admission = Admission(fleet, 4, Telemetry(Component.ROUTER), lambda capability: b"")
+    admission = Admission(fleet, 4, 10.0, Telemetry(Component.ROUTER), lambda capability: b"")
     return House(admission, [await admission.start(generation()) for _ in range(9)])
 
 

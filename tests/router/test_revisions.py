@@ -130,7 +130,7 @@ async def admission_to(fleet: Fleet, *revisions: str) -> Admission:
     """An admission to mixed workers of these revisions."""
     fleet.apply([Endpoint(f"127.0.0.1:{r}", f"w{r}", r, "mixed") for r in revisions])
     await asyncio.sleep(0)
-    return Admission(fleet, 8, Telemetry(Component.ROUTER), no_capability)
+    return Admission(fleet, 8, 10.0, Telemetry(Component.ROUTER), no_capability)
 
 
 async def test_only_its_own_revision_is_good_enough(fleet: Fleet) -> None:

@@ -100,6 +100,7 @@ class EchoWorker(WorkerServicer):
             running_tokens=sum(len(leg.request.prompt_tokens) + leg.produced for leg in legs),
             free_blocks=self.free_blocks,
             free_sequences=self.asked.max_sequences - len(legs),
+            prompt_tokens_per_s=self.asked.prompt_tokens_per_s,
         )
 
     async def Session(
@@ -169,9 +170,7 @@ class EchoWorker(WorkerServicer):
         )
 
     def _refuse(self, session: Session, sequence: int, outcome: int) -> None:
-        update = Update(
-            sequence=sequence, finish=FINISH_FAILED, outcome=outcome, detail="as it was asked to"
-        )
+        update = Update(sequence=sequence, finish=FINISH_FAILED, outcome=outcome, detail="asked")
         session.out.put_nowait(FromWorker(updates=[update], load=self.load()))
 
     def _forget(self, session: Session, sequence: int) -> bool:
@@ -272,6 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-sequences", type=int, default=1024)
     parser.add_argument("--eos", type=int, default=-1)
     parser.add_argument("--prefill-ms", type=float, default=0)
+    parser.add_argument("--prompt-tokens-per-s", type=float, default=0, help="it claims to do")
     parser.add_argument("--transfer-ms", type=float, default=0)
     parser.add_argument("--step-ms", type=float, default=1)
     parser.add_argument("--tokens-per-step", type=int, default=1)

@@ -8,7 +8,9 @@ import torch
 
 from splitwise_worker import commands
 from splitwise_worker.model.decoder import Decoder
+from splitwise_worker.sampling import Sampled
 from tests.worker.conftest import MakeRig
+from tests.worker.stubs import StubRunner
 from tests.worker.support import (
     DRAINING,
     EXPIRED,
@@ -154,6 +156,23 @@ def test_the_load_tells_what_waits_what_runs_and_what_is_free(make_rig: MakeRig)
     assert load.ready
     rig.settle()
     assert (rig.load.running, rig.load.free_blocks, rig.load.free_sequences) == (0, 4, 8)
+
+
+def test_the_load_tells_how_fast_prompts_are_computed(make_rig: MakeRig) -> None:
+    class TwoSecondSteps(StubRunner):
+        def run(self, *args: Any, **more: Any) -> list[Sampled | None]:
+            rig.now += 2.0
+            return super().run(*args, **more)
+
+    rig = make_rig(blocks=32, block_tokens=4, batch_tokens=10, runner=TwoSecondSteps(set()))
+    assert rig.load.prompt_tokens_per_s == 0
+    rig.prefill(1, prompt(10), max_tokens=20)
+    rig.turn()
+    assert rig.load.prompt_tokens_per_s == 5
+    for number in range(2, 9):  # steps between them are those of tokens
+        rig.prefill(number, prompt(10, first=number))
+    rig.settle()
+    assert 2 < rig.load.prompt_tokens_per_s < 5
 
 
 def test_metrics_show_what_was_computed_and_how_it_ended(rig: Rig) -> None:

@@ -113,7 +113,8 @@ class Engine:
     def _emit(self) -> None:
         census = self._scheduler.census()
         ready = self._handover.attached and self._probe.passed
-        self._outbox.flush(load_of(census, ready, self._draining))
+        speed = self._scheduler.prompt_speed.tokens_per_s
+        self._outbox.flush(load_of(census, ready, self._draining, speed))
         self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
 
     # ---- commands ----

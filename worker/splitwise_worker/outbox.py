@@ -63,7 +63,9 @@ def failure(key: SequenceKey, outcome: kv_pb2.Outcome, detail: str) -> worker_pb
     )
 
 
-def load_of(census: Census, ready: bool, draining: bool) -> worker_pb2.Load:
+def load_of(
+    census: Census, ready: bool, draining: bool, prompt_tokens_per_s: float
+) -> worker_pb2.Load:
     """What a router needs to know to place the next request."""
     waiting, running = census.phases[Phase.WAITING], census.phases[Phase.RUNNING]
     return worker_pb2.Load(
@@ -75,4 +77,5 @@ def load_of(census: Census, ready: bool, draining: bool) -> worker_pb2.Load:
         running_tokens=running.tokens + census.phases[Phase.ARRIVING].tokens,
         free_blocks=census.free_blocks,
         free_sequences=census.free_sequences,
+        prompt_tokens_per_s=prompt_tokens_per_s,
     )

@@ -6,6 +6,7 @@ The rule that picks the next step is `core.policy.batching`; this class only fee
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from splitwise_core.policy.admission import PromptSpeed
 from splitwise_core.policy.batching import (
     CHUNK_TOKENS,
     PROMPT_BATCH_TOKENS,
@@ -69,6 +70,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._batch_tokens = batch_tokens
         self._chunk_tokens = chunk_tokens
+        self.prompt_speed = PromptSpeed(min(batch_tokens, chunk_tokens))
         self._order = FairOrder()
         self._preempted = Preempted()
         self._phases: dict[Phase, dict[SequenceKey, LiveSequence]] = {p: {} for p in Phase}
@@ -137,6 +139,13 @@ class Scheduler:
             return Work(step.kind, chosen, step.prompt_tokens)
         chosen = tuple(running.values()) if step.kind is StepKind.TOKEN else ()
         return Work(step.kind, chosen, tuple(s.tokens_to_compute for s in chosen))
+
+    def computed(self, work: Work, seconds: float) -> None:
+        """Learns how long a step has taken."""
+        if work.kind is StepKind.PROMPT:
+            self.prompt_speed.computed(sum(work.tokens), seconds)
+        else:
+            self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
 
     def __iter__(self) -> Iterator[LiveSequence]:
         """All sequences; the caller may move and release them meanwhile."""

@@ -32,6 +32,22 @@ PLACEMENTS: Final = Metric(
     "Placement decisions, by reason. A rise of `no-capacity` says that a pool is too small.",
     ("reason",),
 )
+REJECTED_REQUESTS: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_rejected_requests_total",
+    "Requests answered with 429: `would-wait` longer than `router.maxQueueSeconds` as they came or "
+    "as others went before them, have `waited` for so long, or found the queue full "
+    "(`queue-full`). A rise asks for replicas.",
+    ("reason",),
+)
+EXPECTED_WAIT: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_expected_wait_seconds",
+    "How long a request that came now would wait, behind all others, before it is computed. What "
+    "no speed is measured of counts as 0.",
+)
 RETRIES: Final = Metric(
     Component.ROUTER,
     Counter,
