@@ -39,7 +39,12 @@ def write_cluster(directory: Path, model: Path, **spec: Any) -> Path:
         "apiVersion": "splitwise.dev/v1alpha1",
         "kind": "SplitwiseCluster",
         "metadata": {"name": "test"},
-        "spec": {"model": {"name": "tiny", "path": str(model)}, "pools": pools} | spec,
+        "spec": {
+            "model": {"name": "tiny", "path": str(model)},
+            "pools": pools,
+            "router": {"maxQueueSeconds": 60},  # a machine that is slow turns nobody away
+        }
+        | spec,
     }
     file = directory / "cluster.yaml"
     file.write_text(yaml.safe_dump(document))

@@ -25,13 +25,13 @@ WITHIN_S = 60.0
 
 
 async def flood(url: str) -> None:
-    """Keeps so many requests of long prompts and one answer's token in flight."""
+    """Keeps so many requests of long prompts, none like another, and two tokens in flight."""
     draw = random.Random(5)
-    prompts = [[draw.randrange(3, 40) for _ in range(PROMPT_TOKENS)] for _ in range(16)]
 
-    async def ask_again_and_again(http: aiohttp.ClientSession, number: int) -> None:
-        body = {"model": "tiny", "prompt": prompts[number % 16], "max_tokens": 2}
+    async def ask_again_and_again(http: aiohttp.ClientSession) -> None:
         while True:
+            prompt = [draw.randrange(3, 40) for _ in range(PROMPT_TOKENS)]
+            body = {"model": "tiny", "prompt": prompt, "max_tokens": 2}
             with suppress(aiohttp.ClientError):
                 async with http.post(f"{url}/completions", json=body) as answer:
                     await answer.read()
@@ -41,7 +41,7 @@ async def flood(url: str) -> None:
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-        await asyncio.gather(*(ask_again_and_again(http, n) for n in range(AT_ONCE)))
+        await asyncio.gather(*(ask_again_and_again(http) for _ in range(AT_ONCE)))
 
 
 def decisions(cluster: Operated) -> list[dict[str, Any]]:
