@@ -49,7 +49,7 @@ def nothing_left(pair: Pair) -> None:
 async def test_a_link_is_measured_over_the_way_of_requests_and_without_a_block(pair: Pair) -> None:
     link = await measured(pair.prompt, pair.token.address)
     assert (link.outcome, link.transport) == (OK, pair.transport)
-    assert link.latency_s > 0
+    assert link.latency_s >= 0  # 0 where the larger transfer was as quick as the smaller
     assert link.bytes_per_s > 0
     assert link.measured_unix_ms > 0
     assert pair.prompt.value(PROBES, transport=pair.transport, outcome="ok") == 1

@@ -137,12 +137,13 @@ class Orders(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def ask_again(self, data: st.DataObject) -> None:
-        """A number or a transfer that is here is not taken in twice."""
+        """A number that is here, or a transfer that the sidecar has, is not taken in twice."""
         self.turn(1)
         here = {sequence.key.number: sequence for sequence in self.scheduler}
         if here:
             one = here[data.draw(st.sampled_from(sorted(here)))]
-            number = one.key.number if data.draw(st.booleans()) or not one.transfer_id else 10**6
+            is_over = one.transfer_id not in self.sidecar.touched  # its id may come again
+            number = one.key.number if data.draw(st.booleans()) or is_over else 10**6
             asked = request(number, [1], deadline_s=WALL_S + self.now + 60)
             transfer = worker_pb2.Transfer(transfer_id=one.transfer_id or "new")
             message = worker_pb2.Decode(request=asked, transfer=transfer)
