@@ -17,6 +17,7 @@ import aiohttp
 
 from splitwise_core.errors import UserError
 from splitwise_core.metrics.operator import SCALE_DECISIONS, SCALE_LOOK
+from splitwise_core.policy.routing import ROLES
 from splitwise_core.policy.scaling import (
     Decision,
     Held,
@@ -42,7 +43,7 @@ from splitwise_operator.loads import held_by, held_of, load_of
 from splitwise_operator.looks import Look, Looks, PoolLook
 from splitwise_operator.manifest import cluster_of
 from splitwise_operator.names import Object, object_name
-from splitwise_operator.scaled_pools import ROLES, ScalingView
+from splitwise_operator.scaled_pools import ScalingView
 from splitwise_operator.store import Key, Store
 from splitwise_operator.worklist import Worklist
 

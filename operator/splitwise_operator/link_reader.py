@@ -1,7 +1,6 @@
 """Asks routers what the links between their workers are like, and wakes whom it concerns."""
 
 import asyncio
-import json
 import logging
 from typing import Final
 
@@ -14,6 +13,7 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_operator.manifest import cluster_of
 from splitwise_operator.names import Object
 from splitwise_operator.observed import Pod, Seen
+from splitwise_operator.pages import get_json, url_host
 from splitwise_operator.store import Key, Store
 from splitwise_operator.transfer import entries_of, settled
 from splitwise_operator.worklist import Worklist
@@ -85,7 +85,7 @@ class LinkReader:
         why = ""
         for address in addresses:
             try:
-                entries = await _get(http, address)
+                entries = entries_of(await get_json(http, address, MAX_BYTES))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 self._telemetry.counter(LINK_READINGS, result="failed").inc()
                 why = f"{address}: {error!r}"
@@ -102,20 +102,9 @@ class LinkReader:
         return None
 
 
-async def _get(http: aiohttp.ClientSession, address: str) -> list[Object]:
-    """The entries there. Raises ValueError, and what aiohttp does."""
-    async with http.get(address, raise_for_status=True, allow_redirects=False) as answer:
-        body = await answer.content.read(MAX_BYTES + 1)
-        while not answer.content.at_eof() and len(body) <= MAX_BYTES:
-            body += await answer.content.read(MAX_BYTES + 1 - len(body))
-    if len(body) > MAX_BYTES:
-        raise ValueError(f"an answer above {MAX_BYTES} bytes")
-    return entries_of(json.loads(body))
-
-
 def _host(one: Seen) -> str:
     """A ready router's address as it stands in a URL; "" for anything else."""
     part = one.part
     if not isinstance(part, Pod) or one.pool != ROUTER or one.is_leaving or not part.ready:
         return ""
-    return f"[{part.address}]" if ":" in part.address else part.address
+    return url_host(part.address)

@@ -1,7 +1,6 @@
 """Asks workers for their load and routers for their queues: each by itself, none for long."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -9,6 +8,7 @@ import aiohttp
 
 from splitwise_core.metrics.operator import LOAD_READINGS
 from splitwise_core.telemetry import Telemetry
+from splitwise_operator.pages import get_json
 
 DEADLINE_S: Final = 1.5
 AT_ONCE: Final = 64
@@ -34,22 +34,10 @@ class LoadReader:
 
     async def _ask(self, url: str, parse: Callable[[Any], Answer]) -> Answer | None:
         try:
-            async with self._slots:
-                made = parse(json.loads(await self._get(url)))
+            async with self._slots, asyncio.timeout(DEADLINE_S):
+                made = parse(await get_json(self._http, url, MAX_BYTES))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             self._telemetry.counter(LOAD_READINGS, result="failed").inc()
             return None
         self._telemetry.counter(LOAD_READINGS, result="done").inc()
         return made
-
-    async def _get(self, url: str) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
-        async with self._http.get(
-            url, raise_for_status=True, allow_redirects=False, timeout=timeout
-        ) as answer:
-            body = b""
-            while len(body) <= MAX_BYTES and (part := await answer.content.read(MAX_BYTES)):
-                body += part
-        if len(body) > MAX_BYTES:
-            raise ValueError(f"an answer above {MAX_BYTES} bytes")
-        return body

@@ -7,7 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from splitwise_core.labels import ROUTER
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.routing import ROLES, Role
 from splitwise_core.policy.scaling import Counts, Decision, Held, Law, Ratio, Slo
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_autoscaling import DAYS, Period
@@ -15,8 +15,8 @@ from splitwise_core.spec_pool import Pool
 from splitwise_operator.fleet import Objects, scaled_of
 from splitwise_operator.names import WORKER_STATUS_PORT, Object
 from splitwise_operator.observed import Pod, Seen
+from splitwise_operator.pages import url_host
 
-ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
 LAST: Final = 10
 """Decisions of a cluster that its status keeps."""
 
@@ -79,7 +79,7 @@ def counts_of(cluster: SplitwiseCluster, objects: Objects, pool: Pool) -> Counts
 def worker_addresses(objects: Objects, pool: str) -> dict[str, str]:
     """Where the ready workers of a pool tell their load, by the pod's name."""
     return {
-        one.name: f"http://{_host(part)}:{WORKER_STATUS_PORT}/load"
+        one.name: f"http://{url_host(part.address)}:{WORKER_STATUS_PORT}/load"
         for one, part in _pods(objects.values(), pool)
         if part.ready and part.address and not one.is_leaving
     }
@@ -89,7 +89,7 @@ def router_addresses(cluster: SplitwiseCluster, objects: Objects) -> dict[str, s
     """Where the routers tell what waits at them."""
     port = cluster.spec.router.port
     return {
-        one.name: f"http://{_host(part)}:{port}/queue"
+        one.name: f"http://{url_host(part.address)}:{port}/queue"
         for one, part in _pods(objects.values(), ROUTER)
         if part.ready and part.address
     }
@@ -141,7 +141,3 @@ def entry_of(pool: str, before: int, made: Decision, time: str) -> Object:
 
 def _pods(objects: Iterable[Seen], pool: str) -> list[tuple[Seen, Pod]]:
     return [(one, one.part) for one in objects if isinstance(one.part, Pod) and one.pool == pool]
-
-
-def _host(pod: Pod) -> str:
-    return f"[{pod.address}]" if ":" in pod.address else pod.address

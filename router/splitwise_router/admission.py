@@ -131,9 +131,12 @@ class Admission:
 
     def _wait_s(self) -> float:
         """How long a request would wait behind all others."""
+        return self._pace().wait_s(*self._queued_tokens())
+
+    def _queued_tokens(self) -> tuple[int, int]:
+        """Of the prompts that wait, and of prompts and answers."""
         shares = [waiter.share for waiter in self._queue]
-        prompt_tokens = sum(share.prompt_tokens for share in shares)
-        return self._pace().wait_s(prompt_tokens, sum(share.tokens for share in shares))
+        return sum(share.prompt_tokens for share in shares), sum(share.tokens for share in shares)
 
     async def _wait(
         self, generation: Generation, avoid: Collection[Session], avoid_s: float
@@ -183,13 +186,8 @@ class Admission:
 
     def waiting(self) -> dict[str, int]:
         """What waits for capacity: requests, their prompt tokens, and the KV they may need."""
-        generations = [waiter.generation for waiter in self._queue]
-        prompts = sum(generation.to_prefill for generation in generations)
-        return {
-            "requests": len(generations),
-            "promptTokens": prompts,
-            "kvTokens": prompts + sum(generation.to_generate for generation in generations),
-        }
+        prompt_tokens, tokens = self._queued_tokens()
+        return {"requests": len(self._queue), "promptTokens": prompt_tokens, "kvTokens": tokens}
 
     def pump(self) -> None:
         """Starts those that wait, in order, as far as there is room."""

@@ -13,10 +13,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from splitwise_core.metrics.router import WORKER_SESSIONS
+from splitwise_core.policy.routing import ROLES
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.exchange import Exchange
-from splitwise_router.fleet import ROLES, Fleet
+from splitwise_router.fleet import Fleet
 from splitwise_router.pool_links import LinkMetrics, by_pools
 from splitwise_router.service import Service
 

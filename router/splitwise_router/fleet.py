@@ -8,14 +8,13 @@ from typing import Final
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, backlog_s, is_committed
 from splitwise_core.policy.links import LinkView
-from splitwise_core.policy.routing import FleetView, Reason, Role, place
+from splitwise_core.policy.routing import ROLES, FleetView, Reason, place
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.discovery import Endpoint
 from splitwise_router.links import Links
 from splitwise_router.prefixes import Prefixes
 from splitwise_router.session import Revision, Served, Session, revision_of
 
-ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
 PHASES: Final = ("prompt", "token")
 
 PROBE_S: Final = 60.0

@@ -29,9 +29,6 @@ _KINDS = (StepKind.PROMPT, StepKind.TOKEN)
 _SAVES = ("compute", "transfer")
 
 
-_NOTHING = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0, 0, 0)
-
-
 class EngineMetrics:
     """What one engine counts and shows.
 
@@ -41,7 +38,6 @@ class EngineMetrics:
     def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
         self.load = LoadMeter()
         self._telemetry = telemetry
-        self._census = _NOTHING
         self._lent_blocks = 0
         self._busy = telemetry.counter(BUSY)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
@@ -82,18 +78,18 @@ class EngineMetrics:
 
         `evicted_blocks` are all that the prefix cache has ever lost.
         """
-        self._census = self.load.census = census
+        self.load.census = census
         self._lent_blocks = lent_blocks
         if evicted_blocks > self._evicted_before:
             self._evicted.inc(evicted_blocks - self._evicted_before)
             self._evicted_before = evicted_blocks
 
     def _in(self, phase: Phase) -> Tally:
-        return self._census.phases[phase]
+        return self.load.census.phases[phase]
 
     def _blocks(self, state: str) -> int:
         """Each block counts once: one that is shared, with the sequence that did not find it."""
-        census, lent = self._census, self._lent_blocks
+        census, lent = self.load.census, self._lent_blocks
         found = {
             "free": census.free_blocks - census.cached_blocks,
             "cached": census.cached_blocks,

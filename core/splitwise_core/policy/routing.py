@@ -23,6 +23,10 @@ class Role(IntEnum):
     MIXED = 2
 
 
+ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
+"""By the words of a spec and of worker messages."""
+
+
 class Reason(StrEnum):
     """Why a placement is what it is."""
 

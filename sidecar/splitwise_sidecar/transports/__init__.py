@@ -104,6 +104,16 @@ def lent(
             loan.give_back()
 
 
+def in_a_row(layers: Sequence[int], most: int | None = None) -> Iterator[Sequence[int]]:
+    """The layers cut where one does not follow the other, or `most` have come together."""
+    start = 0
+    for end in range(1, len(layers) + 1):
+        is_cut = end == len(layers) or layers[end] != layers[end - 1] + 1
+        if is_cut or end - start == most:
+            yield layers[start:end]
+            start = end
+
+
 FindSink = Callable[[], Sink | None]
 """The sink of the moment; None takes nothing."""
 

@@ -8,7 +8,7 @@ line to a peer carries any number of pushes; what they write does not pass throu
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,7 +21,7 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import STALL_S, wire_id
+from splitwise_sidecar.transports import STALL_S, in_a_row, wire_id
 from splitwise_sidecar.transports.nixl_agent import NOTICE, NixlAgent
 from splitwise_sidecar.transports.nixl_line import Line
 
@@ -111,8 +111,8 @@ class NixlPush:
         """Writes these layers; the xxh3-64 of what is written of each. Raises Refused."""
         together = max(1, PIECE_BYTES // span.pool.geometry.layer_bytes)
         digests: list[int] = []
-        for first, count in _in_a_row(layers, together):
-            digests += await self._write(first, count, span)
+        for run in in_a_row(layers, together):
+            digests += await self._write(run[0], len(run), span)
         return digests
 
     async def _write(self, first: int, count: int, span: Span) -> list[int]:
@@ -230,17 +230,6 @@ class NixlPush:
 
 _winding_up: set[asyncio.Task[None]] = set()
 """Tasks that are held by nothing else."""
-
-
-def _in_a_row(layers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """The same layers as (first, count): each group without a gap, and of at most so many."""
-    first, count = layers[0], 0
-    for layer in layers:
-        if layer != first + count or count == most:
-            yield first, count
-            first, count = layer, 0
-        count += 1
-    yield first, count
 
 
 def _absolute(span: Span, first: int, count: int, blocks: Sequence[int], base: int) -> list[Run]:

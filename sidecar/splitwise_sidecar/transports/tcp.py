@@ -6,7 +6,7 @@ Outcome. The peer may answer before: then it has refused, and takes no more.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct
 from typing import Final
@@ -17,7 +17,7 @@ from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.tls import Tls
-from splitwise_sidecar.transports import STALL_S, wire_id
+from splitwise_sidecar.transports import STALL_S, in_a_row, wire_id
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
 from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
@@ -130,7 +130,7 @@ class TcpPush:
         elif self._wire.has_news():  # it has answered before its time, or hung up
             raise await self._why(self._wire, None)
         digests = []
-        for run in _runs(layers):
+        for run in in_a_row(layers):
             await self._announce(self._wire, span.layer_bytes, run[0], len(run))
             digests += await self._send(self._wire, run, span)
         return digests
@@ -209,12 +209,3 @@ class TcpPush:
 
 def _stalled() -> Refused:
     return Refused(kv_pb2.TRANSPORT_FAILED, f"the peer took no bytes for {STALL_S:.0f} s")
-
-
-def _runs(layers: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The layers cut where one does not follow the other."""
-    start = 0
-    for end in range(1, len(layers) + 1):
-        if end == len(layers) or layers[end] != layers[end - 1] + 1:
-            yield layers[start:end]
-            start = end
