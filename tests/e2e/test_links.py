@@ -26,7 +26,7 @@ def test_status_shows_a_measured_link(cluster: Cluster) -> None:
     assert (entry["from"], entry["to"]) == ("prompt", "token")
     assert (entry["transport"], entry["failing"]) == ("shm", 0)
     assert entry["bytesPerSecond"] > 0
-    assert entry["latencySeconds"] > 0
+    assert entry["latencySeconds"] >= 0  # 0 where the larger probe was as quick as the smaller
     table = splitwise("status", "--state-dir", str(cluster.state_dir)).stdout
     assert "KV prompt -> token: shm" in table
     text = httpx.get(f"{cluster.url}/metrics").text
