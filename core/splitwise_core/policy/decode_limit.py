@@ -22,6 +22,9 @@ _DOUBT: Final = 1.0
 """In squared sequences: steps whose numbers of sequences vary less say little of what one more
 costs, and it is taken to cost as much as those that are there do."""
 
+_SHORTEST_S: Final = 1e-6
+"""A step that a clock did not see took some time all the same."""
+
 _FLATTEST: Final = 0.01
 """Of the steepest slope: what is added to a step is never for nothing."""
 
@@ -42,14 +45,14 @@ class DecodeLimit:
         """
         self._weight = _MEMORY * self._weight + 1
         self._n = _MEMORY * self._n + sequences
-        self._s = _MEMORY * self._s + seconds
+        self._s = _MEMORY * self._s + max(seconds, _SHORTEST_S)
         self._nn = _MEMORY * self._nn + sequences * sequences
         self._ns = _MEMORY * self._ns + sequences * seconds
 
     @property
     def sequences(self) -> int:
         """The most that may decode together, 1 at least; before the first step, any number."""
-        if self._step_s is None or self._n <= 0 or self._s <= 0:
+        if self._step_s is None or self._weight == 0:
             return self._most
         n, s = self._n / self._weight, self._s / self._weight
         more = (self._step_s - s) / self._one_more_s(n, s)
