@@ -3,20 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
 
-from tests.support.cluster import (
-    Cluster,
-    all_blocks_are_free,
-    eventually,
-    running,
-    write_cluster,
-)
-from tests.support.ports import free_port
+from tests.support.cluster import Cluster, all_blocks_are_free, eventually
+from tests.support.streams import stream_of, tokens_in
 
 pytestmark = pytest.mark.e2e
 
@@ -30,36 +23,13 @@ READ = 800
 PROMPTS = [[7 + n % 30] * (20 + 10 * n) for n in range(STREAMS)]
 
 
-@pytest.fixture(scope="module")
-def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two workers of each role, so that there is always another one."""
-    directory = tmp_path_factory.mktemp("drains")
-    pools = [
-        {"name": "prompt", "role": "prompt", "replicas": 2, "kvMemory": "256Mi"},
-        {"name": "token", "role": "token", "replicas": 2, "kvMemory": "256Mi"},
-    ]
-    file = write_cluster(directory, tiny_model, pools=pools)
-    with running(file, directory / "state", "--port", str(free_port())) as cluster:
-        yield cluster
-
-
 async def follow(
     client: AsyncOpenAI, prompt: list[int], tokens: list[str], drained: asyncio.Event
 ) -> None:
     """Reads the beginning of a stream; no error is expected."""
-    async with await client.completions.create(
-        model="tiny",
-        prompt=prompt,
-        max_tokens=TOKENS,
-        temperature=0,
-        stream=True,
-        logprobs=0,
-        extra_body={"ignore_eos": True},
-    ) as answer:
+    async with stream_of(client, prompt, TOKENS) as answer:
         async for chunk in answer:
-            for choice in chunk.choices:
-                if choice.logprobs and choice.logprobs.tokens:
-                    tokens += choice.logprobs.tokens
+            tokens += tokens_in(chunk)
             if len(tokens) >= READ and drained.is_set():
                 return
 
@@ -93,22 +63,22 @@ def worker_of(pod: dict[str, object]) -> int:
     return next(one["pid"] for one in containers if one["name"] == "worker")
 
 
-def test_streams_go_on_from_a_peer_as_if_nothing_had_happened(cluster: Cluster) -> None:
+def test_streams_go_on_from_a_peer_as_if_nothing_had_happened(two_of_each: Cluster) -> None:
     """INV-1, INV-2, INV-4, INV-18."""
-    undisturbed = asyncio.run(streams(cluster, []))
+    undisturbed = asyncio.run(streams(two_of_each, []))
     assert {len(tokens) for tokens in undisturbed} == {READ}
-    (router,) = cluster.pods("router")
-    victims = [cluster.pods(role)[0] for role in ("token", "prompt")]
-    drained = asyncio.run(streams(cluster, [worker_of(pod) for pod in victims]))
+    (router,) = two_of_each.pods("router")
+    victims = [two_of_each.pods(role)[0] for role in ("token", "prompt")]
+    drained = asyncio.run(streams(two_of_each, [worker_of(pod) for pod in victims]))
     assert drained == undisturbed
-    counted = cluster.metrics(router)
-    assert counted.value("splitwise_router_moves_total", move="moved") > 0, cluster.logs()
+    counted = two_of_each.metrics(router)
+    assert counted.value("splitwise_router_moves_total", move="moved") > 0, two_of_each.logs()
     assert counted.value("splitwise_router_retries_total", reason="peer_lost") == 0
     pauses = counted.value("splitwise_request_move_pause_seconds_count")
     assert pauses == counted.value("splitwise_router_moves_total", move="moved")
     assert counted.value("splitwise_router_moved_kv_bytes_total") > 0
-    eventually(lambda: all(pod["ready"] for pod in cluster.pods()), 60, cluster.logs)
+    eventually(lambda: all(pod["ready"] for pod in two_of_each.pods()), 60, two_of_each.logs)
     for pod in victims:
-        (log,) = cluster.state_dir.rglob(f"{pod['name']}.worker.log")
+        (log,) = two_of_each.state_dir.rglob(f"{pod['name']}.worker.log")
         assert 'msg="drained"' in log.read_text()
-    all_blocks_are_free(cluster)
+    all_blocks_are_free(two_of_each)

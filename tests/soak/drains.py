@@ -26,6 +26,7 @@ from openai import APIError, AsyncOpenAI
 
 from tests.support.cluster import Cluster, running, write_cluster
 from tests.support.ports import free_port
+from tests.support.streams import is_last, stream_of, tokens_in
 
 ROLES: Final = ("prompt", "token")
 POOLS: Final = [
@@ -197,20 +198,10 @@ async def follow(client: AsyncOpenAI, asked: Asked) -> tuple[list[str], str]:
     tokens: list[str] = []
     finished = False
     try:
-        answer = await client.completions.create(
-            model="tiny",
-            prompt=asked.prompt,
-            max_tokens=asked.tokens,
-            temperature=0,
-            stream=True,
-            logprobs=0,
-            extra_body={"ignore_eos": True},
-        )
-        async for chunk in answer:
-            for choice in chunk.choices:
-                if choice.logprobs and choice.logprobs.tokens:
-                    tokens += choice.logprobs.tokens
-                finished |= choice.finish_reason is not None
+        async with stream_of(client, asked.prompt, asked.tokens) as answer:
+            async for chunk in answer:
+                tokens += tokens_in(chunk)
+                finished |= is_last(chunk)
     except (APIError, httpx.HTTPError) as error:
         return tokens, repr(error)
     return tokens, "" if finished else "it ended and said nothing"
