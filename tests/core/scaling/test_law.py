@@ -218,6 +218,14 @@ class TestZero:
         assert {one.replicas for one in made.values()} == {0}
         assert {one.reason for one in made.values()} == {Reason.IDLE}
 
+    def test_workers_that_took_long_to_load_are_not_put_to_sleep_when_they_are_ready(self) -> None:
+        counts, pools = Counts(1, 1), {}
+        for law, ready in ((self.prompt, prompts(1)), (self.token, tokens(1, 0.0))):
+            state = watched(law, counts, None, 302, to_s=-2.0)
+            state = observe(state, law, counts, replace(ready, at_s=0.0), 0.0)
+            pools[law.role.name] = Pool(counts, law.role, law, state)
+        assert {one.replicas for one in apart(pools).values()} == {1}
+
     def test_none_sleeps_while_one_works(self) -> None:
         made = self.after(302, prompts(1), tokens(1, 0.1))
         assert {one.replicas for one in made.values()} == {1}
