@@ -210,25 +210,21 @@ class Reconciler:
     ) -> None:
         all_objects = list(objects.values())
         pools = [
-            status.count(
-                all_objects,
-                pool.name,
-                pool.role,
-                desired_of(cluster, objects, pool),
-                current,
-            )
-            for pool in cluster.spec.pools
+            status.count(all_objects, p.name, p.role, desired_of(cluster, objects, p), current)
+            for p in cluster.spec.pools
         ]
         routers = status.count(all_objects, ROUTER, ROUTER, cluster.spec.router.replicas, current)
         for pool in pools:
             await self._write_pool_status(cluster, objects, pool)
         before = body.get("status") or {}
+        key = (cluster.metadata.namespace, cluster.metadata.name)
         there = before.get("transfer", [])
-        read = self._store.transfer.get((cluster.metadata.namespace, cluster.metadata.name))
+        read = self._store.transfer.get(key)
         links = there if read is None else settled(there, read)
-        scaling = self._store.scaling.get((cluster.metadata.namespace, cluster.metadata.name))
+        scaling = self._store.scaling.get(key)
         told = ScalingView(last=before.get("scaling", [])) if scaling is None else scaling
-        view = View(cluster, current, pools, routers, all_objects, problems, links, told)
+        advice = self._store.advice.get(key) or before.get("advice")
+        view = View(cluster, current, pools, routers, all_objects, problems, links, told, advice)
         made = status.cluster_status(view, body["metadata"]["generation"], before, _now())
         await self._write_cluster_status(body, before, made)
 

@@ -44,13 +44,17 @@ class Fleet:
         log: logging.Logger,
         probe_s: float = PROBE_S,
         max_queue_s: float = MAX_QUEUE_S,
+        sleeps: bool = False,
     ) -> None:
+        """`sleeps`: workers come when requests wait for them."""
         self.links = Links(probe_s, log)
         self.prefixes = Prefixes()
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
         self._max_queue_s = max_queue_s
+        self._sleeps = sleeps
+        self._is_listed = False
         self._log = log
         self._sessions: dict[tuple[str, ...], tuple[Session, asyncio.Task[None]]] = {}
         self._leaving: set[tuple[str, ...]] = set()
@@ -64,6 +68,7 @@ class Fleet:
 
     def apply(self, endpoints: Collection[Endpoint]) -> None:
         """Opens sessions to new workers, and lets those that are listed no more end their work."""
+        self._is_listed = True
         known = {e.identity: e for e in endpoints if e.role in ROLES}
         strange = frozenset(e for e in endpoints if e.role not in ROLES)
         for endpoint in strange - self._strange:
@@ -187,6 +192,10 @@ class Fleet:
         """
         roles = {s.endpoint.role for s in self.sessions if s.usable or s.is_being_met}
         return bool(_missing(roles))
+
+    def why_shut(self) -> str | None:
+        """Why no request should come here; None when one could be placed, or held meanwhile."""
+        return None if self._sleeps and self._is_listed else self.not_ready()
 
     def not_ready(self) -> str | None:
         """Why no request could be placed even on idle workers; None when one could."""

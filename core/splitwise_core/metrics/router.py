@@ -158,6 +158,14 @@ WORKER_SESSIONS: Final = Metric(
     "Workers with an open session.",
     POOL,
 )
+PROMPT_SPEED: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_worker_prompt_tokens_per_second",
+    "How fast a worker computes prompts while some wait, as workers say: the mean of those of the "
+    "pool that know. 0 while none does.",
+    POOL,
+)
 LINK_RATE: Final = Metric(
     Component.ROUTER,
     Gauge,
