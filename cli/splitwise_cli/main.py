@@ -214,6 +214,23 @@ def plan(
     run(model, trace, designs, rate, objective, budgets, seeds, duration, files, json)
 
 
+@app.command()
+def profile(
+    phase_times: planner_flags.PhaseTimes = None,
+    benchmark: planner_flags.Benchmark = None,
+    model: planner_flags.MeasuredModel = None,
+    gpu: planner_flags.Gpu = None,
+    tensor_parallel: planner_flags.MeasuredTensorParallel = 1,
+    token_workers: planner_flags.TokenWorkers = 1,
+    out: planner_flags.TimesOut = None,
+    json: planner_flags.Json = False,
+) -> None:
+    """Report how well the planner's models fit measured phase times; take such from benchmarks."""
+    from splitwise_cli.commands.profile import profile as run
+
+    run(phase_times, benchmark or [], (model, gpu, tensor_parallel), token_workers, out, json)
+
+
 @model_app.command("tiny")
 def model_tiny(
     directory: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],

@@ -55,3 +55,24 @@ PhaseTimes = Annotated[
     Path | None, typer.Option(help="Measured phase times, instead of those that come along.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+Benchmark = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A report of splitwise bench --json, of vllm bench serve --save-result, or of "
+        "SGLang's bench_serving or bench_one_batch; may be given several times."
+    ),
+]
+MeasuredModel = Annotated[
+    str | None, typer.Option("--model", help="The model that was measured, for --benchmark.")
+]
+Gpu = Annotated[str | None, typer.Option(help="The GPU that was measured, for --benchmark.")]
+MeasuredTensorParallel = Annotated[
+    int, typer.Option("--tensor-parallel", help="GPUs of one worker, for --benchmark.")
+]
+TokenWorkers = Annotated[
+    int, typer.Option(help="Workers that decoded side by side, for --benchmark.")
+]
+TimesOut = Annotated[
+    Path | None, typer.Option("--out", help="Where the phase times of --benchmark go.")
+]

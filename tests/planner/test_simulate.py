@@ -86,3 +86,17 @@ def test_where_nothing_may_be_written_it_compiles_for_itself(trace: Path, tmp_pa
         check=True,
     )
     assert done.stdout.startswith(str(tmp_path / "splitwise-planner-"))
+
+
+def test_profile_makes_phase_times_of_benchmarks(tmp_path: Path) -> None:
+    bench, out = tmp_path / "bench.jsonl", tmp_path / "times.csv"
+    record = {"input_len": 256, "output_len": 8, "median_decode_latency": 0.01}
+    lines = [
+        json.dumps(record | {"batch_size": n, "prefill_latency": 0.02 * n}) for n in (1, 2, 4)
+    ]
+    bench.write_text("\n".join(lines))
+    what = ("--model", "m", "--gpu", "g", "--tensor-parallel", "2")
+    done = splitwise("profile", "--benchmark", str(bench), *what, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["profiles"][0]["tensor_parallel"] == 2
+    assert "m,g,2,256,4,8,80.0,10.0" in out.read_text()
