@@ -186,7 +186,7 @@ def simulate(
     """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
     from splitwise_cli.commands.simulate import simulate as run
 
-    if not run(model, design, trace, out, catalog, phase_times, json):
+    if not run(model, design, trace, out, mode, (catalog, phase_times), json):
         raise typer.Exit(1)
 
 
@@ -200,18 +200,45 @@ def plan(
     max_cost: planner_flags.MaxCost = None,
     max_power: planner_flags.MaxPower = None,
     max_machines: planner_flags.MaxMachines = None,
+    power_caps: planner_flags.PowerCaps = None,
+    tensor_parallel: planner_flags.TensorParallel = None,
+    headroom: planner_flags.Headroom = 1.0,
+    spare: planner_flags.Spare = 0,
     seeds: planner_flags.Seeds = 5,
     duration: planner_flags.Duration = 120.0,
     mode: planner_flags.Mode = "compat",
+    frontier: planner_flags.Frontier = False,
+    resume: planner_flags.Resume = None,
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
     json: planner_flags.Json = False,
 ) -> None:
     """Find the cheapest clusters that keep the paper's nine objectives, or what clusters can do."""
+    from splitwise_cli.commands.plan import Options
     from splitwise_cli.commands.plan import plan as run
 
-    budgets, files = (max_cost, max_power, max_machines), (catalog, phase_times)
-    run(model, trace, designs, rate, objective, budgets, seeds, duration, files, json)
+    run(
+        Options(
+            model=model,
+            trace=trace,
+            designs=designs,
+            rate=rate,
+            objective=objective,
+            budgets=(max_cost, max_power, max_machines),
+            power_caps=power_caps,
+            tensor_parallel=tensor_parallel,
+            headroom=headroom,
+            spare=spare,
+            seeds=seeds,
+            duration_s=duration,
+            mode=mode,
+            frontier=frontier,
+            resume=resume,
+            catalog=catalog,
+            phase_times=phase_times,
+        ),
+        json,
+    )
 
 
 @app.command()

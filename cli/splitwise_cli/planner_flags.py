@@ -45,8 +45,40 @@ MaxMachines = Annotated[int | None, typer.Option(help="Machines, at most.")]
 Seeds = Annotated[int, typer.Option(help="Draws on each of which a plan must keep all objectives.")]
 Duration = Annotated[float, typer.Option(help="How long requests arrive.")]
 Mode = Annotated[
-    Literal["compat"],
-    typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
+    Literal["compat", "measured"],
+    typer.Option(
+        help="compat: the rules of the simulator released with the paper, exactly. measured: the "
+        "policies that run in production, on measured phase times."
+    ),
+]
+PowerCaps = Annotated[
+    str | None,
+    typer.Option(
+        help="Size each kind for these caps too: percent of the power of a token machine's GPUs, "
+        "as in 100,70,50."
+    ),
+]
+TensorParallel = Annotated[
+    str | None,
+    typer.Option(help="Size each kind for workers of so many GPUs, as in 8,4. Measured mode."),
+]
+Headroom = Annotated[
+    float,
+    typer.Option(metavar="NUMBER", help="Serve this many times the rate: room for bursts."),
+]
+Spare = Annotated[
+    int, typer.Option(help="Machines of each phase that may be gone meanwhile; 1 is N+1.")
+]
+Frontier = Annotated[
+    bool,
+    typer.Option(
+        "--frontier",
+        help="Look for the least cost, power and machines, and list what none beats in all three.",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="A file of what was simulated: a search that was broken off goes on."),
 ]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")

@@ -2,50 +2,83 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from splitwise_cli.commands.simulate import need_planner, tell_of_compiling
 from splitwise_core.errors import UserError
 
+if TYPE_CHECKING:  # numba and numpy are loaded when a plan is asked for
+    from splitwise_planner.request import Request
 
-def plan(
-    model: str,
-    trace: Path,
-    designs: str,
-    rate: float | None,
-    objective: Literal["cost", "power", "machines"],
-    budgets: tuple[float | None, float | None, int | None],
-    seeds: int,
-    duration_s: float,
-    files: tuple[Path | None, Path | None],
-    as_json: bool,
-) -> None:
+BAR: Final = 24  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What stands on the command line."""
+
+    model: str
+    trace: Path
+    designs: str
+    rate: float | None
+    objective: Literal["cost", "power", "machines"]
+    budgets: tuple[float | None, float | None, int | None]
+    power_caps: str | None
+    tensor_parallel: str | None
+    headroom: float
+    spare: int
+    seeds: int
+    duration_s: float
+    mode: Literal["compat", "measured"]
+    frontier: bool
+    resume: Path | None
+    catalog: Path | None
+    phase_times: Path | None
+
+
+def plan(options: Options, as_json: bool) -> None:
     """Prints the plans, or without a rate the highest rates. Raises UserError."""
     need_planner("splitwise plan")
-    from splitwise_planner import catalog, phase_times, planning, report
+    from splitwise_planner import planning, report
 
-    asked = planning.Request(
-        model=model,
-        trace=trace,
-        designs=_names(designs),
-        rate=rate,
-        objective=objective,
-        budgets=planning.Budgets(*budgets),
-        seeds=seeds,
-        duration_s=duration_s,
-        catalog=files[0] or catalog.SHIPPED,
-        phase_times=files[1] or phase_times.PUBLISHED,
-    )
-    tell_of_compiling()
-    if rate is not None:
-        plans = planning.plan(asked, _progress)
-        text, found = report.plan_as_text(asked, plans), report.plan_as_dict(asked, plans)
+    asked = _request(options)
+    if options.mode == "compat":
+        tell_of_compiling()
+    if options.rate is not None:
+        found = planning.plan(asked, _progress)
+        text, answer = report.plan_as_text(asked, found), report.plan_as_dict(asked, found)
     else:
         rated = planning.rate(asked, _progress)
-        text, found = report.rates_as_text(asked, rated), report.rates_as_dict(asked, rated)
-    _progress("")
-    print(json.dumps(found, indent=2) if as_json else text.rstrip("\n"))
+        text, answer = report.rates_as_text(asked, rated), report.rates_as_dict(asked, rated)
+    _clear()
+    print(json.dumps(answer, indent=2) if as_json else text.rstrip("\n"))
+
+
+def _request(options: Options) -> "Request":
+    from splitwise_planner import catalog, phase_times
+    from splitwise_planner.request import Budgets, Request
+
+    return Request(
+        model=options.model,
+        trace=options.trace,
+        designs=_names(options.designs),
+        rate=options.rate,
+        objective=options.objective,
+        budgets=Budgets(*options.budgets),
+        seeds=options.seeds,
+        duration_s=options.duration_s,
+        catalog=options.catalog or catalog.SHIPPED,
+        phase_times=options.phase_times or phase_times.PUBLISHED,
+        mode=options.mode,
+        power_caps=_numbers("--power-caps", options.power_caps),
+        tensor_parallel=_numbers("--tensor-parallel", options.tensor_parallel),
+        headroom=options.headroom,
+        spare=options.spare,
+        frontier=options.frontier,
+        resume=options.resume,
+    )
 
 
 def _names(designs: str) -> list[str]:
@@ -60,8 +93,25 @@ def _names(designs: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _progress(text: str) -> None:
-    """One line on a terminal, written over again and again; nothing into files."""
+def _numbers(where: str, text: str | None) -> list[int]:
+    """Whole numbers with commas between."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 4 for part in parts):
+        fix = "give whole numbers, as in 8,4"
+        raise UserError("invalid-plan", where=where, wrong=f"is {text!r}", fix=fix)
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _progress(done: int, total: int, text: str) -> None:
+    """A bar on a terminal, drawn over again and again; nothing into files."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text[:100]}")
+        full = BAR * done // max(total, 1)
+        bar = "#" * full + "." * (BAR - full)
+        sys.stderr.write(f"\r\x1b[K[{bar}] {done} of {total}  {text[:70]}")
+        sys.stderr.flush()
+
+
+def _clear() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()

@@ -4,6 +4,7 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from splitwise_core.errors import UserError
 
@@ -13,8 +14,8 @@ def simulate(
     design: str,
     trace: Path,
     out: Path | None,
-    catalog: Path | None,
-    phase_times: Path | None,
+    mode: Literal["compat", "measured"],
+    files: tuple[Path | None, Path | None],
     as_json: bool,
 ) -> bool:
     """Prints the answer; whether every request ended. Raises UserError."""
@@ -23,9 +24,10 @@ def simulate(
     from splitwise_planner import phase_times as published
     from splitwise_planner.simulation import Question, answer
 
-    tell_of_compiling()
-    files = catalog or shipped.SHIPPED, phase_times or published.PUBLISHED
-    found = answer(Question(model, design, trace, *files, out))
+    if mode == "compat":
+        tell_of_compiling()
+    catalog, phase_times = files[0] or shipped.SHIPPED, files[1] or published.PUBLISHED
+    found = answer(Question(model, design, trace, catalog, phase_times, out, mode))
     print(json.dumps(found.as_dict(), indent=2) if as_json else found.as_text(), end="")
     return not found.outcome.unfinished
 

@@ -6,12 +6,11 @@ size was left out. The planner simulates by them; nothing here reads a file or a
 
 from splitwise_core.latency.decode import DecodeModel, DecodePoint, fit_decode
 from splitwise_core.latency.fit_report import Fit, Fitting, LeftOut, report_of
-from splitwise_core.latency.power import CappedPower, PowerModel
+from splitwise_core.latency.power import PowerModel, prompt_slowdown
 from splitwise_core.latency.prompt import PromptModel, PromptPoint, fit_prompt
 from splitwise_core.latency.transfer import TransferModel, TransferPoint, fit_transfer
 
 __all__ = [
-    "CappedPower",
     "DecodeModel",
     "DecodePoint",
     "Fit",
@@ -25,5 +24,6 @@ __all__ = [
     "fit_decode",
     "fit_prompt",
     "fit_transfer",
+    "prompt_slowdown",
     "report_of",
 ]

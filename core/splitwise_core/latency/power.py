@@ -18,35 +18,20 @@ LEAST_SHARE: Final = CAPPED_SHARE
 
 @dataclass(frozen=True, slots=True)
 class PowerModel:
-    """Watts of one GPU that has no cap."""
+    """Watts of one GPU, or of some together, by what it does."""
 
     idle_w: float
     prompt_w: float
     token_w: float
 
-    def capped(self, share: float) -> "CappedPower":
+    def capped(self, share: float) -> "PowerModel":
         """With a cap at this share of what prompts draw, from `LEAST_SHARE` to 1."""
         assert LEAST_SHARE <= share <= 1, share
         cap_w = share * self.prompt_w
-        return CappedPower(
-            idle_w=min(self.idle_w, cap_w),
-            prompt_w=cap_w,
-            token_w=min(self.token_w, cap_w),
-            prompt_slowdown=prompt_slowdown(share),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CappedPower:
-    """Watts of one GPU under a cap; prompts take `prompt_slowdown` times as long."""
-
-    idle_w: float
-    prompt_w: float
-    token_w: float
-    prompt_slowdown: float
+        return PowerModel(min(self.idle_w, cap_w), cap_w, min(self.token_w, cap_w))
 
     def joules(self, prompt_s: float, token_s: float, idle_s: float) -> float:
-        """What it used in so many seconds of each."""
+        """What it uses in so many seconds of each."""
         return self.prompt_w * prompt_s + self.token_w * token_s + self.idle_w * idle_s
 
 
