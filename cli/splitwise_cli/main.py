@@ -178,6 +178,7 @@ def simulate(
     design: planner_flags.Design,
     trace: planner_flags.Trace,
     out: planner_flags.Out = None,
+    report: planner_flags.Report = None,
     mode: planner_flags.Mode = "compat",
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
@@ -186,7 +187,7 @@ def simulate(
     """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
     from splitwise_cli.commands.simulate import simulate as run
 
-    if not run(model, design, trace, out, mode, (catalog, phase_times), json):
+    if not run(model, design, trace, (out, report), mode, (catalog, phase_times), json):
         raise typer.Exit(1)
 
 
@@ -209,6 +210,9 @@ def plan(
     mode: planner_flags.Mode = "compat",
     frontier: planner_flags.Frontier = False,
     resume: planner_flags.Resume = None,
+    report: planner_flags.Report = None,
+    cluster: planner_flags.ClusterOut = None,
+    model_path: planner_flags.ModelPath = None,
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
     json: planner_flags.Json = False,
@@ -234,6 +238,9 @@ def plan(
             mode=mode,
             frontier=frontier,
             resume=resume,
+            report=report,
+            cluster=cluster,
+            model_path=model_path,
             catalog=catalog,
             phase_times=phase_times,
         ),

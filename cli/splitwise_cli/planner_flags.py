@@ -80,6 +80,19 @@ Resume = Annotated[
     Path | None,
     typer.Option(help="A file of what was simulated: a search that was broken off goes on."),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="A report to keep: one HTML file with its pictures where it ends in .html, else "
+        "Markdown."
+    ),
+]
+ClusterOut = Annotated[
+    Path | None, typer.Option(help="The winner as a SplitwiseCluster, ready to apply.")
+]
+ModelPath = Annotated[
+    str | None, typer.Option(help="Where the model is, for --cluster; an absolute path.")
+]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
 ]

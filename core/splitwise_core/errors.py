@@ -36,6 +36,8 @@ CODES: Final[Mapping[str, str]] = {
     "invalid-plan": "`splitwise plan` was given a number that has no sense.",
     "plan-impossible": "No design keeps the objectives within the budgets. The message says how "
     "near each came, and what stopped it.",
+    "plan-undeployable": "A plan asks for workers that Splitwise has not, so that no cluster file "
+    "can be written for it.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""

@@ -11,7 +11,7 @@ from splitwise_planner.modes import NOTES, Mode, simulation_of
 from splitwise_planner.outcome import Outcome, percentiles, write_requests
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.slo import OBJECTIVES, Verdict, judge, reference_for
-from splitwise_planner.trace import load_trace
+from splitwise_planner.trace import Trace, load_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Answer:
     """What became of a trace on a design."""
 
     design: Design
+    trace: Trace
     outcome: Outcome
     verdict: Verdict
     mode: Mode
@@ -116,7 +117,8 @@ def answer(question: Question) -> Answer:
     times = load_phase_times(question.phase_times)
     simulate = simulation_of(question.mode, times, question.model, model, design)
     reference = reference_for(times, question.model, model)
-    outcome, used = simulate(load_trace(question.trace))
+    trace = load_trace(question.trace)
+    outcome, used = simulate(trace)
     if question.out is not None:
         write_requests(outcome, question.out)
-    return Answer(design, outcome, judge(outcome, reference), question.mode, used)
+    return Answer(design, trace, outcome, judge(outcome, reference), question.mode, used)

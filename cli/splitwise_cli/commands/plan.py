@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from splitwise_cli.commands.simulate import need_planner, tell_of_compiling
 from splitwise_core.errors import UserError
@@ -34,6 +34,9 @@ class Options:
     mode: Literal["compat", "measured"]
     frontier: bool
     resume: Path | None
+    report: Path | None
+    cluster: Path | None
+    model_path: str | None
     catalog: Path | None
     phase_times: Path | None
 
@@ -41,19 +44,64 @@ class Options:
 def plan(options: Options, as_json: bool) -> None:
     """Prints the plans, or without a rate the highest rates. Raises UserError."""
     need_planner("splitwise plan")
-    from splitwise_planner import planning, report
-
     asked = _request(options)
     if options.mode == "compat":
         tell_of_compiling()
-    if options.rate is not None:
-        found = planning.plan(asked, _progress)
-        text, answer = report.plan_as_text(asked, found), report.plan_as_dict(asked, found)
-    else:
-        rated = planning.rate(asked, _progress)
-        text, answer = report.rates_as_text(asked, rated), report.rates_as_dict(asked, rated)
+    text, answer = _planned(options, asked) if options.rate is not None else _rated(options, asked)
     _clear()
     print(json.dumps(answer, indent=2) if as_json else text.rstrip("\n"))
+
+
+def _planned(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
+    """The plan as text and as an object; its files are written."""
+    from splitwise_planner import planning, report
+    from splitwise_planner.page import plan_parts, write_report
+    from splitwise_planner.winner import at_work, cluster_of
+
+    if (options.cluster is None) != (options.model_path is None):
+        raise UserError(
+            "invalid-plan",
+            where="--cluster and --model-path",
+            wrong="go together",
+            fix="give both: a cluster's file says where its model is",
+        )
+    found = planning.plan(asked, _progress)
+    if options.report is not None:
+        title = f"What to buy for {asked.rate:g} requests/s of {asked.trace.name}"
+        write_report(options.report, title, plan_parts(asked, found, at_work(asked, found)))
+    if options.cluster is not None and options.model_path is not None:
+        _write(options.cluster, cluster_of(asked, found, options.model_path))
+    return report.plan_as_text(asked, found), report.plan_as_dict(asked, found)
+
+
+def _rated(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
+    """The highest rates as text and as an object; the report is written."""
+    from splitwise_planner import planning, report
+    from splitwise_planner.page import rates_parts, write_report
+
+    if options.cluster is not None or options.model_path is not None:
+        raise UserError(
+            "invalid-plan",
+            where="--cluster",
+            wrong="needs a plan, and without --rate there is none",
+            fix="add --rate, and name kinds in --designs",
+        )
+    rated = planning.rate(asked, _progress)
+    if options.report is not None:
+        title = f"The highest rates of {asked.trace.name}"
+        write_report(options.report, title, rates_parts(asked, rated))
+    return report.rates_as_text(asked, rated), report.rates_as_dict(asked, rated)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        wrong = f"cannot be written: {error.strerror}"
+        fix = "name a file that can be written"
+        raise UserError(
+            "unreadable-file", where=f"--cluster {path}", wrong=wrong, fix=fix
+        ) from error
 
 
 def _request(options: Options) -> "Request":

@@ -13,7 +13,7 @@ def simulate(
     model: str,
     design: str,
     trace: Path,
-    out: Path | None,
+    outputs: tuple[Path | None, Path | None],
     mode: Literal["compat", "measured"],
     files: tuple[Path | None, Path | None],
     as_json: bool,
@@ -27,7 +27,12 @@ def simulate(
     if mode == "compat":
         tell_of_compiling()
     catalog, phase_times = files[0] or shipped.SHIPPED, files[1] or published.PUBLISHED
+    out, report = outputs
     found = answer(Question(model, design, trace, catalog, phase_times, out, mode))
+    if report is not None:
+        from splitwise_planner.page import simulation_parts, write_report
+
+        write_report(report, f"{trace.name} on {design}", simulation_parts(found))
     print(json.dumps(found.as_dict(), indent=2) if as_json else found.as_text(), end="")
     return not found.outcome.unfinished
 
