@@ -124,6 +124,16 @@ class Pool(SpecModel):
     max_sequences: Annotated[
         int, Field(ge=1, le=1024, description="Sequences that one worker holds at a time.")
     ] = 64
+    max_tbt_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0.001,
+            le=60,
+            description="Mean time between the tokens of an answer. Workers measure their steps, "
+            "and take no more sequences than they can serve at this pace; without it, as many as "
+            "`maxSequences` and memory allow.",
+        ),
+    ] = None
     resources: Annotated[Resources, Field(description="CPU and memory of one worker.")] = (
         Resources()
     )
@@ -145,8 +155,13 @@ class Pool(SpecModel):
     def seed(self) -> int:
         """Workers that the pool begins with."""
         if self.autoscaling is not None:
-            return self.autoscaling.min_replicas
+            return max(1, self.autoscaling.min_replicas)
         return self.replicas or 1
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it goes to zero, together with all others, while nobody asks."""
+        return self.autoscaling is not None and self.autoscaling.min_replicas == 0
 
     @model_validator(mode="after")
     def _one_says_how_many(self) -> "Pool":

@@ -5,6 +5,7 @@ The rule that picks the next step is `core.policy.batching`; this class only fee
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from splitwise_core.policy.admission import PromptSpeed
 from splitwise_core.policy.batching import (
@@ -14,10 +15,14 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.decode_limit import DecodeLimit
 from splitwise_core.policy.fairness import FairOrder
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+
+STEP_SHARE: Final = 0.1
+"""Of the newest token step in what one takes of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Census:
     free_blocks: int  # those that are cached counted in
     cached_blocks: int
     free_sequences: int
+    most_sequences: int  # that may decode together
 
 
 class Scheduler:
@@ -63,6 +69,7 @@ class Scheduler:
         batch_tokens: int = PROMPT_BATCH_TOKENS,
         prefix_key: bytes | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
+        max_tbt_s: float | None = None,
     ) -> None:
         self.blocks = blocks
         self._block_tokens = block_tokens
@@ -71,6 +78,9 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._chunk_tokens = chunk_tokens
         self.prompt_speed = PromptSpeed(min(batch_tokens, chunk_tokens))
+        self.token_s = 0.0  # a token step takes so long, of late; 0: not known yet
+        self._decode_limit = DecodeLimit(max_sequences, max_tbt_s)
+        self._since_token_step_s = 0.0
         self._order = FairOrder()
         self._preempted = Preempted()
         self._phases: dict[Phase, dict[SequenceKey, LiveSequence]] = {p: {} for p in Phase}
@@ -120,10 +130,18 @@ class Scheduler:
         """The sequence with this key, in whatever phase."""
         return next((found for held in self._phases.values() if (found := held.get(key))), None)
 
+    def waiting(self) -> list[LiveSequence]:
+        """Those whose prompt is not computed, the next one first."""
+        held = self._phases[Phase.WAITING].values()
+        return sorted(held, key=_by_rank)  # stable: equal ranks as they came
+
+    def running(self) -> list[LiveSequence]:
+        """Those that decode."""
+        return list(self._phases[Phase.RUNNING].values())
+
     def next_work(self) -> Work:
         """What the engine computes now."""
-        held, running = self._phases[Phase.WAITING], self._phases[Phase.RUNNING]
-        waiting = sorted(held.values(), key=_by_rank)  # stable: equal ranks as they came
+        waiting, running = self.waiting(), self._phases[Phase.RUNNING]
         step = next_step(
             [sequence.tokens_to_compute for sequence in waiting],
             len(running),
@@ -146,6 +164,16 @@ class Scheduler:
             self.prompt_speed.computed(sum(work.tokens), seconds)
         else:
             self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
+            self.token_s += STEP_SHARE * (seconds - self.token_s) if self.token_s else seconds
+            self._decode_limit.stepped(len(work.sequences), self._since_token_step_s + seconds)
+        self._since_token_step_s = (
+            self._since_token_step_s + seconds if self._waited_for_a_token(work) else 0.0
+        )
+
+    def _waited_for_a_token(self, work: Work) -> bool:
+        """Whether sequences decode that were not part of the step."""
+        just_begun = sum([sequence.phase is Phase.RUNNING for sequence in work.sequences])
+        return work.kind is StepKind.PROMPT and len(self._phases[Phase.RUNNING]) > just_begun
 
     def __iter__(self) -> Iterator[LiveSequence]:
         """All sequences; the caller may move and release them meanwhile."""
@@ -158,7 +186,14 @@ class Scheduler:
     @property
     def free_sequences(self) -> int:
         """How many more sequences `admit` could take if there were blocks."""
-        return self._max_sequences - self._held
+        by_time = self._decode_limit.sequences - self._to_decode()
+        return max(0, min(self._max_sequences - self._held, by_time))
+
+    def _to_decode(self) -> int:
+        """Sequences that decode here, now or later."""
+        phases = self._phases
+        computed_here = sum([not s.hands_over for s in phases[Phase.WAITING].values()])
+        return len(phases[Phase.RUNNING]) + len(phases[Phase.ARRIVING]) + computed_here
 
     def census(self) -> Census:
         """Everything that load and metrics need, in one pass."""
@@ -172,7 +207,12 @@ class Scheduler:
         }
         pool = self.blocks
         return Census(
-            phases, pool.num_blocks, pool.free_blocks, pool.cached_blocks, self.free_sequences
+            phases,
+            pool.num_blocks,
+            pool.free_blocks,
+            pool.cached_blocks,
+            self.free_sequences,
+            self._decode_limit.sequences,
         )
 
     def _own_blocks(self, sequence: LiveSequence) -> int:

@@ -23,6 +23,13 @@ QUEUE_TOKENS: Final = Metric(
 RUNNING: Final = Metric(
     Component.WORKER, Gauge, "splitwise_worker_running_sequences", "Sequences that decode.", POOL
 )
+DECODE_LIMIT: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_decode_limit_sequences",
+    "Sequences that may decode together: `maxSequences`, or what `maxTbtSeconds` leaves of them.",
+    POOL,
+)
 KV_BLOCKS: Final = Metric(
     Component.WORKER,
     Gauge,
@@ -93,6 +100,22 @@ WORKER_SEQUENCES: Final = Metric(
     "splitwise_worker_sequences_total",
     "Sequences that ended here, by outcome.",
     (*POOL, "outcome"),
+)
+DRAINING: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_draining_workers",
+    "1 while the worker takes no new work because it is to end, else 0.",
+    POOL,
+)
+DRAINED: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_drained_sequences_total",
+    "Sequences of a worker that drained, by what became of them: it `stays` until its own end, "
+    "`moves` to a peer with its KV, or `returns` to its router, which computes it anew elsewhere. "
+    "A worker's last words: the log line `drained` has the same numbers.",
+    (*POOL, "fate"),
 )
 BUSY: Final = Metric(
     Component.WORKER,
