@@ -6,6 +6,7 @@ from pydantic import Field
 
 from splitwise_core.fields import SpecModel
 from splitwise_core.policy.batching import CHUNK_TOKENS, PROMPT_BATCH_TOKENS
+from splitwise_core.policy.routing import OVERFLOW_TOKENS
 
 
 class Scheduling(SpecModel):
@@ -38,4 +39,4 @@ class Scheduling(SpecModel):
             le=2**31 - 1,
             description="Pending tokens above which a pool overflows into the mixed pool.",
         ),
-    ] = 8192
+    ] = OVERFLOW_TOKENS

@@ -74,6 +74,10 @@ class Placement:
         return self.prompt is not None
 
 
+OVERFLOW_TOKENS: Final = 8192
+"""Pending tokens above which a pool overflows into the mixed pool, where nobody says otherwise, as
+in the simulator that was released with the paper."""
+
 NOWHERE: Final = -1
 
 NOTHING_CACHED: Final[Mapping[int, int]] = {}
@@ -164,8 +168,13 @@ def _within(
     if token == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
     roles = fleet.role[prompt], fleet.role[token]
-    if roles == (Role.MIXED, Role.MIXED) and _fits(fleet, prompt, asked.total):
-        return _placement(fleet, prompt, prompt)
+    if roles == (Role.MIXED, Role.MIXED):
+        queues = fleet.pending_prompt_tokens
+        # Of equal prompt queues the one that decodes least: else the first of many idle workers
+        # would get every request, whose prompts then hold up all that it decodes.
+        one = token if queues[token] <= queues[prompt] else prompt
+        if _fits(fleet, one, asked.total):
+            return _placement(fleet, one, one)
     if not links.known:
         return _placement(fleet, prompt, token)
     chosen = _best_pair(fleet, revision, asked, links, roles[:1], roles[1:], *CANDIDATES)
