@@ -12,6 +12,7 @@ from splitwise_core.crd_rules import (
     AUTOSCALING_RULES,
     POOL_RULES,
     RATIO_RULE,
+    SCHEDULING_RULE,
     TLS_RULES,
     TOLERATION_RULES,
     TRANSFER_RULES,
@@ -121,6 +122,7 @@ def _cluster_schema() -> Schema:
     _rules(pool, *POOL_RULES)
     _rules(pool["properties"]["autoscaling"], *AUTOSCALING_RULES)
     _rules(spec["properties"]["ratio"], RATIO_RULE)
+    _rules(spec["properties"]["scheduling"], SCHEDULING_RULE)
     _rules(pool["properties"]["tolerations"]["items"], *TOLERATION_RULES)
     _rules(spec["properties"]["transfer"], *TRANSFER_RULES)
     _rules(spec["properties"]["transfer"]["properties"]["tls"], *TLS_RULES)

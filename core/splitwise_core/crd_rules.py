@@ -34,6 +34,11 @@ AUTOSCALING_RULES: Final = (
     ),
 )
 RATIO_RULE: Final = ("self.min <= self.max", "min: it is above max; lower it")
+SCHEDULING_RULE: Final = (
+    "!(has(self.disaggregation) && self.disaggregation == 'Never')"
+    " || !has(self.borrowing) || self.borrowing",
+    "borrowing: with disaggregation Never all workers serve both phases; leave it out",
+)
 TOLERATION_RULES: Final = (
     (
         "has(self.key) || self.operator == 'Exists'",

@@ -55,6 +55,7 @@ class Generation:
     block_names: Sequence[bytes] | None = None  # of the prompt's beginning; the fleet knows how
     prompt_worker: str = ""
     token_worker: str = ""
+    role_change_s: float | None = None  # of the worker that computes its prompt, if it changed
 
     @property
     def to_prefill(self) -> int:
@@ -129,6 +130,7 @@ class Attempt:
         self._failure: LegFailed | None = None
         self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
         self._waiter: asyncio.Future[None] | None = None
+        self._began_s = asyncio.get_running_loop().time()
         self._start(sequence, found, mint)
 
     def _start(self, sequence: int, found: Found, mint: Mint) -> None:
@@ -164,6 +166,7 @@ class Attempt:
             blocks=-(-reserved_tokens // size),
             prompt_tokens=prompt_tokens,
             kv_tokens=self._generation.to_prefill,
+            decodes=not is_prompt or self.found.token is None,
         )
         self._legs.append((session, leg))
         session.start(leg, message)
@@ -235,6 +238,9 @@ class Attempt:
         """Takes what the prompt worker says of its part: what it computed, and how fast."""
         if stages.HasField("cached_tokens") and self._prefilled == len(self._generation.prompt):
             self._generation.cached_tokens = stages.cached_tokens
+        if self.found.changes_role and stages.HasField("prefill_s"):
+            waited_s = asyncio.get_running_loop().time() - self._began_s - stages.prefill_s
+            self._generation.role_change_s = max(0.0, waited_s)
         self.found.prompt.prompted(self._prefilled - stages.cached_tokens, stages.prefill_s)
 
     def _from_token(self, update: Update) -> None:

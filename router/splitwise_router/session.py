@@ -50,6 +50,7 @@ class Leg:
     blocks: int
     prompt_tokens: int  # not computed yet, as far as the router knows
     kv_tokens: int
+    decodes: bool = True  # there, once its prompt is computed
 
 
 @dataclass(slots=True)
@@ -59,12 +60,14 @@ class Claims:
     blocks: int = 0
     prompt_tokens: int = 0
     kv_tokens: int = 0
+    decoding: int = 0  # sequences
 
     def add(self, leg: Leg, sign: int) -> None:
         """Counts a leg in (`sign` 1) or out (-1)."""
         self.blocks += sign * leg.blocks
         self.prompt_tokens += sign * leg.prompt_tokens
         self.kv_tokens += sign * leg.kv_tokens
+        self.decoding += sign * leg.decodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Session:
         self.claims = Claims()
         self.prompt_tokens_per_s = 0.0  # 0: not known yet
         self.leaving = False  # listed no more: it ends what it has
+        self.borrowed_s: float | None = None  # since when, by the monotonic clock
         self._was_met = False  # since it was said to be ready
         self._ready_s = time.monotonic()
         self._hurry = asyncio.Event()
@@ -222,8 +226,13 @@ class Session:
         if message.links and self.info is not None:
             self._heard(self, message.links)
         if message.HasField("load"):
-            self.load = message.load
-            self._changed()
+            self._hear_load(message.load)
+
+    def _hear_load(self, load: Load) -> None:
+        if load.borrowed != self.load.borrowed:
+            self.borrowed_s = time.monotonic() if load.borrowed else None
+        self.load = load
+        self._changed()
 
     def _greet(self, info: WorkerInfo) -> None:
         self.info, self._was_met = info, True
@@ -242,7 +251,7 @@ class Session:
                 self._log.info("worker left", extra={"fields": fields})
             else:
                 self._log.warning("worker lost", extra={"fields": fields})
-        self.info = None
+        self.info = self.borrowed_s = None
         self.load = Load()
         legs, self._legs, self.claims = self._legs, {}, Claims()
         for leg in legs.values():

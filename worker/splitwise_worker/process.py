@@ -15,6 +15,8 @@ import torch
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.duty import Duty
+from splitwise_core.policy.fleet import ROLES
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
@@ -106,6 +108,7 @@ class _Process:
                 config.prompt_batch_tokens,
                 secrets.token_bytes(PREFIX_KEY_BYTES) if config.prefix_caching else None,
                 config.chunk_tokens,
+                Duty(ROLES[config.role], config.repurpose_seconds),
             ),
             runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
             store=store,

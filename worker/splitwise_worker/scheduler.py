@@ -14,7 +14,9 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fairness import FairOrder
+from splitwise_core.policy.fleet import Role
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
@@ -63,8 +65,10 @@ class Scheduler:
         batch_tokens: int = PROMPT_BATCH_TOKENS,
         prefix_key: bytes | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
+        duty: Duty | None = None,
     ) -> None:
         self.blocks = blocks
+        self.duty = duty or Duty(Role.MIXED)
         self._block_tokens = block_tokens
         self._prefixes = PrefixCache(blocks, block_tokens, prefix_key)
         self._max_sequences = max_sequences
@@ -140,8 +144,14 @@ class Scheduler:
         chosen = tuple(running.values()) if step.kind is StepKind.TOKEN else ()
         return Work(step.kind, chosen, tuple(s.tokens_to_compute for s in chosen))
 
-    def computed(self, work: Work, seconds: float) -> None:
-        """Learns how long a step has taken."""
+    def look(self, now_s: float) -> None:
+        """Learns whether what is here is for the worker's own phase alone."""
+        decoding = len(self._phases[Phase.RUNNING]) + len(self._phases[Phase.ARRIVING])
+        self.duty.look(len(self._phases[Phase.WAITING]), decoding, now_s)
+
+    def computed(self, work: Work, seconds: float, now_s: float) -> None:
+        """Learns how long a step has taken, which has ended now."""
+        self.duty.worked(work.kind, len(work.sequences), seconds, now_s)
         if work.kind is StepKind.PROMPT:
             self.prompt_speed.computed(sum(work.tokens), seconds)
         else:
