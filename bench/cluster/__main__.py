@@ -27,6 +27,7 @@ CALIBRATION = 64  # requests: so many that the last ones, which run alone, count
 WAIT_SHARE = 0.5
 """Of the limit for the first token, what an overloaded cluster lets requests wait."""
 
+SLO = ("--slo-ttft", "--slo-tbt")
 FIGURES = ("ttft_s", "tbt_s", "e2e_s")
 PERCENTILES = ("p50", "p90", "p99")
 
@@ -43,8 +44,9 @@ def main() -> None:
             capacity, slo = calibrated(cluster, load, place)
         print(f"{first}: {capacity:.2f} requests/s at most; {' '.join(slo)}", flush=True)
         if asked.overload:
-            limit_s = max(0.1, WAIT_SHARE * float(slo[slo.index("--slo-ttft") + 1]))
-            with running(clusters[first], model, place, asked.cores, limit_s) as cluster:
+            ttft_s, tbt_s = (float(slo[slo.index(name) + 1]) for name in SLO)
+            wait_s = max(0.1, WAIT_SHARE * ttft_s)
+            with running(clusters[first], model, place, asked.cores, wait_s, tbt_s) as cluster:
                 warm_up(cluster, place)
                 print(json.dumps(overload(cluster, load, capacity, slo, asked.overload, place)))
             return

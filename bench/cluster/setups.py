@@ -82,10 +82,11 @@ def running(
     directory: Path,
     cores: int,
     max_queue_s: float = PATIENT_S,
+    max_tbt_s: float | None = None,
 ) -> Iterator[Running]:
     """A cluster of these workers, ready, its workers on cores of their own; stopped at the end."""
     file, state = directory / "cluster.json", directory / "state"
-    file.write_text(json.dumps(_document(setup, model, max_queue_s)))
+    file.write_text(json.dumps(_document(setup, model, max_queue_s, max_tbt_s)))
     where = ["--state-dir", str(state)]
     up = [SPLITWISE, "up", "-f", str(file), "--detach", "--port", str(free_port()), *where]
     started = subprocess.run(up, capture_output=True, text=True, check=False)
@@ -100,7 +101,9 @@ def running(
         subprocess.run([SPLITWISE, "down", *where], check=True, stdout=subprocess.DEVNULL)
 
 
-def _document(setup: Setup, model: Path, max_queue_s: float) -> dict[str, Any]:
+def _document(
+    setup: Setup, model: Path, max_queue_s: float, max_tbt_s: float | None
+) -> dict[str, Any]:
     """The cluster file. JSON is YAML."""
     return {
         "apiVersion": "splitwise.dev/v1alpha1",
@@ -116,6 +119,7 @@ def _document(setup: Setup, model: Path, max_queue_s: float) -> dict[str, Any]:
                     "role": role,
                     "replicas": count,
                     "kvMemory": KV_MEMORY,
+                    "maxTbtSeconds": max_tbt_s,
                     "resources": {"cpu": "1"},
                 }
                 for role, count in setup.workers.items()

@@ -5,6 +5,8 @@ Defaults are filled in before rules are checked, but not those within a mapping 
 
 from typing import Final
 
+from splitwise_core.spec_transfer import RDMA_IN_THE_CLEAR
+
 POOL_RULES: Final = (
     (
         "!(has(self.replicas) && has(self.autoscaling))",
@@ -63,6 +65,11 @@ TRANSFER_RULES: Final = (
     (
         f"!{_RDMA_IS_REQUIRED} || self.transport in ['Auto', 'RDMA']",
         "transport: what is named is no RDMA; use RDMA, or leave out requireRdma",
+    ),
+    (
+        f"!({_RDMA_IS_REQUIRED} || has(self.transport) && self.transport == 'RDMA') || "
+        "has(self.tls) && has(self.tls.mode) && self.tls.mode == 'Plaintext'",
+        f"tls.mode: {RDMA_IN_THE_CLEAR}",
     ),
 )
 _OF_SECRET: Final = "has(self.mode) && self.mode == 'Secret'"

@@ -124,6 +124,16 @@ class Pool(SpecModel):
     max_sequences: Annotated[
         int, Field(ge=1, le=1024, description="Sequences that one worker holds at a time.")
     ] = 64
+    max_tbt_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0.001,
+            le=60,
+            description="Mean time between the tokens of an answer. Workers measure their steps, "
+            "and take no more sequences than they can serve at this pace; without it, as many as "
+            "`maxSequences` and memory allow.",
+        ),
+    ] = None
     resources: Annotated[Resources, Field(description="CPU and memory of one worker.")] = (
         Resources()
     )

@@ -1,11 +1,13 @@
 """How KV moves between workers, as a cluster may be told."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from splitwise_core.fields import LabelKey, ResourceName, SpecModel
 from splitwise_core.spec_tls import Tls
+
+RDMA_IN_THE_CLEAR: Final = "RDMA encrypts nothing; ask for that with Plaintext, or allow others"
 
 
 class Rdma(SpecModel):
@@ -67,4 +69,7 @@ class Transfer(SpecModel):
             raise ValueError(
                 f"transport: {self.transport} is no RDMA; use RDMA, or leave out requireRdma"
             )
+        is_rdma = self.require_rdma or self.transport == "RDMA"
+        if is_rdma and self.tls.mode != "Plaintext":
+            raise ValueError(f"tls.mode: {RDMA_IN_THE_CLEAR}")
         return self

@@ -123,6 +123,7 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "max-length": spec.model.max_length,
             "kv-memory": int(quantity(pool.kv_memory)),
             "max-sequences": pool.max_sequences,
+            "max-tbt-seconds": pool.max_tbt_seconds,
             "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
             "chunk-tokens": spec.scheduling.chunk_tokens,
             "prefix-caching": _switch(spec.scheduling.prefix_caching),

@@ -93,6 +93,7 @@ EVERYTHING["spec"]["model"]["claim"] = "weights"
 EVERYTHING["spec"]["transfer"] = {
     "rdma": {"resource": "rdma/hca"},
     "requireRdma": True,
+    "tls": {"mode": "Plaintext"},
     "topologyKey": "topology.kubernetes.io/zone",
 }
 EVERYTHING["metadata"] |= {"labels": {"team": "a"}, "annotations": {"example.com/why": "a test"}}

@@ -162,6 +162,16 @@ OTHERS: list[tuple[str, object, str]] = [
         {"rdma": {"resource": "rdma/hca"}, "requireRdma": True, "transport": "GRPC"},
         "transport: what is named is no RDMA",
     ),
+    (
+        "spec.transfer",
+        {"rdma": {"resource": "rdma/hca"}, "transport": "RDMA"},
+        "tls.mode: RDMA encrypts nothing",
+    ),
+    (
+        "spec.transfer",
+        {"rdma": {"resource": "rdma/hca"}, "requireRdma": True, "tls": {"mode": "Auto"}},
+        "tls.mode: RDMA encrypts nothing",
+    ),
     ("spec.transfer.tls.mode", False, "spec.transfer.tls.mode"),
     ("spec.transfer.tls.mode", "Off", '"Plaintext"'),
     ("spec.transfer.tls", {"mode": "Secret"}, "secretName: mode Secret takes a Secret"),

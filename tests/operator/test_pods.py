@@ -62,7 +62,8 @@ def test_no_process_may_more_than_it_must() -> None:
 
 
 def test_only_the_sidecar_gets_rdma() -> None:
-    rdma = {"rdma": {"resource": "rdma/hca", "count": 2}, "requireRdma": True}
+    device = {"resource": "rdma/hca", "count": 2}
+    rdma = {"rdma": device, "requireRdma": True, "tls": {"mode": "Plaintext"}}
     spec = pod(render(cluster(transfer=rdma)), "demo-prompt")
     sidecar, worker = containers(spec)
     assert sidecar["resources"]["limits"] == {"rdma/hca": "2"}
@@ -177,7 +178,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
 
 
 def test_a_worker_is_started_as_the_spec_says() -> None:
-    pool = POOLS[0] | {"kvMemory": "1.5Gi", "maxSequences": 12}
+    pool = POOLS[0] | {"kvMemory": "1.5Gi", "maxSequences": 12, "maxTbtSeconds": 0.05}
     asked = cluster(
         pools=[pool, POOLS[1]],
         model={"name": "big", "path": "/m", "maxLength": 4096, "dtype": "int8"},
@@ -189,6 +190,7 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
     assert (parsed.pool, parsed.role) == ("prompt", "prompt")
     assert (parsed.model_name, parsed.max_length, parsed.dtype) == ("big", 4096, "int8")
     assert (parsed.kv_memory, parsed.max_sequences) == (3 * 2**29, 12)
+    assert parsed.max_tbt_seconds == 0.05
     assert (parsed.prompt_batch_tokens, parsed.lease_seconds) == (99, 7)
     assert parsed.repurpose_seconds == 60
 
@@ -206,7 +208,8 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
 def test_a_sidecar_moves_kv_as_the_spec_says(
     transport: str, wanted: tuple[str, ...] | None
 ) -> None:
-    asked = cluster(transfer={"transport": transport, "rdma": {"resource": "rdma/hca"}})
+    rdma = {"rdma": {"resource": "rdma/hca"}, "tls": {"mode": "Plaintext"}}
+    asked = cluster(transfer={"transport": transport, **rdma})
     spec = pod(render(asked), "demo-token")
     sidecar, worker = containers(spec)
     parsed = sidecar_config.parse(arguments(sidecar))

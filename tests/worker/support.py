@@ -128,7 +128,7 @@ class Rig:
             on_lost=lambda: self.engine.submit(commands.SidecarLost()),
         )
         self.scheduler = Scheduler(
-            self.blocks, block_tokens, sequences, batch_tokens, prefix_key, chunk_tokens, duty
+            self.blocks, block_tokens, sequences, batch_tokens, prefix_key, chunk_tokens, duty=duty
         )
         handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)

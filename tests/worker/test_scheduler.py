@@ -5,7 +5,7 @@ import pytest
 from splitwise_core.policy.batching import StepKind
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.sampling import SamplingParams
-from splitwise_worker.scheduler import Scheduler, Tally
+from splitwise_worker.scheduler import Scheduler, Tally, Work
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 BLOCK = 16
@@ -65,6 +65,44 @@ def test_who_finds_too_many_sequences_is_not_taken_in_and_holds_nothing() -> Non
     assert (s.blocks.free_blocks, s.free_sequences) == (999, 0)
     s.release(first)
     assert (s.blocks.free_blocks, s.free_sequences) == (1000, 1)
+
+
+def slowed(step_s: float, prompt_s: float = 0.0) -> Scheduler:
+    """Four sequences decode, and each should have a token in 100 ms."""
+    s = Scheduler(BlockPool(1000), 16, 64, max_tbt_s=0.1)
+    admitted(s, *[16] * 4, phase=Phase.RUNNING)
+    for _ in range(50):
+        if prompt_s:
+            s.computed(Work(StepKind.PROMPT, (sequence(100),), (16,)), prompt_s)
+        work = s.next_work()
+        assert (work.kind, len(work.sequences)) == (StepKind.TOKEN, 4)
+        s.computed(work, step_s)
+    return s
+
+
+def test_no_more_are_taken_in_than_get_their_tokens_in_time() -> None:
+    s = slowed(step_s=0.04)
+    assert s.free_sequences == s.census().free_sequences == 4
+    assert len(admitted(s, *[16] * 4, first=10)) == 4
+    assert not s.admit(sequence(20), 16)
+
+
+def test_steps_that_are_too_slow_let_nobody_in_and_send_nobody_away() -> None:
+    s = slowed(step_s=0.5)
+    assert (s.free_sequences, len(s), s.census().most_sequences) == (0, 4, 2)
+    assert not s.admit(sequence(20), 16)
+
+
+def test_a_prompt_between_two_steps_makes_their_sequences_wait() -> None:
+    assert slowed(step_s=0.02, prompt_s=0.06).free_sequences == 0
+
+
+def test_a_prompt_that_leaves_takes_nobodys_place() -> None:
+    s = slowed(step_s=0.04)
+    leaving = sequence(20)
+    leaving.transfer_id, leaving.peer = "t", "there:1"
+    assert s.admit(leaving, 16)
+    assert s.free_sequences == 4
 
 
 def test_prompts_run_in_the_order_of_their_arrival() -> None:

@@ -31,6 +31,7 @@ class WorkerConfig:
     max_length: int | None
     kv_memory: int
     max_sequences: int
+    max_tbt_seconds: float | None
     prompt_batch_tokens: int
     chunk_tokens: int
     prefix_caching: bool
@@ -58,6 +59,8 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--max-length", type=_count, help="context; default: the model's own")
     parser.add_argument("--kv-memory", type=_positive, required=True, help="bytes")
     parser.add_argument("--max-sequences", type=_count, default=64)
+    tbt_help = "of one sequence, on average; fewer decode together where steps take longer"
+    parser.add_argument("--max-tbt-seconds", type=_seconds, help=tbt_help)
     parser.add_argument("--prompt-batch-tokens", type=_count, default=PROMPT_BATCH_TOKENS)
     parser.add_argument("--chunk-tokens", type=_count, default=CHUNK_TOKENS)
     parser.add_argument("--prefix-caching", default="on", choices=["on", "off"])

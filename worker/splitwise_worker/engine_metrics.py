@@ -8,6 +8,7 @@ from splitwise_core.metrics.worker import (
     BORROWED,
     BUSY,
     COMPUTED_TOKENS,
+    DECODE_LIMIT,
     KV_BLOCKS,
     LAYERWISE_MIN,
     LOANS,
@@ -53,6 +54,7 @@ class EngineMetrics:
         telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
         telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
+        telemetry.gauge(DECODE_LIMIT).set_function(lambda: self.load.census.most_sequences)
         telemetry.gauge(LAYERWISE_MIN).set_function(layerwise_min_tokens)
         for state in ("free", "cached", "used", "reserved", "sending"):
             telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, state))

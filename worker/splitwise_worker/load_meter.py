@@ -16,7 +16,7 @@ class LoadMeter:
     """Counts for one engine, whose thread writes; any thread may ask."""
 
     def __init__(self) -> None:
-        self.census = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0, 0, 0)
+        self.census = Census({phase: Tally(0, 0, 0) for phase in Phase}, 0, 0, 0, 0, 0)
         self._prompts = 0
         self._tokens = dict.fromkeys((StepKind.PROMPT, StepKind.TOKEN), 0)
         self._seconds = dict.fromkeys((StepKind.PROMPT, StepKind.TOKEN), 0.0)
@@ -38,14 +38,14 @@ class LoadMeter:
         self._ttft[bucket(seconds)] += 1
 
     def load(self, life: int, block_tokens: int, num_blocks: int, max_sequences: int) -> WorkerLoad:
-        """The load of a worker with so much room."""
+        """The load of a worker with so much room, as far as its sequences' pace lets it be used."""
         phases = self.census.phases
         waiting, running = phases[Phase.WAITING], phases[Phase.RUNNING]
         arriving = phases[Phase.ARRIVING]
         return WorkerLoad(
             life=life,
             kv_capacity=num_blocks * block_tokens,
-            max_sequences=max_sequences,
+            max_sequences=min(max_sequences, self.census.most_sequences or max_sequences),
             queued_tokens=waiting.tokens,
             waiting=waiting.sequences,
             kv_waiting=waiting.blocks * block_tokens,

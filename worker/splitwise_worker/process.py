@@ -108,6 +108,7 @@ class _Process:
                 config.prompt_batch_tokens,
                 secrets.token_bytes(PREFIX_KEY_BYTES) if config.prefix_caching else None,
                 config.chunk_tokens,
+                config.max_tbt_seconds,
                 Duty(ROLES[config.role], config.repurpose_seconds),
             ),
             runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),

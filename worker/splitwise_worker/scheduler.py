@@ -14,6 +14,7 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.decode_limit import DecodeLimit
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fairness import FairOrder
 from splitwise_core.policy.fleet import Role
@@ -49,6 +50,7 @@ class Census:
     free_blocks: int  # those that are cached counted in
     cached_blocks: int
     free_sequences: int
+    most_sequences: int  # that may decode together
 
 
 class Scheduler:
@@ -65,6 +67,7 @@ class Scheduler:
         batch_tokens: int = PROMPT_BATCH_TOKENS,
         prefix_key: bytes | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
+        max_tbt_s: float | None = None,
         duty: Duty | None = None,
     ) -> None:
         self.blocks = blocks
@@ -75,6 +78,8 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._chunk_tokens = chunk_tokens
         self.prompt_speed = PromptSpeed(min(batch_tokens, chunk_tokens))
+        self._decode_limit = DecodeLimit(max_sequences, max_tbt_s)
+        self._since_token_step_s = 0.0
         self._order = FairOrder()
         self._preempted = Preempted()
         self._phases: dict[Phase, dict[SequenceKey, LiveSequence]] = {p: {} for p in Phase}
@@ -149,13 +154,21 @@ class Scheduler:
         decoding = len(self._phases[Phase.RUNNING]) + len(self._phases[Phase.ARRIVING])
         self.duty.look(len(self._phases[Phase.WAITING]), decoding, now_s)
 
-    def computed(self, work: Work, seconds: float, now_s: float) -> None:
-        """Learns how long a step has taken, which has ended now."""
-        self.duty.worked(work.kind, len(work.sequences), seconds, now_s)
+    def computed(self, work: Work, seconds: float) -> None:
+        """Learns how long a step has taken."""
         if work.kind is StepKind.PROMPT:
             self.prompt_speed.computed(sum(work.tokens), seconds)
         else:
             self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
+            self._decode_limit.stepped(len(work.sequences), self._since_token_step_s + seconds)
+        self._since_token_step_s = (
+            self._since_token_step_s + seconds if self._waited_for_a_token(work) else 0.0
+        )
+
+    def _waited_for_a_token(self, work: Work) -> bool:
+        """Whether sequences decode that were not part of the step."""
+        just_begun = sum([sequence.phase is Phase.RUNNING for sequence in work.sequences])
+        return work.kind is StepKind.PROMPT and len(self._phases[Phase.RUNNING]) > just_begun
 
     def __iter__(self) -> Iterator[LiveSequence]:
         """All sequences; the caller may move and release them meanwhile."""
@@ -168,7 +181,14 @@ class Scheduler:
     @property
     def free_sequences(self) -> int:
         """How many more sequences `admit` could take if there were blocks."""
-        return self._max_sequences - self._held
+        by_time = self._decode_limit.sequences - self._to_decode()
+        return max(0, min(self._max_sequences - self._held, by_time))
+
+    def _to_decode(self) -> int:
+        """Sequences that decode here, now or later."""
+        phases = self._phases
+        computed_here = sum([not s.hands_over for s in phases[Phase.WAITING].values()])
+        return len(phases[Phase.RUNNING]) + len(phases[Phase.ARRIVING]) + computed_here
 
     def census(self) -> Census:
         """Everything that load and metrics need, in one pass."""
@@ -182,7 +202,12 @@ class Scheduler:
         }
         pool = self.blocks
         return Census(
-            phases, pool.num_blocks, pool.free_blocks, pool.cached_blocks, self.free_sequences
+            phases,
+            pool.num_blocks,
+            pool.free_blocks,
+            pool.cached_blocks,
+            self.free_sequences,
+            self._decode_limit.sequences,
         )
 
     def _own_blocks(self, sequence: LiveSequence) -> int:

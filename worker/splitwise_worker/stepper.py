@@ -82,7 +82,8 @@ class Stepper:
                 continue
             sequence.output_tokens.append(token.token)
             accept(sequence, token, now)
-        self._scheduler.computed(work, now - started, now)
+        self._scheduler.computed(work, now - started)
+        self._scheduler.duty.worked(work.kind, len(work.sequences), now - started, now)
         self._metrics.stepped(work.kind, sum(work.tokens), now - started)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:

@@ -23,6 +23,13 @@ QUEUE_TOKENS: Final = Metric(
 RUNNING: Final = Metric(
     Component.WORKER, Gauge, "splitwise_worker_running_sequences", "Sequences that decode.", POOL
 )
+DECODE_LIMIT: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_decode_limit_sequences",
+    "Sequences that may decode together: `maxSequences`, or what `maxTbtSeconds` leaves of them.",
+    POOL,
+)
 KV_BLOCKS: Final = Metric(
     Component.WORKER,
     Gauge,

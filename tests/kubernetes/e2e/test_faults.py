@@ -132,7 +132,11 @@ def test_a_path_that_no_node_has_a_place_for(operated: Operated, tiny_model: Pat
 
 def test_rdma_that_is_required_and_not_there(operated: Operated, tiny_model: Path) -> None:
     document = mixed(tiny_model)
-    document["spec"]["transfer"] = {"rdma": {"resource": "rdma/hca"}, "requireRdma": True}
+    document["spec"]["transfer"] = {
+        "rdma": {"resource": "rdma/hca"},
+        "requireRdma": True,
+        "tls": {"mode": "Plaintext"},
+    }
     operated.apply(document)
     operated.wait("PoolsReady", "ContainerFailing", "spec.transfer.requireRdma")
     operated.apply(mixed(tiny_model))
