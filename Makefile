@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soft-roce clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -80,6 +80,10 @@ fuzz: setup ## Send a million mutated messages to every door of a sidecar
 
 soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
 	$(BIN)/python -m tests.soak
+
+soak-drains: setup ## Ask for a thousand streams while workers are drained fifty times
+	@$(BIN)/splitwise model tiny .cache/models/tiny
+	$(BIN)/python -m tests.soak.drains
 
 soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 3 to 10 minutes (Debian)
 	@$(BIN)/python -m tests.rdma.soft_roce

@@ -94,9 +94,27 @@ def doctor(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="Check this SplitwiseCluster file too.")
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: watch the load of the cluster behind this router, and say whether it "
+            "should be disaggregated, and how split."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="How long to watch the load, with --url.")
+    ] = 10.0,
     output: TableOrJson = "table",
 ) -> None:
-    """Say what this machine lacks to run a cluster, and the fix. Exit status 1: it lacks some."""
+    """Say what this machine lacks to run a cluster, and the fix. Exit status 1: it lacks some.
+
+    With --url, whether a running cluster's load should be disaggregated, from what it measured.
+    """
+    if url is not None:
+        from splitwise_cli.commands.advise import advise_on
+
+        advise_on(url, seconds, output)
+        return
     from splitwise_cli.commands.doctor import doctor as run
 
     if not run(file, output):

@@ -11,7 +11,9 @@ from typing import Any, Final
 from splitwise_core.crd_rules import (
     AUTOSCALING_RULES,
     POOL_RULES,
+    POOLS_SLEEP_RULE,
     RATIO_RULE,
+    SCALED_TO_ZERO_RULE,
     SCHEDULING_RULE,
     TLS_RULES,
     TOLERATION_RULES,
@@ -135,6 +137,7 @@ def _cluster_schema() -> Schema:
             (f"self.exists(pool, pool.role in ['{role}', 'mixed'])", _NOTHING_BESIDE.format(role))
             for role in ("prompt", "token")
         ),
+        POOLS_SLEEP_RULE,
     )
     root["properties"]["status"] = CLUSTER_STATUS
     name = document["$defs"]["Metadata"]["properties"]["name"]
@@ -148,6 +151,7 @@ def _pool_schema() -> Schema:
     root = _root(SplitwisePool.model_json_schema())
     for field in ("cluster", "pool", "role"):
         _rules(root["properties"]["spec"]["properties"][field], _immutable(field))
+    _rules(root["properties"]["spec"], SCALED_TO_ZERO_RULE)
     root["properties"]["status"] = POOL_STATUS
     return root
 

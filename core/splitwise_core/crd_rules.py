@@ -19,6 +19,10 @@ AUTOSCALING_RULES: Final = (
         "minReplicas: it is above maxReplicas; lower it",
     ),
     (
+        "self.by != 'External' || self.minReplicas > 0",
+        "minReplicas: by External it is at least 1; write by: Load for 0",
+    ),
+    (
         "self.by != 'SLO' || has(self.slo)",
         "slo: by SLO needs targets; say ttftSeconds and tbtSeconds",
     ),
@@ -34,6 +38,19 @@ AUTOSCALING_RULES: Final = (
         "self.by != 'External' || !has(self.schedule) || size(self.schedule) == 0",
         "schedule: by External uses none; write by: Load, or leave it out",
     ),
+)
+_SLEEPS: Final = "(has(pool.autoscaling) && pool.autoscaling.minReplicas == 0)"
+SLEEP_ADVICE: Final = (
+    "minReplicas: 0 in one pool and not in another; zero is of all pools together: write it in "
+    "all of them, or in none"
+)
+POOLS_SLEEP_RULE: Final = (
+    f"self.all(pool, {_SLEEPS}) || !self.exists(pool, {_SLEEPS})",
+    SLEEP_ADVICE,
+)
+SCALED_TO_ZERO_RULE: Final = (
+    "self.replicas > 0 || (has(self.sleeps) && self.sleeps)",
+    "replicas: 0 is for pools that the operator scales with minReplicas: 0; scale it to 1",
 )
 RATIO_RULE: Final = ("self.min <= self.max", "min: it is above max; lower it")
 SCHEDULING_RULE: Final = (

@@ -92,6 +92,23 @@ _SCALING: Final = _mapping(
     },
 )
 
+_ADVICE: Final = _mapping(
+    "Whether this load should be disaggregated over these workers; docs/scaling.md says how it is "
+    "told.",
+    verdict=_text("Split, Together, Either or Unknown."),
+    reason=_text("Why, in one word."),
+    message=_text("Why, for people."),
+    confidence=_text("High, Medium or Low: by how many requests, and how well the formulas fit."),
+    promptWorkers=_number("Workers for prompts in the best split."),
+    tokenWorkers=_number("Workers for tokens in it."),
+    time={"type": "string", "format": "date-time", "description": "When it was told."},
+    inputs={
+        "type": "object",
+        "description": "The numbers that it was told from, of the ten minutes before.",
+        "additionalProperties": {"type": "number"},
+    },
+)
+
 CLUSTER_STATUS: Final = _mapping(
     "What the cluster is, as the operator sees it.",
     observedGeneration=_number("The generation of the spec that this is about."),
@@ -116,6 +133,7 @@ CLUSTER_STATUS: Final = _mapping(
         "items": _SCALING,
         "maxItems": 10,
     },
+    advice=_ADVICE,
     conditions=_keyed_list("See docs/conditions.md.", ("type",), _CONDITION),
 )
 

@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from splitwise_core.crd_rules import SLEEP_ADVICE
 from splitwise_core.fields import (
     GROUP,
     NAME_LENGTH,
@@ -109,6 +110,15 @@ class Router(SpecModel):
             "429 and is told when to come back.",
         ),
     ] = MAX_QUEUE_S
+    wake_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            description="A request that finds all pools at zero waits so long for the first "
+            "workers; then 503.",
+        ),
+    ] = 120
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=2**28, description="A longer request body is refused with 413.")
     ] = 2**21
@@ -191,7 +201,14 @@ class ClusterSpec(SpecModel):
                 raise ValueError(
                     f"nothing works beside the {other} pool; add a pool of role {role} or mixed"
                 )
+        if len({pool.sleeps for pool in value}) > 1:
+            raise ValueError(SLEEP_ADVICE)
         return value
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether all pools go to zero together while nobody asks."""
+        return all(pool.sleeps for pool in self.pools)
 
 
 class SplitwiseCluster(SpecModel):
@@ -224,7 +241,11 @@ class PoolSpec(SpecModel):
     role: Annotated[
         Literal["prompt", "token", "mixed"], Field(description="The pool's role there.")
     ]
-    replicas: Annotated[int, Field(ge=1, le=1000, description="Workers.")]
+    replicas: Annotated[int, Field(ge=0, le=1000, description="Workers.")]
+    sleeps: Annotated[
+        bool,
+        Field(description="Whether the operator may set 0 replicas, in all pools together."),
+    ] = False
 
 
 class SplitwisePool(SpecModel):

@@ -64,6 +64,15 @@ class Behavior(SpecModel):
             "after as long.",
         ),
     ] = 300
+    idle_seconds: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=86400,
+            description="After so long without a request all pools go to zero together, where "
+            "`minReplicas` is 0.",
+        ),
+    ] = 600
 
 
 class Period(SpecModel):
@@ -105,7 +114,15 @@ class Autoscaling(SpecModel):
             "`<cluster>-<pool>`, such as a HorizontalPodAutoscaler, KEDA or `kubectl scale`."
         ),
     ]
-    min_replicas: Annotated[int, Field(ge=1, le=1000, description="Workers at least.")] = 1
+    min_replicas: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Workers at least. 0, by Load or SLO and in all pools alike, lets all of "
+            "them go to zero together while nobody asks.",
+        ),
+    ] = 1
     max_replicas: Annotated[int, Field(ge=1, le=1000, description="Workers at most.")]
     load: Annotated[
         LoadTargets, Field(description="Of Load, and of SLO beside its own; see docs/scaling.md.")
@@ -126,6 +143,8 @@ class Autoscaling(SpecModel):
     def _parts_fit(self) -> "Autoscaling":
         if self.min_replicas > self.max_replicas:
             raise ValueError("minReplicas: it is above maxReplicas; lower it")
+        if self.min_replicas == 0 and not self.is_ours:
+            raise ValueError("minReplicas: by External it is at least 1; write by: Load for 0")
         if self.by == "SLO" and self.slo is None:
             raise ValueError("slo: by SLO needs targets; say ttftSeconds and tbtSeconds")
         if self.by != "SLO" and self.slo is not None:

@@ -155,8 +155,13 @@ class Pool(SpecModel):
     def seed(self) -> int:
         """Workers that the pool begins with."""
         if self.autoscaling is not None:
-            return self.autoscaling.min_replicas
+            return max(1, self.autoscaling.min_replicas)
         return self.replicas or 1
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it goes to zero, together with all others, while nobody asks."""
+        return self.autoscaling is not None and self.autoscaling.min_replicas == 0
 
     @model_validator(mode="after")
     def _one_says_how_many(self) -> "Pool":

@@ -157,7 +157,7 @@ class Autoscaler:
             pool.name: scaled_pools.worker_addresses(objects, pool.name)
             for pool in cluster.spec.pools
         }
-        routers = reader.read(scaled_pools.router_addresses(cluster, objects), held_of)
+        routers = reader.read(scaled_pools.router_addresses(cluster, objects, "/queue"), held_of)
         loads = asyncio.gather(*(reader.read(asked, load_of) for asked in addresses.values()))
         queues, answers = await asyncio.gather(routers, loads)
         by_pool = dict(zip(addresses, answers))

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     """Why a condition is as it is."""
 
     SERVING = "Serving"
+    ASLEEP = "Asleep"
     POOLS_NOT_READY = "PoolsNotReady"
     ROUTER_NOT_READY = "RouterNotReady"
     ALL_READY = "AllReady"
@@ -76,6 +77,10 @@ class Explained:
 
 EXPLAINED: Final = {
     Reason.SERVING: Explained("All pools and routers are ready."),
+    Reason.ASLEEP: Explained(
+        "All pools are at zero, for nobody has asked for `idleSeconds`. Routers hold what comes "
+        "until they have woken."
+    ),
     Reason.POOLS_NOT_READY: Explained("PoolsReady is False.", "see the message of PoolsReady"),
     Reason.ROUTER_NOT_READY: Explained("RouterReady is False.", "see the message of RouterReady"),
     Reason.ALL_READY: Explained("As many are ready as there should be."),

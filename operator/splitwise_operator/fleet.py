@@ -33,7 +33,7 @@ def pool_states(cluster: SplitwiseCluster, objects: Objects, current: str) -> li
             for seen in sets
             if isinstance(seen.part, Workers) and seen.pool == name and not seen.is_leaving
         }
-        desired = desired_of(cluster, objects, pool) if pool else 0
+        desired = _together(cluster, objects, pool) if pool else 0
         ready = {rev: _ready(objects, name, rev) for rev in {*wanted, *_revisions(objects, name)}}
         if current in ready:
             ready[current] = min(ready[current], _settled(objects, name, current))
@@ -51,6 +51,13 @@ def routers_done(cluster: SplitwiseCluster, objects: Objects, current: str) -> b
 def desired_of(cluster: SplitwiseCluster, objects: Objects, pool: Pool) -> int:
     """Workers that a pool should have."""
     return scale.desired(pool, scaled_of(cluster, objects, pool.name))
+
+
+def _together(cluster: SplitwiseCluster, objects: Objects, pool: Pool) -> int:
+    """As `desired_of`, but no pool is at zero before all are to be: their numbers are written one
+    by one, and one phase without the other serves nobody."""
+    asleep = not any(desired_of(cluster, objects, other) for other in cluster.spec.pools)
+    return 0 if asleep else max(1, desired_of(cluster, objects, pool))
 
 
 def scaled_of(cluster: SplitwiseCluster, objects: Objects, pool: str) -> Scaled | None:

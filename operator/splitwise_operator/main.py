@@ -24,6 +24,7 @@ from splitwise_core.metrics.operator import CLUSTERS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
+from splitwise_operator.advice_reader import AdviceReader
 from splitwise_operator.autoscaler import Autoscaler
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
@@ -130,8 +131,9 @@ async def _reconcile(
                 listed.append(asyncio.Event())
                 watch = follow(kube, kind, namespace, store, worklist, listed[-1], telemetry, log)
                 watches.append(tasks.create_task(watch))
-            reader = LinkReader(store, worklist, telemetry, log)
-            watches.append(tasks.create_task(reader.run()))
+            links = LinkReader(store, worklist, telemetry, log)
+            advisor = AdviceReader(store, worklist, telemetry)
+            watches += [tasks.create_task(reader.run()) for reader in (links, advisor)]
             autoscaler = Autoscaler(kube, store, worklist, looks, telemetry, log)
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()

@@ -194,6 +194,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "request-timeout": router.request_timeout_seconds,
         "max-queued": router.max_queued_requests,
         "max-queue-seconds": router.max_queue_seconds,
+        "wake-seconds": router.wake_seconds if cluster.spec.sleeps else None,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
         "capability-key": kv_secret.CAPABILITY_PATH,

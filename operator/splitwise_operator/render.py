@@ -124,6 +124,7 @@ def _scaled(cluster: SplitwiseCluster, pool: Pool, counts: Counts) -> Object:
             "pool": pool.name,
             "role": pool.role,
             "replicas": counts.desired,
+            **({"sleeps": True} if cluster.spec.sleeps else {}),
         },
     }
 

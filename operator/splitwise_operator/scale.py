@@ -19,7 +19,7 @@ def desired(pool: Pool, scaled: Scaled | None) -> int:
         return min(max(scaled.replicas, bounds.min_replicas), bounds.max_replicas)
     asked = asked_of(pool)
     if asked is None or scaled.asked == str(asked):
-        return scaled.replicas
+        return max(1, scaled.replicas)
     return asked
 
 

@@ -45,6 +45,7 @@ def law_of(pool: Pool, now: datetime) -> Law | None:
         up_window_s=asked.behavior.up_window_seconds,
         down_window_s=asked.behavior.down_window_seconds,
         pending_s=asked.behavior.pending_seconds,
+        idle_s=asked.behavior.idle_seconds,
     )
 
 
@@ -85,11 +86,11 @@ def worker_addresses(objects: Objects, pool: str) -> dict[str, str]:
     }
 
 
-def router_addresses(cluster: SplitwiseCluster, objects: Objects) -> dict[str, str]:
-    """Where the routers tell what waits at them."""
+def router_addresses(cluster: SplitwiseCluster, objects: Objects, page: str) -> dict[str, str]:
+    """Where the routers have a page, by the pod's name."""
     port = cluster.spec.router.port
     return {
-        one.name: f"http://{url_host(part.address)}:{port}/queue"
+        one.name: f"http://{url_host(part.address)}:{port}{page}"
         for one, part in _pods(objects.values(), ROUTER)
         if part.ready and part.address
     }

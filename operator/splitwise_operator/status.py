@@ -62,6 +62,7 @@ class View:
     problems: Sequence[Problem]
     transfer: Sequence[Object] = ()
     scaling: ScalingView = field(default_factory=ScalingView)
+    advice: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def cluster_status(view: View, generation: int, before: Object, now: str) -> Obj
         "router": {"desired": view.router.desired, "ready": view.router.ready},
         **({"transfer": list(view.transfer)} if view.transfer else {}),
         **({"scaling": list(view.scaling.last)} if view.scaling.last else {}),
+        **({"advice": view.advice} if view.advice else {}),
         "conditions": conditions(_verdicts(view), generation, before, now),
     }
 
@@ -193,7 +195,8 @@ def _verdicts(view: View) -> dict[Condition, _Verdict]:
     elif router.status != _TRUE:
         whole = _Verdict(_FALSE, Reason.ROUTER_NOT_READY, router.message)
     else:
-        whole = _Verdict(_TRUE, Reason.SERVING)
+        asleep = not any(pool.desired for pool in view.pools)
+        whole = _Verdict(_TRUE, Reason.ASLEEP if asleep else Reason.SERVING)
     return {
         Condition.READY: whole,
         Condition.POOLS_READY: pools,

@@ -25,6 +25,7 @@ class Store:
         self.clusters: dict[Key, Object] = {}
         self.transfer: dict[Key, list[Object]] = {}  # what a router said of links, when one did
         self.scaling: dict[Key, ScalingView] = {}  # of clusters that we scale, once looked at
+        self.advice: dict[Key, Object] = {}  # of clusters whose load says something
         self._objects: dict[Key, dict[_Id, Seen]] = {}
         self._keys: dict[_Id, Key] = {}
 

@@ -29,9 +29,11 @@ from splitwise_core.policy.routing import Reason
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import refusals
 from splitwise_router.api.errors import ApiError
-from splitwise_router.attempt import Attempt, Generation
+from splitwise_router.attempt import Attempt
 from splitwise_router.fleet import Fleet
+from splitwise_router.generation import Generation
 from splitwise_router.minting import Mint
+from splitwise_router.moves import Moves
 from splitwise_router.session import Session
 
 QUEUE_WAIT_S: Final = 30.0
@@ -58,12 +60,20 @@ class Admission:
     """Places generations on the fleet; those that find no room wait until there is some."""
 
     def __init__(
-        self, fleet: Fleet, max_queued: int, max_queue_s: float, telemetry: Telemetry, mint: Mint
+        self,
+        fleet: Fleet,
+        max_queued: int,
+        max_queue_s: float,
+        telemetry: Telemetry,
+        mint: Mint,
+        wake_s: float = 0.0,
     ) -> None:
+        """`wake_s`: how long a request waits for the first workers; 0 where none would come."""
         self._fleet = fleet
         self._mint = mint
         self._max_queued = max_queued
         self._max_queue_s = max_queue_s
+        self._wake_s = wake_s
         self._telemetry = telemetry
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
         telemetry.gauge(EXPECTED_WAIT).set_function(self._wait_s)
@@ -73,6 +83,7 @@ class Admission:
         self._order = FairOrder()
         # Never repeats within a process: workers know a request by it.
         self._sequences = count(1)
+        self._moves = Moves(fleet, mint, self._sequences, telemetry)
         fleet.changed = self.pump
 
     async def start(
@@ -90,7 +101,8 @@ class Admission:
             attempt, why = self._try(generation, avoid)
             if attempt is not None:
                 return attempt
-            hopeless = why is not Reason.NO_CAPACITY and self._fleet.lacks_a_phase()
+            waits = why is Reason.NO_CAPACITY or self._wake_s > 0
+            hopeless = not waits and self._fleet.lacks_a_phase()
             if hopeless and not is_retry:
                 raise self._refusal(why)
         if len(self._queue) >= self._max_queued and not is_retry:
@@ -161,8 +173,7 @@ class Admission:
         self.pump()  # those before it may only wait for workers of their own
         self._turn_away_late()
         try:
-            longest_s = max(QUEUE_WAIT_S, self._max_queue_s)
-            async with asyncio.timeout_at(now_s + longest_s) as patience:
+            async with asyncio.timeout_at(now_s + self._patience_s()) as patience:
                 return await waiter.attempt
         except BaseException as error:
             self._leave(waiter)
@@ -173,6 +184,12 @@ class Admission:
             for timer in timers:
                 timer.cancel()
             self._queued.dec()
+
+    def _patience_s(self) -> float:
+        """How long one that comes now may wait for capacity, or for the first workers."""
+        if self._wake_s > 0 and self._fleet.lacks_a_phase():
+            return self._wake_s
+        return max(QUEUE_WAIT_S, self._max_queue_s)
 
     def _leave(self, waiter: _Waiter) -> None:
         """Takes a waiter out, and back what it was given in the moment that it left."""
@@ -245,7 +262,7 @@ class Admission:
             return None, why
         prefixes.note(generation.block_names, found.prompt, found.token)
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
-        return Attempt(generation, next(self._sequences), found, self._mint), why
+        return Attempt(generation, next(self._sequences), found, self._mint, self._moves), why
 
     def _gave_up(self, waiter: _Waiter) -> ApiError:
         """What one is told that has waited for as long as anybody may."""

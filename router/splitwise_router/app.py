@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from splitwise_core.metrics.router import WORKER_SESSIONS
+from splitwise_core.metrics.router import PROMPT_SPEED, WORKER_SESSIONS
 from splitwise_core.policy.routing import ROLES
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
@@ -84,7 +84,7 @@ class App:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, request: Request) -> Response:
-        why = "the router is draining" if self.draining else self._fleet.not_ready()
+        why = "the router is draining" if self.draining else self._fleet.why_shut()
         return PlainTextResponse(f"{why}\n", 503) if why else PlainTextResponse("ok\n")
 
     async def _metrics(self, request: Request) -> Response:
@@ -96,9 +96,16 @@ class App:
         for (role, pool), count in opened.items():
             if role in ROLES:
                 self._telemetry.gauge(WORKER_SESSIONS, role=role, pool=pool).set(count)
+                self._telemetry.gauge(PROMPT_SPEED, role=role, pool=pool).set(self._speed(pool))
         links = self._fleet.links
         self._links.show(by_pools(self._fleet.sessions, links), links.cut_off)
         return Response(generate_latest(self._telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _speed(self, pool: str) -> float:
+        """Prompt tokens a second of a worker of the pool."""
+        told = [s.load.prompt_tokens_per_s for s in self._fleet.sessions if s.endpoint.pool == pool]
+        known = [speed for speed in told if speed > 0]
+        return sum(known) / len(known) if known else 0.0
 
     async def _transfer(self, request: Request) -> Response:
         """Measured links by pairs of pools, for the operator and for people."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, Speed, backlog_s
@@ -50,14 +50,18 @@ class Fleet:
         log: logging.Logger,
         probe_s: float = PROBE_S,
         max_queue_s: float = MAX_QUEUE_S,
+        sleeps: bool = False,
         mixing: Mixing = FIXED,
     ) -> None:
+        """`sleeps`: workers come when requests wait for them."""
         self.links = Links(probe_s, log)
         self.prefixes = Prefixes()
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
         self._max_queue_s = max_queue_s
+        self._sleeps = sleeps
+        self._is_listed = False
         self._mixing = mixing
         self._answers = Speed()  # tokens that were generated, over those that could have been
         self._log = log
@@ -73,6 +77,7 @@ class Fleet:
 
     def apply(self, endpoints: Collection[Endpoint]) -> None:
         """Opens sessions to new workers, and lets those that are listed no more end their work."""
+        self._is_listed = True
         known = {e.identity: e for e in endpoints if e.role in ROLES}
         strange = frozenset(e for e in endpoints if e.role not in ROLES)
         for endpoint in strange - self._strange:
@@ -163,6 +168,30 @@ class Fleet:
         """Learns how long answers are, of what they may be."""
         self._answers.note(tokens, most_tokens)
 
+    def find_peer(self, source: Session, kv_tokens: int, most_left: int) -> Session | None:
+        """The worker to go on with a sequence whose KV is at `source`; None where there is no room.
+
+        As for a request whose prompt only `source` could compute: it is as far from each peer.
+        """
+        peers = [
+            s
+            for s in self.sessions
+            if s.usable and s is not source and s.endpoint.role != "prompt"
+            if revision_of(s) == revision_of(source)
+        ]
+        sessions = [source, *peers]
+        view = fleet_view(sessions, self._max_queue_s)
+        view = replace(
+            view,
+            role=[Role.PROMPT, *view.role[1:]],
+            pending_prompt_tokens=[0, *view.pending_prompt_tokens[1:]],
+            free_blocks=[kv_tokens, *view.free_blocks[1:]],
+            free_sequences=[1, *view.free_sequences[1:]],
+        )
+        links = link_view(sessions, self.links)
+        placement = place(view, kv_tokens, most_left, self._overflow_tokens, links)
+        return sessions[placement.token] if placement.token else None
+
     def prompt_pace(self) -> tuple[float, float]:
         """Seconds of prompts queued where it is the least, and tokens a second of all workers.
 
@@ -183,6 +212,10 @@ class Fleet:
         """
         roles = {s.endpoint.role for s in self.sessions if s.usable or s.is_being_met}
         return bool(_missing(roles))
+
+    def why_shut(self) -> str | None:
+        """Why no request should come here; None when one could be placed, or held meanwhile."""
+        return None if self._sleeps and self._is_listed else self.not_ready()
 
     def not_ready(self) -> str | None:
         """Why no request could be placed even on idle workers; None when one could."""

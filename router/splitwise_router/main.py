@@ -71,9 +71,11 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
     longest_s = asked.max_queue_seconds
+    wake_s = asked.wake_seconds
     mixing = Mixing(asked.borrowing == "on", Disaggregation(asked.disaggregation))
-    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds, longest_s, mixing)
-    admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint)
+    probe_s = asked.probe_seconds
+    fleet = Fleet(served, asked.overflow_tokens, log, probe_s, longest_s, wake_s > 0, mixing)
+    admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
@@ -210,6 +212,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--request-timeout", type=float, default=600.0, metavar="SECONDS")
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
     add("--max-queue-seconds", type=_seconds, default=MAX_QUEUE_S, help="that one may wait")
+    add(
+        "--wake-seconds",
+        type=float,
+        default=0.0,
+        help="that one may wait for the first workers, where they come when somebody asks",
+    )
     add("--max-body", type=one_or_more, default=2**21, metavar="BYTES")
     add("--drain-seconds", type=one_or_more, default=20, help="for running requests at the end")
     add(

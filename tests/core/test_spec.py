@@ -27,6 +27,15 @@ def test_what_is_left_out_has_a_default() -> None:
     assert spec.scheduling.prompt_batch_tokens == 2048
 
 
+def test_a_cluster_that_sleeps_begins_awake() -> None:
+    law = {"by": "Load", "minReplicas": 0, "maxReplicas": 2}
+    pools = [{"name": role, "role": role, "autoscaling": law} for role in ("prompt", "token")]
+    spec = parse_cluster(changed("spec.pools", pools)).spec
+    assert spec.sleeps
+    assert {pool.seed for pool in spec.pools} == {1}
+    assert not parse_cluster(GOOD).spec.sleeps
+
+
 def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(changed("spec.model.path", "models/tiny")))
@@ -48,6 +57,20 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
             "spec.pools.0.replicas", True, "spec.pools[0].replicas", "whole number", id="bool"
         ),
         pytest.param("spec.pools.0.replicas", 0, "spec.pools[0].replicas", "1", id="too small"),
+        pytest.param(
+            "spec.pools.0.autoscaling",
+            {"by": "Load", "minReplicas": 0, "maxReplicas": 2},
+            "pools",
+            "zero is of all pools together",
+            id="one phase at zero",
+        ),
+        pytest.param(
+            "spec.pools.0.autoscaling",
+            {"by": "External", "minReplicas": 0, "maxReplicas": 2},
+            "spec.pools[0].autoscaling",
+            "at least 1",
+            id="somebody else's zero",
+        ),
         pytest.param("spec.router", {"port": 70000}, "spec.router.port", "65535", id="too large"),
         pytest.param("spec.pools.0.role", "promt", "spec.pools[0].role", "'prompt'", id="role"),
         pytest.param("spec.pools", [], "spec.pools", "at least 1", id="no pools"),

@@ -25,6 +25,7 @@ BOUNDS = {
     "spec.router.requestTimeoutSeconds": (1, 86400),
     "spec.router.maxQueuedRequests": (0, 100_000),
     "spec.router.maxQueueSeconds": (0.1, 600),
+    "spec.router.wakeSeconds": (1, 3600),
     "spec.router.maxBodyBytes": (1024, 2**28),
     "spec.router.retries": (0, 10),
     "spec.rollout.drainSeconds": (1, 86400),
@@ -100,6 +101,16 @@ OTHERS: list[tuple[str, object, str]] = [
         "spec.pools.0.autoscaling",
         {"by": "External", "minReplicas": 4, "maxReplicas": 3},
         "minReplicas: it is above maxReplicas",
+    ),
+    (
+        "spec.pools.0.autoscaling",
+        {"by": "External", "minReplicas": 0, "maxReplicas": 3},
+        "by External it is at least 1",
+    ),
+    (
+        "spec.pools.0.autoscaling",
+        {"by": "Load", "minReplicas": 0, "maxReplicas": 3},
+        "zero is of all pools together",
     ),
     ("spec.pools.0.autoscaling", {"by": "SLO", "maxReplicas": 3}, "by SLO needs targets"),
     (

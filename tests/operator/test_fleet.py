@@ -7,7 +7,7 @@ import pytest
 from splitwise_core.manifest import parse_cluster
 from splitwise_operator.fleet import pool_states
 from splitwise_operator.observed import Seen, seen
-from tests.support.manifests import GOOD
+from tests.support.manifests import GOOD, changed
 
 CLUSTER = parse_cluster(GOOD)
 
@@ -42,6 +42,28 @@ def test_what_takes_over_is_ready_and_has_been(
 
 def test_what_goes_counts_for_as_long_as_it_is_ready() -> None:
     assert ready_of_r1([True, True], 0, current="r2") == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "token", "expected"),
+    [
+        pytest.param(0, 0, {"prompt": 0, "token": 0}, id="both sleep"),
+        pytest.param(0, 2, {"prompt": 1, "token": 2}, id="the other has not been told yet"),
+        pytest.param(1, 0, {"prompt": 1, "token": 1}, id="the other is to wake too"),
+    ],
+)
+def test_no_phase_is_at_zero_without_the_other(
+    prompt: int, token: int, expected: dict[str, int]
+) -> None:
+    law = {"by": "Load", "minReplicas": 0, "maxReplicas": 2}
+    pools = [{"name": role, "role": role, "autoscaling": law} for role in ("prompt", "token")]
+    made = parse_cluster(changed("spec.pools", pools))
+    scaled = [
+        there("SplitwisePool", "demo-prompt", spec={"replicas": prompt}),
+        there("SplitwisePool", "demo-token", spec={"replicas": token}),
+    ]
+    states = pool_states(made, {(own.kind, own.name): own for own in scaled}, "r1")
+    assert {state.name: state.desired for state in states} == expected
 
 
 def ready_of_r1(ready: list[bool], settled: int, current: str) -> int:

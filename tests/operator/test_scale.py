@@ -8,6 +8,8 @@ from splitwise_operator.observed import Scaled
 
 BOUNDS = {"by": "External", "minReplicas": 2, "maxReplicas": 6}
 
+SLEEPS = {"by": "Load", "minReplicas": 0, "maxReplicas": 6}
+
 
 def pool(**fields: object) -> Pool:
     return Pool.model_validate({"name": "prompt", "role": "prompt", **fields})
@@ -30,6 +32,8 @@ def scaled(replicas: int, asked: str = "", ours: bool = True) -> Scaled:
         pytest.param(pool(autoscaling=BOUNDS), scaled(5, "5"), 5, id="nor does an autoscaler"),
         pytest.param(pool(autoscaling=BOUNDS), scaled(9), 6, id="within its most"),
         pytest.param(pool(autoscaling=BOUNDS), scaled(1), 2, id="and its least"),
+        pytest.param(pool(autoscaling=SLEEPS), scaled(0), 0, id="or at zero, where it may"),
+        pytest.param(pool(), scaled(0), 1, id="who slept wakes when nobody scales it any more"),
         pytest.param(pool(), scaled(5, ""), 5, id="an autoscaler that is taken away neither"),
     ],
 )

@@ -113,6 +113,15 @@ def test_a_cluster_whose_pods_are_all_ready_serves() -> None:
     assert status["endpoint"] == "http://demo-router.default.svc:8000"
 
 
+def test_a_cluster_of_no_workers_that_wakes_when_asked_is_ready_and_says_so() -> None:
+    pools = [count((), pool.name, pool.role, 0, REV) for pool in CLUSTER.spec.pools]
+    routers = count([pod("router")], "router", "router", 1, REV)
+    view = View(CLUSTER, REV, pools, routers, [], ())
+    found = conditions_of(cluster_status(view, 7, {}, NOW))
+    assert found["Ready"] == ("True", "Asleep")
+    assert found["Progressing"] == ("False", "Complete")
+
+
 @pytest.mark.parametrize(
     ("objects", "condition", "expected"),
     [

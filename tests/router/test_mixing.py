@@ -14,7 +14,8 @@ from splitwise_core.policy.routing import Reason
 from splitwise_core.rpc.worker_pb2 import Load, ToWorker
 from splitwise_router.discovery import Endpoint
 from splitwise_router.fleet import Fleet, Found
-from splitwise_router.session import Leg, Served, Session
+from splitwise_router.legs import Leg
+from splitwise_router.session import Served, Session
 from splitwise_router.views import duties
 from tests.router.conftest import Start
 from tests.router.support import WORDS, completion, read_stream, tokens_of

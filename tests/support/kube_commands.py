@@ -130,6 +130,7 @@ def controller_manager(place: Place) -> list[str]:
         f"--root-ca-file={place.certificate}",
         "--node-monitor-period=1s",
         "--pvclaimbinder-sync-period=2s",
+        "--horizontal-pod-autoscaler-sync-period=2s",
         "--kube-api-qps=300",
         "--kube-api-burst=600",
     ]

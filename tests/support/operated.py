@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import openai
 import yaml
 
@@ -122,6 +123,18 @@ class Operated:
         """The API, by the router's ClusterIP."""
         service = self.machine.get("service", f"{self.name}-router", "-n", self.namespace)["spec"]
         return f"http://{service['clusterIP']}:{service['ports'][0]['port']}/v1"
+
+    def decisions(self) -> list[Object]:
+        """The last decisions of the autoscaler, as status has them."""
+        found: list[Object] = self.get().get("status", {}).get("scaling", [])
+        return found
+
+    def looks(self) -> list[Object]:
+        """What the operator was told of it, and decided, look by look."""
+        (pod,) = self.machine.pods(NAMESPACE)
+        page = httpx.get(f"http://{pod['status']['podIP']}:8080/scaling", timeout=30).json()
+        found: list[Object] = page[f"{self.namespace}/{self.name}"]
+        return found
 
     def answers(self, questions: int = 4, url: str = "") -> None:
         """Asserts that an OpenAI client gets right answers, as a stream."""

@@ -158,7 +158,11 @@ class Stack:
 
 @contextmanager
 def stack(
-    directory: Path, model: Path, workers: list[Worker], **options: object
+    directory: Path,
+    model: Path,
+    workers: list[Worker],
+    is_ready: bool | None = None,
+    **options: object,
 ) -> Iterator[Stack]:
     """Starts everything, waits until it is ready (with workers), and ends everything."""
     router = Router(directory, options)
@@ -167,7 +171,7 @@ def stack(
             worker.start(model)
         router.list_workers(workers)
         router.start(model)
-        router.wait_for_readiness(200 if workers else 503)
+        router.wait_for_readiness(200 if (bool(workers) if is_ready is None else is_ready) else 503)
         yield Stack(router, {worker.name: worker for worker in workers}, model)
     finally:
         for worker in workers:

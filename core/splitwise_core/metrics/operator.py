@@ -56,6 +56,14 @@ SCALE_LOOK: Final = Metric(
     (),
     SECONDS,
 )
+STAGE_READINGS: Final = Metric(
+    Component.OPERATOR,
+    Counter,
+    "splitwise_operator_stage_readings_total",
+    "Questions to routers on the stages of requests, for `status.advice`. While they fail it stays "
+    "as it is.",
+    ("result",),
+)
 LINK_READINGS: Final = Metric(
     Component.OPERATOR,
     Counter,

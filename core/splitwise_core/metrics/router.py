@@ -57,6 +57,28 @@ RETRIES: Final = Metric(
     "what had been generated are computed anew.",
     ("reason",),
 )
+MOVES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_moves_total",
+    "Streams that were to go on from a peer, because their worker drained: `moved`, `failed` (the "
+    "worker goes on, and asks again), or `needless`, since the stream ended first.",
+    ("move",),
+)
+MOVE_PAUSE: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_move_pause_seconds",
+    "Last token of a worker that drained to the first one of the peer that went on. The log has it "
+    "with the size of the KV.",
+    buckets=SECONDS,
+)
+MOVED_BYTES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_moved_kv_bytes_total",
+    "KV of streams that moved: what was pushed, without what the peer had in its prefix cache.",
+)
 TTFT: Final = Metric(
     Component.ROUTER,
     Histogram,
@@ -143,6 +165,14 @@ WORKER_SESSIONS: Final = Metric(
     Gauge,
     "splitwise_router_worker_sessions",
     "Workers with an open session.",
+    POOL,
+)
+PROMPT_SPEED: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_worker_prompt_tokens_per_second",
+    "How fast a worker computes prompts while some wait, as workers say: the mean of those of the "
+    "pool that know. 0 while none does.",
     POOL,
 )
 LINK_RATE: Final = Metric(

@@ -15,6 +15,7 @@ from splitwise_core.policy.scaling import (
     Reading,
     Reason,
     Slo,
+    State,
     observe,
 )
 from tests.core.scaling.world import (
@@ -217,6 +218,14 @@ class TestZero:
         assert {one.replicas for one in made.values()} == {0}
         assert {one.reason for one in made.values()} == {Reason.IDLE}
 
+    def test_workers_that_took_long_to_load_are_not_put_to_sleep_when_they_are_ready(self) -> None:
+        counts, pools = Counts(1, 1), {}
+        for law, ready in ((self.prompt, prompts(1)), (self.token, tokens(1, 0.0))):
+            state = watched(law, counts, None, 302, to_s=-2.0)
+            state = observe(state, law, counts, replace(ready, at_s=0.0), 0.0)
+            pools[law.role.name] = Pool(counts, law.role, law, state)
+        assert {one.replicas for one in apart(pools).values()} == {1}
+
     def test_none_sleeps_while_one_works(self) -> None:
         made = self.after(302, prompts(1), tokens(1, 0.1))
         assert {one.replicas for one in made.values()} == {1}
@@ -234,10 +243,9 @@ class TestZero:
             "prompt": Pool(Counts(0, 0), Role.PROMPT, self.prompt),
             "token": quiet(self.token, 2),
         }
-        assert {name: one.replicas for name, one in apart(pools).items()} == {
-            "prompt": 1,
-            "token": 2,
-        }
+        made = apart(pools)
+        assert {name: one.replicas for name, one in made.items()} == {"prompt": 1, "token": 2}
+        assert made["prompt"].reason is Reason.OUT_OF_BOUNDS
 
 
 class TestTargets:
@@ -282,3 +290,17 @@ class TestTargets:
         state = observe(state, law, Counts(2, 2), said, 0.0)
         made = apart({"pool": Pool(Counts(2, 2), Role.TOKEN, law, state)})["pool"]
         assert (made.replicas, made.reason) == (3, Reason.STEP_SLOW)
+
+
+def test_one_sequence_keeps_no_second_worker_however_slow_steps_of_more_would_be() -> None:
+    """Where a step's time is all its sequences', few of them could fill what stays; one cannot."""
+    law, counts = replace(TOKEN, kv_ratio=0.5, down_window_s=10.0), Counts(2, 2)
+    state = State()
+    for index in range(20):
+        batch = 1 + index % 6 if index < 12 else 1
+        at_s = index * 2.0 - 38.0
+        said = tokens(2, 0.0, at_s, max_sequences=16, taken=batch, kv_taken=0)
+        said = replace(said, steps=100, step_tokens=100 * batch, step_s=0.1 * batch)
+        state = observe(state, law, counts, said, at_s)
+    made = apart({"pool": Pool(counts, Role.TOKEN, law, state)})["pool"]
+    assert (made.replicas, made.reason) == (1, Reason.LOAD_LOW)

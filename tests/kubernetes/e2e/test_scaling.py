@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import httpx
 import pytest
 
 from splitwise_operator.manifest import cluster_of
-from tests.helm.release import NAMESPACE
 from tests.support.operated import Operated, quickstart
 from tests.support.replay import decided_again, decided_then
 
@@ -44,19 +42,6 @@ async def flood(url: str) -> None:
         await asyncio.gather(*(ask_again_and_again(http) for _ in range(AT_ONCE)))
 
 
-def decisions(cluster: Operated) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = cluster.get().get("status", {}).get("scaling", [])
-    return found
-
-
-def looks_of(cluster: Operated) -> list[dict[str, Any]]:
-    """What the operator was told of the cluster, and decided, look by look."""
-    (pod,) = cluster.machine.pods(NAMESPACE)
-    page = httpx.get(f"http://{pod['status']['podIP']}:8080/scaling", timeout=30).json()
-    found: list[dict[str, Any]] = page[f"{cluster.namespace}/{cluster.name}"]
-    return found
-
-
 async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
     operated: Operated, tiny_model: Path, record_property: Any
 ) -> None:
@@ -70,13 +55,13 @@ async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
     began, stepped_s = datetime.now(UTC), time.monotonic()
     load = asyncio.create_task(flood(operated.url))
     try:
-        while not decisions(operated) and time.monotonic() - stepped_s < WITHIN_S:
+        while not operated.decisions() and time.monotonic() - stepped_s < WITHIN_S:
             await asyncio.sleep(0.2)
         took_s = time.monotonic() - stepped_s
     finally:
         load.cancel()
         await asyncio.wait([load])
-    made = decisions(operated)
+    made = operated.decisions()
     assert made, operated.report()
     first = made[0]
     assert (first["pool"], first["from"], first["to"]) == ("prompt", 1, 2), operated.report()
@@ -86,7 +71,7 @@ async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
     print(f"first decision {took_s:.1f} s after the step, {first}")
     assert datetime.fromisoformat(first["time"]) >= began.replace(microsecond=0)
     assert {one["pool"] for one in made if one["to"] > one["from"]} == {"prompt"}
-    looks = looks_of(operated)
+    looks = operated.looks()
     cluster = cluster_of(operated.get())
     assert decided_again(cluster, looks) == decided_then(looks), "from what was told alone"
     pools = {pool["name"]: pool["scaledBy"] for pool in operated.get()["status"]["pools"]}

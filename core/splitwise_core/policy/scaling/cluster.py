@@ -86,8 +86,9 @@ def _all_sleep(pools: Pools, held: int, at_s: float) -> bool:
 def _woken(pools: Pools, held: int) -> dict[str, Decision]:
     """Pools at zero begin with the least they may have: without one phase nobody is served."""
     inputs = {"heldRequests": float(held)}
+    why = Reason.REQUESTS_WAITING if held else Reason.OUT_OF_BOUNDS
     return {
-        name: Decision(max(1, pool.law.least), Reason.REQUESTS_WAITING, inputs)
+        name: Decision(max(1, pool.law.least), why, inputs)
         for name, pool in pools.items()
         if pool.law is not None and pool.counts.desired == 0
     }

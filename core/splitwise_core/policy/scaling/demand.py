@@ -131,14 +131,14 @@ def _token(law: Law, readings: Sequence[Reading], known: Measured) -> list[Deman
 
 
 def _longer(law: Law, now: Reading, known: Measured) -> float:
-    """How much longer a sequence stays when fewer workers have as much as they may.
+    """How much longer a sequence stays when fewer workers have as much as they may, or all of it.
 
     Steps of more sequences are slower, so that each holds its memory for longer.
     """
     if known.step_slope_s is None or now.taken_share <= 0:
         return 1.0
     each = now.taken / now.workers
-    most = each * law.kv_ratio * DOWN_RATIO / now.taken_share
+    most = min(float(now.taken), each * law.kv_ratio * DOWN_RATIO / now.taken_share)
     base_s, slope_s = known.step_base_s, known.step_slope_s
     step_s = base_s + slope_s * each
     return max(1.0, (base_s + slope_s * most) / step_s) if step_s > 0 else 1.0

@@ -71,7 +71,8 @@ ABOUT: Final[Mapping[Reason, str]] = {
     Reason.SIGNAL_STALE: "No worker has told its load for a while; nothing moves.",
     Reason.SIGNAL_MISSING: "Some ready workers do not tell their load; the pool does not shrink.",
     Reason.ROLLING_OUT: "It could shrink, but a rollout has workers of two revisions.",
-    Reason.OUT_OF_BOUNDS: "It was outside `minReplicas` (or the schedule's) and `maxReplicas`.",
+    Reason.OUT_OF_BOUNDS: "It was outside `minReplicas` (or the schedule's) and `maxReplicas`, or "
+    "at zero and another pool was not.",
     Reason.RATIO: "`ratio` asks for it, given the pool of the other phase.",
     Reason.CAPACITY_MISSING: "Workers had no node for `pendingSeconds`; they are asked for no "
     "more, and again after as long.",

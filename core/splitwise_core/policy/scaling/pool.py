@@ -62,8 +62,8 @@ def observe(state: State, law: Law, counts: Counts, now: Reading | None, at_s: f
         seen_s=at_s,
         watched_from_s=at_s if at_s - state.seen_s > law.stale_s else state.watched_from_s,
     )
-    if now is None:
-        return replace(state, lows=_with_low(state, law, at_s, inf))
+    if now is None:  # a pool whose workers load for long has not been idle when they are ready
+        return replace(state, busy_s=at_s, lows=_with_low(state, law, at_s, inf))
     kept = [one for one in state.readings if one.at_s > at_s - OFFERED_S]
     readings = (*kept, now)[-MOST_READINGS:]
     known = learn(state.known, now)
