@@ -61,7 +61,7 @@ async def test_a_horizontal_pod_autoscaler_grows_and_shrinks_the_pool_of_its_met
         finally:
             load.cancel()
             await asyncio.wait([load])
-        assert len(operated.pods("token")) == 1
+        assert len(operated.pods("token")) == 2, "as the spec says"
         await until(1)
         pools = {own["name"]: own for own in operated.get()["status"]["pools"]}
         assert pools["prompt"]["scaledBy"] == "External"
