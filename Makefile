@@ -2,13 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soft-roce clean
+.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
+# What tests and users start often, and what that imports.
+STARTED := splitwise_cli.main, splitwise_cli.runner, splitwise_operator.main, splitwise_router.service, splitwise_sidecar.process, splitwise_worker.process, pytest, openai
 # Files side by side: whole clusters wait more than they compute.
 SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -23,8 +25,9 @@ $(READY): pyproject.toml requirements.lock sidecar/splitwise_sidecar/moves/move.
 	@echo "installing the locked dependencies into .venv (about 5 GB: torch brings its CUDA libraries)"
 	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@# Where Python is told to keep no bytecode a planner's start is 3 s longer, an operator's 1.5 s.
-	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c 'import aiohttp, kopf, kubernetes, numba, numpy as n; print(*(p for m in (aiohttp, kopf, kubernetes, numba, n) for p in m.__path__))')
+	@# Where Python is told to keep no bytecode, each start of a worker would cost 3 s more, without this.
+	@$(BIN)/python -m compileall -q -j 0 $$($(BIN)/python -c 'import numba, numpy; print(*numba.__path__, *numpy.__path__)')
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import $(STARTED)'
 	@touch $@
 
 .uv/bin/uv:
@@ -80,6 +83,10 @@ fuzz: setup ## Send a million mutated messages to every door of a sidecar
 
 soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
 	$(BIN)/python -m tests.soak
+
+soak-drains: setup ## Ask for a thousand streams while workers are drained fifty times
+	@$(BIN)/splitwise model tiny .cache/models/tiny
+	$(BIN)/python -m tests.soak.drains
 
 soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 3 to 10 minutes (Debian)
 	@$(BIN)/python -m tests.rdma.soft_roce

@@ -51,6 +51,8 @@ LABEL_VALUES: Final = {
     "direction": "`sent`, `received`",
     "state": "see the metric's help",
     "kind": "`prompt`, `token`",
+    "fate": "`Fate` of policy/draining.py",
+    "move": "`moved`, `failed`, `needless` (the stream ended first)",
     "saves": "`compute`, `transfer`",
     "result": "`done`, `incomplete` (some object was refused), `failed`",
     "verb": "`apply`, `scale`, `delete`, `status`",

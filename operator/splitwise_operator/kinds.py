@@ -1,7 +1,8 @@
 """The kinds of objects that a cluster consists of, and where the API server has them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from splitwise_core.spec import API_VERSION
 
@@ -50,3 +51,9 @@ APPLIED: Final = (
 WATCHED: Final = (*APPLIED, POD)
 
 BY_NAME: Final = {kind.name: kind for kind in (*WATCHED, CLUSTER)}
+
+
+def in_order(wanted: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """What `render` made, kind by kind in apply order: what pods need is there before they are."""
+    groups = [[made for made in wanted if made["kind"] == kind.name] for kind in APPLIED]
+    return [group for group in groups if group]

@@ -71,6 +71,18 @@ class Kube:
         query = {"fieldManager": manager}
         return await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
 
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str | None]
+    ) -> None:
+        """Sets annotations, takes away those that are None. An object that is gone is no error."""
+        body = {"metadata": {"annotations": dict(annotations)}}
+        query = {"fieldManager": FIELD_MANAGER}
+        try:
+            await self._call("PATCH", kind.path(namespace, name), query, body, _MERGE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object; one that is gone or another by now is no error."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}

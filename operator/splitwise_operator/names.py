@@ -28,6 +28,9 @@ MANAGER: Final = "splitwise"
 ASKED_REPLICAS: Final = f"{GROUP}/asked-replicas"
 """Annotation of a SplitwisePool: the replicas that the SplitwiseCluster asked for last."""
 
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Annotation of a pod, Kubernetes' own: a ReplicaSet that shrinks deletes those of lower cost."""
+
 WORKER_PORT: Final = 50051
 SIDECAR_PORT: Final = 50052
 SIDECAR_TCP_PORT: Final = 50053

@@ -62,12 +62,14 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod. `address`: its IP, or "". `unschedulable`: the scheduler's words."""
+    """A pod. `address`: its IP, or "". `unschedulable`: the scheduler's words. `cost`: of its
+    deletion, as it was marked."""
 
     address: str
     ready: bool
     unschedulable: str | None
     trouble: Trouble | None
+    cost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def _pod(body: Object) -> Pod:
         ready=ready is not None and ready["status"] == "True",
         unschedulable=scheduled.get("message", "") if scheduled is not None and waits else None,
         trouble=next((found for one in containers if (found := _trouble(one))), None),
+        cost=(body["metadata"].get("annotations") or {}).get(names.DELETION_COST),
     )
 
 

@@ -17,7 +17,7 @@ from splitwise_operator.conditions import Reason
 from splitwise_operator.events import events
 from splitwise_operator.fleet import Objects, desired_of, pool_states, routers_done, scaled_of
 from splitwise_operator.images import Images
-from splitwise_operator.kinds import APPLIED, BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind
+from splitwise_operator.kinds import BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind, in_order
 from splitwise_operator.kube import ApiError, Kube
 from splitwise_operator.kv_secret import secret_name
 from splitwise_operator.manifest import cluster_of, owner
@@ -30,6 +30,7 @@ from splitwise_operator.scaled_pools import ScalingView
 from splitwise_operator.status import PoolCount, Problem, View
 from splitwise_operator.store import Key, Store
 from splitwise_operator.transfer import settled
+from splitwise_operator.victims import Victims
 
 _WORDS: Final = {403: Reason.FORBIDDEN, 409: Reason.FIELD_CONFLICT, 0: Reason.API_UNAVAILABLE}
 
@@ -50,6 +51,7 @@ class Reconciler:
         self._images = images
         self._telemetry = telemetry
         self._log = log
+        self._victims = Victims(kube, telemetry, log)
 
     async def look(self, key: Key) -> bool:
         """One look; whether all of it was done. Raises nothing: what fails is in the status."""
@@ -130,9 +132,10 @@ class Reconciler:
             )
             for pool in cluster.spec.pools
         }
+        await self._victims.mark(objects, step)
         wanted = [_owned(made, body) for made in render(cluster, self._images, counts)]
         problems: list[Problem] = []
-        for group in _in_order(wanted):
+        for group in in_order(wanted):
             done = await asyncio.gather(*(self._apply(made, objects) for made in group))
             problems += [problem for problem in done if problem]
         keep = {(made["kind"], made["metadata"]["name"]) for made in wanted}
@@ -269,12 +272,6 @@ def _always(cluster: SplitwiseCluster) -> list[tuple[str, str]]:
 
 def _owned(made: Object, body: Object) -> Object:
     return made | {"metadata": made["metadata"] | {"ownerReferences": [owner(body)]}}
-
-
-def _in_order(wanted: Sequence[Object]) -> list[list[Object]]:
-    """Kind by kind in apply order: what pods need is there before they are."""
-    groups = [[made for made in wanted if made["kind"] == kind.name] for kind in APPLIED]
-    return [group for group in groups if group]
 
 
 def _declared(error: ApiError, known: Seen) -> bool:

@@ -29,9 +29,11 @@ from splitwise_core.policy.routing import Reason
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import refusals
 from splitwise_router.api.errors import ApiError
-from splitwise_router.attempt import Attempt, Generation
+from splitwise_router.attempt import Attempt
 from splitwise_router.fleet import Fleet
+from splitwise_router.generation import Generation
 from splitwise_router.minting import Mint
+from splitwise_router.moves import Moves
 from splitwise_router.session import Session
 
 QUEUE_WAIT_S: Final = 30.0
@@ -81,6 +83,7 @@ class Admission:
         self._order = FairOrder()
         # Never repeats within a process: workers know a request by it.
         self._sequences = count(1)
+        self._moves = Moves(fleet, mint, self._sequences, telemetry)
         fleet.changed = self.pump
 
     async def start(
@@ -255,7 +258,7 @@ class Admission:
             return None, why
         prefixes.note(generation.block_names, found.prompt, found.token)
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
-        return Attempt(generation, next(self._sequences), found, self._mint), why
+        return Attempt(generation, next(self._sequences), found, self._mint, self._moves), why
 
     def _gave_up(self, waiter: _Waiter) -> ApiError:
         """What one is told that has waited for as long as anybody may."""

@@ -11,10 +11,10 @@ from typing import Literal
 from splitwise_core.rpc.worker_pb2 import Stages, TokenLogprobs
 from splitwise_router.api import responses
 from splitwise_router.api.requests import ChatCompletionRequest, CompletionRequest
-from splitwise_router.attempt import Generation
 from splitwise_router.choice import Clock, Delta, deltas
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import Exchange
+from splitwise_router.generation import Generation
 from splitwise_router.text.stream import TextStream
 from splitwise_router.text.tokenizer import Tokenizer
 

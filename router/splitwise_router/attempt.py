@@ -2,11 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
-from splitwise_core.capability import Capability
 from splitwise_core.rpc.kv_pb2 import CANCELLED, Outcome
 from splitwise_core.rpc.worker_pb2 import (
     FINISH_FAILED,
@@ -16,84 +14,24 @@ from splitwise_core.rpc.worker_pb2 import (
     FINISH_STOP,
     Decode,
     Prefill,
-    Request,
-    Sampling,
     Stages,
     TokenLogprobs,
     ToWorker,
     Transfer,
     Update,
 )
-from splitwise_router.caller import Caller
 from splitwise_router.fleet import Found
+from splitwise_router.generation import Generation
+from splitwise_router.legs import Leg, leg_of
 from splitwise_router.minting import Mint
-from splitwise_router.session import Leg, Revision, Session
+from splitwise_router.moves import Moves, Succession
+from splitwise_router.session import Session
 
 STAGES_WITHIN_S: Final = 1.0
 """How long a finished answer waits for the prompt worker's word on the transfer: it is on its way
 already, because the token worker has decoded from the KV."""
 
 ENDS: Final = {FINISH_STOP: "stop", FINISH_LENGTH: "length"}
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """One sequence to generate, and what is known of it so far, over all attempts.
-
-    `revision` is that of the workers that its output came from; it goes on on no others.
-    """
-
-    request_id: str
-    prompt: Sequence[int]
-    sampling: Sampling
-    deadline_unix_s: float
-    asked_by: Caller = field(default_factory=Caller)
-    output: list[int] = field(default_factory=list)
-    revision: Revision | None = None
-    stages: Stages = field(default_factory=Stages)
-    cached_tokens: int = 0  # of the prompt, when it was computed first
-    block_names: Sequence[bytes] | None = None  # of the prompt's beginning; the fleet knows how
-    prompt_worker: str = ""
-    token_worker: str = ""
-
-    @property
-    def to_prefill(self) -> int:
-        """Tokens that the next attempt computes as its prompt."""
-        return len(self.prompt) + len(self.output)
-
-    @property
-    def to_generate(self) -> int:
-        """Tokens that may still come."""
-        return int(self.sampling.max_tokens) - len(self.output)
-
-    @property
-    def deadline_unix_ms(self) -> int:
-        """When nobody waits for it any more."""
-        return int(self.deadline_unix_s * 1000)
-
-    def message(self, sequence: int) -> Request:
-        """The request as it goes to the workers."""
-        return Request(
-            sequence=sequence,
-            request_id=self.request_id,
-            prompt_tokens=self.prompt,
-            output_tokens=self.output,
-            sampling=self.sampling,
-            deadline_unix_ms=self.deadline_unix_ms,
-            priority=self.asked_by.priority,
-            tenant=self.asked_by.tenant,
-        )
-
-    def capability(self, transfer_id: str, prompt_worker: str, token_worker: str) -> Capability:
-        """What lets the one worker push this sequence's KV to the other."""
-        return Capability(
-            transfer_id=transfer_id,
-            request_id=self.request_id,
-            prompt_worker=prompt_worker,
-            token_worker=token_worker,
-            num_tokens=self.to_prefill,
-            not_after_unix_ms=self.deadline_unix_ms,
-        )
 
 
 @dataclass(slots=True)
@@ -116,7 +54,9 @@ class LegFailed(Exception):
 class Attempt:
     """The legs of one placement. `end` gives everything back, whatever happened before."""
 
-    def __init__(self, generation: Generation, sequence: int, found: Found, mint: Mint) -> None:
+    def __init__(
+        self, generation: Generation, sequence: int, found: Found, mint: Mint, moves: Moves
+    ) -> None:
         self.found = found
         self._generation = generation
         self._prefilled = generation.to_prefill  # tokens
@@ -130,12 +70,15 @@ class Attempt:
         self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
         self._waiter: asyncio.Future[None] | None = None
         self._start(sequence, found, mint)
+        self._succession = Succession(
+            moves, generation, *self._legs[0], self._from_token, self._known
+        )
 
     def _start(self, sequence: int, found: Found, mint: Mint) -> None:
         generation = self._generation
         generation.stages = Stages()
-        generation.prompt_worker = _name(found.prompt)
-        generation.token_worker = _name(found.token or found.prompt)
+        generation.prompt_worker = found.prompt.name
+        generation.token_worker = (found.token or found.prompt).name
         request = generation.message(sequence)
         tokens, total = generation.to_prefill, generation.to_prefill + generation.to_generate
         if found.token is None:
@@ -146,7 +89,7 @@ class Attempt:
         self._open(found.token, ToWorker(decode=decode), total, 0)
         peer = found.token.info.sidecar if found.token.info else ""
         capability = generation.capability(
-            transfer_id, generation.prompt_worker, generation.token_worker
+            transfer_id, generation.prompt_worker, generation.token_worker, tokens
         )
         transfer = Transfer(transfer_id=transfer_id, peer=peer, capability=mint(capability))
         prefill = Prefill(request=request, transfer=transfer)
@@ -155,21 +98,16 @@ class Attempt:
     def _open(
         self, session: Session, message: ToWorker, reserved_tokens: int, prompt_tokens: int
     ) -> None:
-        size = max(1, session.info.block_tokens) if session.info else 1
         is_prompt = message.HasField("prefill")
-        request = message.prefill.request if is_prompt else message.decode.request
-        leg = Leg(
-            sequence=request.sequence,
-            deliver=self._from_prompt if is_prompt else self._from_token,
-            blocks=-(-reserved_tokens // size),
-            prompt_tokens=prompt_tokens,
-            kv_tokens=self._generation.to_prefill,
-        )
+        part = message.prefill if is_prompt else message.decode
+        deliver = self._from_prompt if is_prompt else self._from_token
+        leg = leg_of(part, deliver, reserved_tokens, session.info, prompt_tokens)
         self._legs.append((session, leg))
         session.start(leg, message)
 
     def end(self) -> None:
         """Cancels what still runs on the workers."""
+        self._succession.end()
         for session, leg in self._legs:
             session.cancel(leg)
 
@@ -209,7 +147,21 @@ class Attempt:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _known(self) -> list[int]:
+        """The output so far, all of it; nothing before this attempt's first token."""
+        return [*self._generation.output, *self._piece.tokens] if self._first_token_seen else []
+
+    def _is_of_succession(self, update: Update) -> bool:
+        """Whether the word of the worker that decodes is about who goes on, and was heard so."""
+        if not self._succession.hear(update):
+            return False
+        if self._succession.decoder is not self.found.prompt:
+            self.found = replace(self.found, token=self._succession.decoder)
+        return True
+
     def _from_prompt(self, update: Update) -> None:
+        if self.found.token is None and self._is_of_succession(update):
+            return
         if update.HasField("stages"):
             self._generation.stages.MergeFrom(update.stages)
             self._note_prompt(update.stages)
@@ -238,6 +190,8 @@ class Attempt:
         self.found.prompt.prompted(self._prefilled - stages.cached_tokens, stages.prefill_s)
 
     def _from_token(self, update: Update) -> None:
+        if self._is_of_succession(update):
+            return
         if update.tokens and not self._first_token_seen:
             self._early.append(update)
             self._decoding = True
@@ -263,7 +217,3 @@ class Attempt:
     def _fail(self, update: Update) -> None:
         if self._failure is None and self._piece.finish is None:
             self._failure = LegFailed(update.outcome, update.detail)
-
-
-def _name(session: Session) -> str:
-    return session.info.worker_id if session.info else session.endpoint.pod

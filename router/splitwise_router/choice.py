@@ -17,8 +17,8 @@ from splitwise_core.metrics.router import (
 )
 from splitwise_core.rpc.worker_pb2 import TokenLogprobs
 from splitwise_core.telemetry import Telemetry
-from splitwise_router.attempt import Generation
 from splitwise_router.dispatch import Dispatcher
+from splitwise_router.generation import Generation
 from splitwise_router.text.stream import TextStream
 
 

@@ -9,7 +9,8 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.admission import Admission
 from splitwise_router.api.errors import ApiError
-from splitwise_router.attempt import Attempt, Generation, LegFailed, Piece
+from splitwise_router.attempt import Attempt, LegFailed, Piece
+from splitwise_router.generation import Generation
 from splitwise_router.refusals import RETRY_AFTER_S
 from splitwise_router.session import Session
 

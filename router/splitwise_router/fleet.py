@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, backlog_s, is_committed
 from splitwise_core.policy.links import LinkView
-from splitwise_core.policy.routing import ROLES, FleetView, Reason, place
+from splitwise_core.policy.routing import ROLES, FleetView, Reason, Role, place
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.discovery import Endpoint
 from splitwise_router.links import Links
@@ -148,6 +148,30 @@ class Fleet:
         token = None if one_worker or placement.token is None else sessions[placement.token]
         prompt = sessions[placement.prompt]
         return Found(prompt, token, revision_of(prompt)), placement.reason
+
+    def find_peer(self, source: Session, kv_tokens: int, most_left: int) -> Session | None:
+        """The worker to go on with a sequence whose KV is at `source`; None where there is no room.
+
+        As for a request whose prompt only `source` could compute: it is as far from each peer.
+        """
+        peers = [
+            s
+            for s in self.sessions
+            if s.usable and s is not source and s.endpoint.role != "prompt"
+            if revision_of(s) == revision_of(source)
+        ]
+        sessions = [source, *peers]
+        view = _view(sessions, self._max_queue_s)
+        view = replace(
+            view,
+            role=[Role.PROMPT, *view.role[1:]],
+            pending_prompt_tokens=[0, *view.pending_prompt_tokens[1:]],
+            free_blocks=[kv_tokens, *view.free_blocks[1:]],
+            free_sequences=[1, *view.free_sequences[1:]],
+        )
+        links = _link_view(sessions, self.links)
+        placement = place(view, kv_tokens, most_left, self._overflow_tokens, links)
+        return sessions[placement.token] if placement.token else None
 
     def prompt_pace(self) -> tuple[float, float]:
         """Seconds of prompts queued where it is the least, and tokens a second of all workers.

@@ -18,11 +18,11 @@ from splitwise_router.api.requests import (
     parse_completion,
 )
 from splitwise_router.api.responses import error_event
-from splitwise_router.attempt import Generation
 from splitwise_router.caller import PRIORITY_HEADER, Caller, caller_of
 from splitwise_router.choice import Clock
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import ClientGone, Exchange
+from splitwise_router.generation import Generation
 from splitwise_router.text.stream import TextStream
 from splitwise_router.text.tokenizer import Tokenizer
 

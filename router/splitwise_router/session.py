@@ -19,12 +19,14 @@ from splitwise_core.rpc.worker_pb2 import (
     Cancel,
     FromWorker,
     Load,
+    Move,
     ToWorker,
     Update,
     WorkerInfo,
 )
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
 from splitwise_router.discovery import Endpoint
+from splitwise_router.legs import Claims, Leg
 
 Revision = tuple[str, bytes]
 """KV moves, and a stream goes on, only between workers in which this is the same."""
@@ -39,32 +41,6 @@ SPEED_SHARE: Final = 0.2
 
 MEETING_S: Final = 5.0
 """A worker that is said to be ready is waited for as long, though it does not answer yet."""
-
-
-@dataclass(slots=True, eq=False)
-class Leg:
-    """A request's part on one worker, and what it claims there until it ends."""
-
-    sequence: int
-    deliver: Callable[[Update], None]
-    blocks: int
-    prompt_tokens: int  # not computed yet, as far as the router knows
-    kv_tokens: int
-
-
-@dataclass(slots=True)
-class Claims:
-    """What this router's own legs hold on a worker, known before the worker reports it."""
-
-    blocks: int = 0
-    prompt_tokens: int = 0
-    kv_tokens: int = 0
-
-    def add(self, leg: Leg, sign: int) -> None:
-        """Counts a leg in (`sign` 1) or out (-1)."""
-        self.blocks += sign * leg.blocks
-        self.prompt_tokens += sign * leg.prompt_tokens
-        self.kv_tokens += sign * leg.kv_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +114,11 @@ class Session:
         return None
 
     @property
+    def name(self) -> str:
+        """The worker's id; the pod's name before it has said it."""
+        return self.info.worker_id if self.info else self.endpoint.pod
+
+    @property
     def running(self) -> int:
         """Legs of this router on the worker."""
         return len(self._legs)
@@ -159,6 +140,10 @@ class Session:
         assert token.info is not None
         asked = MeasureLink(peer=token.info.sidecar, max_age_s=max_age_s)
         self._outbox.put_nowait(ToWorker(measure_link=asked))
+
+    def move(self, message: Move) -> None:
+        """Has the worker push a sequence to a peer, or leave that again."""
+        self._outbox.put_nowait(ToWorker(move=message))
 
     def prompt_done(self, leg: Leg) -> None:
         """Notes that the leg's prompt no longer waits on the worker."""

@@ -172,9 +172,14 @@ class Attachment:
         within_s = message.deadline_unix_ms / 1e3 - time.time()
         right = self.rights.to_push(message.transfer_id, message.capability)
         order = Order(message.transfer_id, span, within_s, right)
-        transfer = Transfer(order, self._peer(message.peer), self._metrics)
+        pushed = partial(self._tell_pushed, order.id) if message.tell_pushed else None
+        transfer = Transfer(order, self._peer(message.peer), self._metrics, pushed=pushed)
         self._transfers[order.id] = transfer
         transfer.start(partial(self._transfer_ended, message.peer))
+
+    def _tell_pushed(self, transfer_id: str) -> None:
+        told = kv_pb2.TransferPushed(transfer_id=transfer_id)
+        self._send(kv_pb2.FromSidecarToWorker(transfer_pushed=told))
 
     def _start_probe(self, message: kv_pb2.StartProbe) -> None:
         if self._probing is not None:

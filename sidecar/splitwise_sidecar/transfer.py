@@ -1,7 +1,8 @@
 """The prompt side: one transfer's life, from the worker's StartTransfer to its TransferEnded.
 
 Each layer is pushed as soon as it is in the pool, so that the link works while the prompt is
-computed and the request waits for the last layers only. One stream a push, layers in order.
+computed and the request waits for the last layers only. One stream a push, layers in order. A
+sequence that decodes, and moves, is pushed the same way: all layers at once, while it goes on.
 """
 
 import asyncio
@@ -52,7 +53,9 @@ class Transfer:
         peer: Peer,
         metrics: SidecarMetrics,
         clock: Callable[[], float] = time.monotonic,
+        pushed: Callable[[], None] | None = None,
     ) -> None:
+        """`pushed` is called once, when all layers are over and the worker's `finish` is not."""
         self.id = order.id
         self.lease_ms = 0
         self._whole = order.span
@@ -62,6 +65,7 @@ class Transfer:
         self._peer = peer
         self._metrics = metrics
         self._clock = clock
+        self._pushed = pushed
         layers = order.span.pool.geometry.num_layers
         self._ready = [asyncio.Event() for _ in range(layers)]
         self._digests = [0] * layers
@@ -193,6 +197,8 @@ class Transfer:
         self, introduction: Introduction, layers: Iterable[int]
     ) -> list[int]:
         await self._push(introduction, layers)
+        if self._pushed is not None and not self._finished.done():
+            self._pushed()
         output_tokens = await self._finished
         request = kv_pb2.CommitRequest(
             transfer_id=self.id,

@@ -21,6 +21,19 @@ def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
+def two_of_each(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers of each role, so that there is always another one."""
+    directory = tmp_path_factory.mktemp("two")
+    pools = [
+        {"name": "prompt", "role": "prompt", "replicas": 2, "kvMemory": "256Mi"},
+        {"name": "token", "role": "token", "replicas": 2, "kvMemory": "256Mi"},
+    ]
+    file = write_cluster(directory, tiny_model, pools=pools)
+    with running(file, directory / "state", "--port", str(free_port())) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
 def door(cluster: Cluster) -> Iterator[Door]:
     """The door, behind which everything still works at the end."""
     url = cluster.url

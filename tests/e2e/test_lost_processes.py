@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +10,8 @@ import pytest
 from openai import APIError, AsyncOpenAI
 
 from tests.e2e.test_answers import reference
-from tests.support.cluster import (
-    Cluster,
-    all_blocks_are_free,
-    eventually,
-    running,
-    write_cluster,
-)
-from tests.support.ports import free_port
+from tests.support.cluster import Cluster, all_blocks_are_free, eventually
+from tests.support.streams import is_last, stream_of, tokens_in
 
 pytestmark = pytest.mark.e2e
 
@@ -37,36 +30,13 @@ class Stream:
     ended_s: float = 0.0
 
 
-@pytest.fixture(scope="module")
-def fragile(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two workers of each role, so that there is always another one."""
-    directory = tmp_path_factory.mktemp("fragile")
-    pools = [
-        {"name": "prompt", "role": "prompt", "replicas": 2, "kvMemory": "256Mi"},
-        {"name": "token", "role": "token", "replicas": 2, "kvMemory": "256Mi"},
-    ]
-    file = write_cluster(directory, tiny_model, pools=pools)
-    with running(file, directory / "state", "--port", str(free_port())) as cluster:
-        yield cluster
-
-
 async def follow(client: AsyncOpenAI, prompt: list[int], stream: Stream) -> None:
     """Reads a stream to its end, whatever that is."""
     try:
-        answer = await client.completions.create(
-            model="tiny",
-            prompt=prompt,
-            max_tokens=TOKENS,
-            temperature=0,
-            stream=True,
-            logprobs=0,
-            extra_body={"ignore_eos": True},
-        )
-        async for chunk in answer:
-            for choice in chunk.choices:
-                if choice.logprobs and choice.logprobs.tokens:
-                    stream.tokens += choice.logprobs.tokens
-                stream.finished |= choice.finish_reason is not None
+        async with stream_of(client, prompt, TOKENS) as answer:
+            async for chunk in answer:
+                stream.tokens += tokens_in(chunk)
+                stream.finished |= is_last(chunk)
     except (APIError, httpx.HTTPError) as error:
         stream.error = repr(error)
     stream.ended_s = time.monotonic()
@@ -100,10 +70,10 @@ async def streams_during(
         pytest.param("router", "router", id="router"),
     ],
 )
-def test_kill_9(fragile: Cluster, tiny_model: Path, role: str, container: str) -> None:
+def test_kill_9(two_of_each: Cluster, tiny_model: Path, role: str, container: str) -> None:
     prompts = [[7 + n % 50] * (20 + 10 * n) for n in range(STREAMS)]
-    pod = fragile.pods(role)[0]
-    streams, killed_s = asyncio.run(streams_during(fragile, prompts, (pod["name"], container)))
+    pod = two_of_each.pods(role)[0]
+    streams, killed_s = asyncio.run(streams_during(two_of_each, prompts, (pod["name"], container)))
 
     wanted = reference(tiny_model)
     finished = [stream for stream in streams if stream.finished]
@@ -119,10 +89,10 @@ def test_kill_9(fragile: Cluster, tiny_model: Path, role: str, container: str) -
         assert len(finished) == STREAMS, [s.error for s in streams if s.error]
 
     eventually(
-        lambda: all(pod["ready"] for pod in fragile.pods()),
+        lambda: all(pod["ready"] for pod in two_of_each.pods()),
         30,
-        lambda: f"{fragile.pods()}\n{fragile.logs()}",
+        lambda: f"{two_of_each.pods()}\n{two_of_each.logs()}",
     )
-    restarted = next(p for p in fragile.pods() if p["name"] == pod["name"])
+    restarted = next(p for p in two_of_each.pods() if p["name"] == pod["name"])
     assert restarted["restarts"] > pod["restarts"]
-    all_blocks_are_free(fragile)
+    all_blocks_are_free(two_of_each)

@@ -10,7 +10,7 @@ import httpx
 from splitwise_core.rpc.worker_pb2 import FromWorker, Load, ToWorker, Update
 from splitwise_router.discovery import Endpoint
 from splitwise_router.fleet import Fleet
-from splitwise_router.session import Leg
+from splitwise_router.legs import Leg
 from tests.router.conftest import Start
 from tests.router.support import WORDS, completion, read_stream, tokens_of
 from tests.support.cluster import eventually

@@ -81,6 +81,27 @@ async def test_the_first_token_may_be_known_before_the_last_layer_is(pair: Pair)
     assert pair.arrived(source, target)
 
 
+async def test_a_worker_that_goes_on_is_told_when_all_layers_are_over(pair: Pair) -> None:
+    """It writes behind the tokens that are pushed, in their last block, all the while."""
+    sender, tokens = pair.prompt.worker, 20
+    source, target = [0, 1], [9, 8]
+    sender.fill(source, tokens, seed=1)
+    pair.token.worker.open_lease("t", target, tokens)
+    sender.start_transfer("t", pair.proxy.address, source, tokens, tell_pushed=True)
+    sender.layers_ready("t")
+    assert (await sender.expect("transfer_pushed")).transfer_id == "t"
+    behind = sender.read(source, 24)
+    sender.fill(source, 24, seed=2)
+    assert sender.read(source, 24) != behind
+    sender.fill(source, tokens, seed=1)
+    assert pair.token.worker.nothing_came()
+    sender.finish("t", [7, 8, 9])
+    verified = await pair.token.worker.expect("lease_verified")
+    assert list(verified.output_tokens) == [7, 8, 9]
+    assert (await sender.expect("transfer_ended")).outcome == kv_pb2.OK
+    assert pair.arrived(source, target, tokens)
+
+
 async def test_transfers_at_the_same_time_do_not_mix(pair: Pair) -> None:
     opened = {}
     for number in range(12):

@@ -22,10 +22,13 @@ from splitwise_core.rpc.worker_pb2 import (
     FINISH_LENGTH,
     FINISH_NONE,
     FINISH_STOP,
+    MOVING_FAILED,
+    MOVING_WANTED,
     DrainReply,
     DrainRequest,
     FromWorker,
     Load,
+    Move,
     Request,
     Stages,
     TokenLogprobs,
@@ -49,6 +52,7 @@ class Sequence:
     due_s: float
     produced: int
     here: int = 0  # tokens that this worker has sent
+    asks_left: int = 0  # for a peer, once it is time; it sends no token while it asks
 
 
 @dataclass(eq=False)
@@ -133,6 +137,9 @@ class EchoWorker(WorkerServicer):
             if message.HasField("measure_link"):
                 self._measure(message.measure_link.peer)
                 continue
+            if message.HasField("move"):
+                self._move(session, message.move)
+                continue
             is_prompt = message.HasField("prefill")
             leg = message.prefill if is_prompt else message.decode
             self._admit(session, leg.request, leg.HasField("transfer"), is_prompt)
@@ -147,6 +154,26 @@ class EchoWorker(WorkerServicer):
         link.latency_s = 0.5 if peer == self.asked.far_peer else 0.001
         for session in self.sessions:
             session.out.put_nowait(FromWorker(links=[link], load=self.load()))
+
+    def _move(self, session: Session, move: Move) -> None:
+        """Hands a sequence over, or goes on with it: as it was told to."""
+        leg = session.sequences.get(move.sequence)
+        if leg is None:
+            return
+        outcome = kv_pb2.Outcome.Value(self.asked.move_outcome)
+        if not move.HasField("transfer"):
+            outcome = kv_pb2.CANCELLED
+        elif self.asked.move_outcome == "OUTCOME_UNSPECIFIED":
+            return  # its peer's word comes first
+        if outcome == kv_pb2.OK:
+            assert move.num_tokens == len(leg.request.prompt_tokens) + leg.produced - 1
+            self._forget(session, move.sequence)
+            stages = Stages(kv_bytes=move.num_tokens * KV_BYTES_PER_TOKEN, transport="grpc")
+            update = Update(sequence=move.sequence, finish=FINISH_HANDED_OVER, stages=stages)
+        else:
+            leg.asks_left = 0
+            update = Update(sequence=move.sequence, moving=MOVING_FAILED, outcome=outcome)
+        session.out.put_nowait(FromWorker(updates=[update], load=self.load()))
 
     def _admit(self, session: Session, request: Request, splits: bool, is_prompt: bool) -> None:
         tokens = len(request.prompt_tokens) + len(request.output_tokens)
@@ -167,6 +194,7 @@ class EchoWorker(WorkerServicer):
             computes_prompt=is_prompt,
             due_s=time.monotonic() + delay_ms / 1000,
             produced=done if is_prompt else done + 1,  # the prompt worker sends the first one
+            asks_left=self.asked.asks_for_peer,
         )
 
     def _refuse(self, session: Session, sequence: int, outcome: int) -> None:
@@ -208,6 +236,9 @@ class EchoWorker(WorkerServicer):
             return [
                 Update(sequence=sequence, finish=FINISH_FAILED, outcome=outcome, detail="asked")
             ]
+        if leg.asks_left and leg.here >= self.asked.asks_after_tokens:
+            leg.asks_left -= 1
+            return [Update(sequence=sequence, moving=MOVING_WANTED)]
         count = 1 if leg.computes_prompt and not leg.here else self.asked.tokens_per_step
         update = Update(sequence=sequence)
         for _ in range(count):
@@ -281,6 +312,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fail-outcome", default="TRANSPORT_FAILED")
     parser.add_argument("--fail-count", type=int, default=0, help="legs that fail")
     parser.add_argument("--fail-after-tokens", type=int, default=0, help="sent by the leg")
+    parser.add_argument("--asks-for-peer", type=int, default=0, help="times, of each leg")
+    parser.add_argument("--asks-after-tokens", type=int, default=0, help="sent by the leg")
+    parser.add_argument("--move-outcome", default="OK", help="OUTCOME_UNSPECIFIED: says nothing")
     parser.add_argument("--hang-after-tokens", type=int, default=never, help="sent by a leg")
     parser.add_argument("--die-after-tokens", type=int, default=never, help="sent in all")
     return parser.parse_args()

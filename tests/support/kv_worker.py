@@ -191,6 +191,7 @@ class KvWorker:
         num_tokens: int,
         deadline_unix_ms: int = 1 << 50,
         capability: bytes = b"",
+        tell_pushed: bool = False,
     ) -> None:
         """Prompt side: claims the peer's lease."""
         self.send(
@@ -201,6 +202,7 @@ class KvWorker:
                 num_tokens=num_tokens,
                 deadline_unix_ms=deadline_unix_ms,
                 capability=capability,
+                tell_pushed=tell_pushed,
             )
         )
 

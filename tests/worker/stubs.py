@@ -64,6 +64,7 @@ class HonestSidecar:
         self.receives: set[str] = set()
         self.readable: set[str] = set()
         self.finished: set[str] = set()
+        self.tells_pushed: set[str] = set()
         self.closing: set[str] = set()
         self.probed: tuple[int, ...] = ()
 
@@ -77,6 +78,8 @@ class HonestSidecar:
                 self.receives.add(message.open_lease.transfer_id)
             case "start_transfer":
                 self._open(message.start_transfer.transfer_id, message.start_transfer.blocks)
+                if message.start_transfer.tell_pushed:
+                    self.tells_pushed.add(message.start_transfer.transfer_id)
             case "layers_ready":
                 self.readable.add(message.layers_ready.transfer_id)
             case "finish_transfer":
@@ -96,7 +99,10 @@ class HonestSidecar:
 
     def end(self, transfer: str) -> None:
         """It touches these blocks no more."""
-        for of_it in (self.receives, self.readable, self.finished, self.closing):
+        for of_it in (
+            *(self.receives, self.readable, self.finished),
+            *(self.closing, self.tells_pushed),
+        ):
             of_it.discard(transfer)
         del self.touched[transfer]
 

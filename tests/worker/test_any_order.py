@@ -53,6 +53,7 @@ class Orders(RuleBasedStateMachine):
         self.requests: dict[tuple[int, int], Asked] = {}
         self.fresh: set[tuple[int, int]] = set()  # asked or cancelled, and not yet taken up
         self.repeats = 0
+        self.moves = 0
         self.epochs = 0
         self.telemetry = Telemetry(Component.WORKER)
         self.pool = BlockPool(BLOCKS)
@@ -167,7 +168,35 @@ class Orders(RuleBasedStateMachine):
                 self.fresh.add(key)
         self.engine.submit(commands.SessionEnded(session))
 
+    @rule(data=st.data(), behind=st.integers(-1, 3), with_peer=st.booleans())
+    def move(self, data: st.DataObject, behind: int, with_peer: bool) -> None:
+        """Whether it was wanted or not, and whether it makes sense or not."""
+        here = {sequence.key.number: sequence for sequence in self.scheduler}
+        if here:
+            one = here[data.draw(st.sampled_from(sorted(here)))]
+            tokens = max(0, one.num_tokens - behind)
+            message = worker_pb2.Move(sequence=one.key.number, num_tokens=tokens)
+            if with_peer:
+                self.moves += 1
+                transfer = worker_pb2.Transfer(transfer_id=f"m{self.moves}", peer=PEER)
+                message.transfer.CopyFrom(transfer)
+            self.engine.submit(commands.Move(one.key, message))
+
+    @precondition(lambda self: len(self.requests) > 10)  # little comes after it
+    @rule(within_s=st.sampled_from([0.0, 2.0, 30.0]))
+    def drain(self, within_s: float) -> None:
+        self.engine.submit(commands.Drain(within_s))
+
     # ---- the sidecar ----
+
+    @precondition(lambda self: self.sidecar.tells_pushed & self.sidecar.readable)
+    @rule(data=st.data())
+    def all_layers_are_over(self, data: st.DataObject) -> None:
+        transfer = data.draw(
+            st.sampled_from(sorted(self.sidecar.tells_pushed & self.sidecar.readable))
+        )
+        self.sidecar.tells_pushed.discard(transfer)
+        self.hear(transfer_pushed=kv_pb2.TransferPushed(transfer_id=transfer))
 
     @rule()
     def attach(self) -> None:
@@ -261,7 +290,9 @@ class Orders(RuleBasedStateMachine):
     def what_the_sidecar_touches_belongs_to_its_own_sequence(self) -> None:
         """INV-6."""
         held = {
-            s.transfer_id: set(s.blocks) for s in self.scheduler if s.phase is not Phase.RUNNING
+            s.transfer_id: set(s.blocks)
+            for s in self.scheduler
+            if s.phase is not Phase.RUNNING or s.moving_tokens
         }
         assert set(self.sidecar.probed) <= set(self.probe.blocks)
         for transfer, blocks in self.sidecar.touched.items():

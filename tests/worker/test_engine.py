@@ -237,7 +237,7 @@ def test_who_finds_no_room_is_refused_and_holds_nothing(rig: Rig) -> None:
 
 def test_a_draining_worker_takes_nothing_new_and_finishes_what_it_has(rig: Rig) -> None:
     rig.prefill(1, prompt(5), max_tokens=5)
-    rig.engine.submit(commands.Drain())
+    rig.engine.submit(commands.Drain(60.0))
     rig.prefill(2, prompt(5))
     rig.settle()
     assert len(rig.tokens(1)) == 5

@@ -39,10 +39,20 @@ def prefill_sequence(
     """The sequence that `message` asks to compute. Raises Refused."""
     sequence = _sequence(key, message.request, Phase.WAITING, limits, now_s, now_unix_s)
     if message.HasField("transfer"):
-        sequence.transfer_id = _transfer_id(message.transfer)
-        sequence.peer = _peer(message.transfer)
-        sequence.capability = _capability(message.transfer)
+        will_push(sequence, message.transfer)
     return sequence
+
+
+def will_push(sequence: LiveSequence, transfer: worker_pb2.Transfer) -> None:
+    """Names the transfer that takes the sequence's KV to a peer. Raises Refused, changing nothing.
+
+    Its router has the peer's sidecar, and leave to push to it.
+    """
+    sequence.transfer_id, sequence.peer, sequence.capability = (
+        _transfer_id(transfer),
+        _peer(transfer),
+        _capability(transfer),
+    )
 
 
 def decode_sequence(

@@ -30,6 +30,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A router has found a peer for a sequence that decodes here, or has lost it again."""
+
+    key: SequenceKey
+    message: worker_pb2.Move
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """A router is gone: all its sequences go with it."""
 
@@ -57,7 +65,9 @@ class MeasureLink:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take no new work."""
+    """Take no new work, and be rid of what is here within so many seconds."""
+
+    within_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ Command = (
     Prefill
     | Decode
     | Cancel
+    | Move
     | SessionEnded
     | FromSidecar
     | SidecarLost

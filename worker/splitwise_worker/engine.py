@@ -9,10 +9,12 @@ from typing import Final
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits, Refused, decode_sequence, prefill_sequence
+from splitwise_worker.draining import Draining
 from splitwise_worker.endings import Endings
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.store import KvStore
+from splitwise_worker.moves import Moves
 from splitwise_worker.outbox import Outbox, failure, load_of
 from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
@@ -67,9 +69,18 @@ class Engine:
             eos_token_ids,
             clock,
         )
+        self._moves = Moves(
+            scheduler,
+            store,
+            handover,
+            self._endings,
+            outbox,
+            switchover.num_layers,
+            lambda at_s: unix_clock() + at_s - clock(),
+        )
+        self._draining = Draining(scheduler, self._endings, outbox, metrics)
         self._inbox: SimpleQueue[commands.Command] = SimpleQueue()
         self._expiry_due_s = 0.0
-        self._draining = False
         self._stopped = False
 
     def submit(self, command: commands.Command) -> None:
@@ -86,7 +97,7 @@ class Engine:
 
     def not_ready(self) -> str | None:
         """Why a router should send nothing now; None when it may. For any thread."""
-        if self._draining:
+        if self._draining.begun:
             return "draining"
         if not self._handover.attached:
             return "no sidecar is attached"
@@ -103,6 +114,7 @@ class Engine:
         """One round of the loop; whether it computed something. `wait` is for a command to come."""
         self._take_commands(wait)
         self._expire()
+        self._draining.look(self._clock())
         self._probe.begin_if_due()
         work = self._scheduler.next_work()
         if work.sequences:
@@ -114,7 +126,7 @@ class Engine:
         census = self._scheduler.census()
         ready = self._handover.attached and self._probe.passed
         speed = self._scheduler.prompt_speed.tokens_per_s
-        self._outbox.flush(load_of(census, ready, self._draining, speed))
+        self._outbox.flush(load_of(census, ready, self._draining.begun, speed))
         self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
 
     # ---- commands ----
@@ -138,6 +150,8 @@ class Engine:
             case commands.Cancel(key):
                 if sequence := self._scheduler.find(key):
                     self._endings.drop(sequence, kv_pb2.CANCELLED)
+            case commands.Move(key, message):
+                self._moves.take(key, message)
             case commands.SessionEnded(session):
                 for sequence in self._scheduler:
                     if sequence.key.session == session:
@@ -148,8 +162,8 @@ class Engine:
                 self._lose_sidecar()
             case commands.MeasureLink(message):
                 self._handover.measure_link(message)
-            case commands.Drain():
-                self._draining = True
+            case commands.Drain(within_s):
+                self._draining.begin(self._clock() + within_s)
             case commands.Stop():
                 self._stopped = True
 
@@ -161,7 +175,7 @@ class Engine:
             self._outbox.put(key, failure(key, refused.outcome, refused.detail))
 
     def _take_in(self, key: SequenceKey, message: worker_pb2.Prefill | worker_pb2.Decode) -> None:
-        if self._draining:
+        if self._draining.begun:
             raise Refused(kv_pb2.DRAINING, "this worker takes no new work")
         now, now_unix = self._clock(), self._unix_clock()
         if isinstance(message, worker_pb2.Prefill):
@@ -205,6 +219,8 @@ class Engine:
             case "lease_ended":
                 ended = message.lease_ended
                 self._endings.let_go(ended.transfer_id, ended.outcome, ended.detail)
+            case "transfer_pushed":
+                self._moves.pushed(message.transfer_pushed.transfer_id)
             case "transfer_ended":
                 self._end_transfer(message.transfer_ended)
             case "probe_ended":

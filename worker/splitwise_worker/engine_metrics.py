@@ -1,5 +1,6 @@
 """The engine's metrics, with every label's child looked up once."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -7,6 +8,8 @@ from splitwise_core.metrics.worker import (
     BUSY,
     COMPUTED_TOKENS,
     DECODE_LIMIT,
+    DRAINED,
+    DRAINING,
     KV_BLOCKS,
     LAYERWISE_MIN,
     PREFIX_EVICTED,
@@ -20,6 +23,7 @@ from splitwise_core.metrics.worker import (
     WORKER_SEQUENCES,
 )
 from splitwise_core.policy.batching import StepKind
+from splitwise_core.policy.draining import Fate
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker.load_meter import LoadMeter
@@ -55,6 +59,10 @@ class EngineMetrics:
         self._hit = {k: telemetry.counter(PREFIX_HIT, saves=k) for k in _SAVES}
         self._evicted = telemetry.counter(PREFIX_EVICTED)
         self._evicted_before = 0
+        self.is_draining = False
+        self.fates = Counter[Fate]()
+        """What became of sequences since the worker drains."""
+        telemetry.gauge(DRAINING).set(0)
 
     def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
         """Counts one step that computed `tokens` tokens."""
@@ -70,10 +78,23 @@ class EngineMetrics:
         self._queried[saves].inc(sequence.num_tokens)
         self._hit[saves].inc(sequence.cached_tokens)
 
-    def ended(self, outcome: kv_pb2.Outcome) -> None:
-        """Counts the end of a sequence."""
+    def ended(self, outcome: kv_pb2.Outcome, fate: Fate | None = None) -> None:
+        """Counts the end of a sequence; its `fate` too, while the worker drains."""
         label = kv_pb2.Outcome.Name(outcome).lower()
         self._telemetry.counter(WORKER_SEQUENCES, outcome=label).inc()
+        if fate is not None:
+            self.drained(fate)
+
+    def drained(self, fate: Fate) -> None:
+        """Counts what became of a sequence, while the worker drains."""
+        if self.is_draining:
+            self.fates[fate] += 1
+            self._telemetry.counter(DRAINED, fate=fate.value).inc()
+
+    def draining(self) -> None:
+        """From now on the worker drains."""
+        self._telemetry.gauge(DRAINING).set(1)
+        self.is_draining = True
 
     def observe(self, census: Census, lent_blocks: int, evicted_blocks: int) -> None:
         """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe.

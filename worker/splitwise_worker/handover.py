@@ -1,5 +1,7 @@
 """What the engine asks of its sidecar: one method a message, for the attachment that it knows."""
 
+from collections.abc import Sequence
+
 from splitwise_core.rpc import kv_pb2
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.sequence import LiveSequence
@@ -41,15 +43,16 @@ class Handover:
         self._send(close_lease=kv_pb2.CloseLease(transfer_id=sequence.transfer_id))
 
     def start_transfer(self, sequence: LiveSequence, deadline_unix_ms: int) -> None:
-        """Claims the peer's lease while the prompt waits and computes."""
+        """Claims the peer's lease: while the prompt waits and computes, or the sequence decodes."""
         self._send(
             start_transfer=kv_pb2.StartTransfer(
                 transfer_id=sequence.transfer_id,
                 peer=sequence.peer,
-                blocks=self._blocks(sequence),
-                num_tokens=sequence.num_tokens,
+                blocks=self.pushed(sequence),
+                num_tokens=sequence.pushed_tokens,
                 deadline_unix_ms=deadline_unix_ms,
                 capability=sequence.capability,
+                tell_pushed=sequence.moving_tokens > 0,
             )
         )
 
@@ -58,11 +61,11 @@ class Handover:
         ready = kv_pb2.LayersReady(transfer_id=transfer_id, first=first, count=count)
         self._send(layers_ready=ready)
 
-    def finish_transfer(self, sequence: LiveSequence, token: int) -> None:
-        """All layers are ready, and this is the first token."""
+    def finish_transfer(self, sequence: LiveSequence, tokens: Sequence[int]) -> None:
+        """All layers are ready, and these tokens come behind: of a prompt, its first one."""
         self._send(
             finish_transfer=kv_pb2.FinishTransfer(
-                transfer_id=sequence.transfer_id, output_tokens=[token]
+                transfer_id=sequence.transfer_id, output_tokens=tokens
             )
         )
 
@@ -85,10 +88,11 @@ class Handover:
 
     def arrived(self, sequence: LiveSequence) -> tuple[int, ...]:
         """The blocks that a peer's bytes go to: what was in the cache is not moved again."""
-        return self._blocks(sequence)[sequence.cached_tokens // self._block_tokens :]
+        return self.pushed(sequence)[sequence.cached_tokens // self._block_tokens :]
 
-    def _blocks(self, sequence: LiveSequence) -> tuple[int, ...]:
-        return sequence.blocks[: -(-sequence.num_tokens // self._block_tokens)]
+    def pushed(self, sequence: LiveSequence) -> tuple[int, ...]:
+        """The blocks that the sequence's transfer is about."""
+        return sequence.blocks[: -(-sequence.pushed_tokens // self._block_tokens)]
 
     def _send(self, **kind: object) -> None:
         if not self._link.send(self.epoch, kv_pb2.FromWorkerToSidecar(**kind)):  # type: ignore[arg-type]

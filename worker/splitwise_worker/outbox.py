@@ -63,6 +63,18 @@ def failure(key: SequenceKey, outcome: kv_pb2.Outcome, detail: str) -> worker_pb
     )
 
 
+def move_wanted(key: SequenceKey) -> worker_pb2.Update:
+    """This worker drains, and a peer should go on with the sequence."""
+    return worker_pb2.Update(sequence=key.number, moving=worker_pb2.MOVING_WANTED)
+
+
+def move_failure(key: SequenceKey, outcome: kv_pb2.Outcome, detail: str) -> worker_pb2.Update:
+    """The sequence goes on here after all."""
+    return worker_pb2.Update(
+        sequence=key.number, moving=worker_pb2.MOVING_FAILED, outcome=outcome, detail=detail
+    )
+
+
 def load_of(
     census: Census, ready: bool, draining: bool, prompt_tokens_per_s: float
 ) -> worker_pb2.Load:

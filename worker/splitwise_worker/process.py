@@ -15,6 +15,7 @@ import torch
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.draining import Fate
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
@@ -44,6 +45,9 @@ PREFIX_KEY_BYTES: Final = 32
 
 STOP_S: Final = 5.0
 """How long the end waits for the step that runs then."""
+
+HANG_UP_S: Final = 2.0
+"""How long routers have to read a worker's last words."""
 
 
 def run_worker(config: WorkerConfig, threads: int) -> int:
@@ -97,7 +101,7 @@ class _Process:
         blocks = BlockPool(loaded.num_blocks)
         handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
         switchover = Switchover(geometry)
-        metrics = EngineMetrics(telemetry, lambda: switchover.min_tokens)
+        metrics = self._metrics = EngineMetrics(telemetry, lambda: switchover.min_tokens)
         self._engine = Engine(
             scheduler=Scheduler(
                 blocks,
@@ -141,14 +145,23 @@ class _Process:
         if self._failed:
             await server.stop(grace=0)
             return 1
-        remaining = await service.drain(self._config.drain_seconds)
+        remaining = await self._drain(service)
         self._engine.submit(commands.Stop())
         await asyncio.to_thread(thread.join, STOP_S)
         self._loop.call_soon(self._sessions.close)  # behind what the engine's last steps delivered
-        await server.stop(grace=STOP_S)
+        await server.stop(grace=HANG_UP_S)
         self._link.stop()
         log.info("stopped", extra={"fields": {"sequences_cut": remaining}})
         return 0
+
+    async def _drain(self, service: WorkerService) -> int:
+        """How many sequences are cut, because even to give them back came to nothing."""
+        began_s = time.monotonic()
+        remaining = await service.drain(self._config.drain_seconds)
+        fates = {fate.value: self._metrics.fates[fate] for fate in Fate}
+        seconds = round(time.monotonic() - began_s, 3)
+        log.info("drained", extra={"fields": {"seconds": seconds, **fates}})
+        return remaining
 
     def _run_engine(self) -> None:
         try:

@@ -5,6 +5,7 @@ The rule that picks the next step is `core.policy.batching`; this class only fee
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from splitwise_core.policy.admission import PromptSpeed
 from splitwise_core.policy.batching import (
@@ -19,6 +20,9 @@ from splitwise_core.policy.fairness import FairOrder
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+
+STEP_SHARE: Final = 0.1
+"""Of the newest token step in what one takes of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._chunk_tokens = chunk_tokens
         self.prompt_speed = PromptSpeed(min(batch_tokens, chunk_tokens))
+        self.token_s = 0.0  # a token step takes so long, of late; 0: not known yet
         self._decode_limit = DecodeLimit(max_sequences, max_tbt_s)
         self._since_token_step_s = 0.0
         self._order = FairOrder()
@@ -125,10 +130,18 @@ class Scheduler:
         """The sequence with this key, in whatever phase."""
         return next((found for held in self._phases.values() if (found := held.get(key))), None)
 
+    def waiting(self) -> list[LiveSequence]:
+        """Those whose prompt is not computed, the next one first."""
+        held = self._phases[Phase.WAITING].values()
+        return sorted(held, key=_by_rank)  # stable: equal ranks as they came
+
+    def running(self) -> list[LiveSequence]:
+        """Those that decode."""
+        return list(self._phases[Phase.RUNNING].values())
+
     def next_work(self) -> Work:
         """What the engine computes now."""
-        held, running = self._phases[Phase.WAITING], self._phases[Phase.RUNNING]
-        waiting = sorted(held.values(), key=_by_rank)  # stable: equal ranks as they came
+        waiting, running = self.waiting(), self._phases[Phase.RUNNING]
         step = next_step(
             [sequence.tokens_to_compute for sequence in waiting],
             len(running),
@@ -151,6 +164,7 @@ class Scheduler:
             self.prompt_speed.computed(sum(work.tokens), seconds)
         else:
             self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
+            self.token_s += STEP_SHARE * (seconds - self.token_s) if self.token_s else seconds
             self._decode_limit.stepped(len(work.sequences), self._since_token_step_s + seconds)
         self._since_token_step_s = (
             self._since_token_step_s + seconds if self._waited_for_a_token(work) else 0.0

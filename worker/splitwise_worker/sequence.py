@@ -47,6 +47,8 @@ class LiveSequence:
     peer: str = ""
     is_layerwise: bool = True  # whether its layers are told of one by one
     capability: bytes = b""  # the router's leave to push to the peer
+    moving_tokens: int = 0  # its first ones, which a peer gets while it decodes; 0: it stays
+    move_wanted_s: float | None = None  # when a peer was asked for last
     computed_tokens: int = 0  # tokens whose K/V stand in the blocks
     prefill_started_s: float = 0.0
     decode_from_s: float | None = None  # since when it could decode, until its first decode token
@@ -80,5 +82,25 @@ class LiveSequence:
 
     @property
     def hands_over(self) -> bool:
-        """Whether its KV goes to a peer after the prompt."""
+        """Whether its KV goes to a peer: after the prompt, or while it decodes."""
         return bool(self.peer)
+
+    @property
+    def pushed_tokens(self) -> int:
+        """Tokens whose KV its transfer takes to the peer."""
+        return self.moving_tokens or self.num_tokens
+
+    @property
+    def tokens_behind(self) -> list[int]:
+        """Output tokens that follow those its transfer takes along."""
+        return self.output_tokens[self.pushed_tokens - len(self.prompt_tokens) :]
+
+    @property
+    def most_left(self) -> int:
+        """Tokens that it may still generate."""
+        return self.params.max_tokens - len(self.output_tokens)
+
+    def stay(self) -> None:
+        """Belongs to no transfer any more."""
+        self.transfer_id, self.peer, self.capability = "", "", b""
+        self.moving_tokens = 0

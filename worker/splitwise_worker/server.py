@@ -20,6 +20,9 @@ log = logging.getLogger("splitwise.worker.server")
 
 DRAIN_POLL_S: Final = 0.05
 
+SETTLE_S: Final = 1.0
+"""What is given back at a drain's deadline is gone so much later: its sidecar lets go of it."""
+
 MAX_WAITING: Final = 1024
 """Commands that the engine has not taken up; past it routers are not read, and gRPC holds them."""
 
@@ -84,6 +87,9 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
             case "cancel":
                 key = SequenceKey(session.number, message.cancel.sequence)
                 self._engine.submit(commands.Cancel(key))
+            case "move":
+                key = SequenceKey(session.number, message.move.sequence)
+                self._engine.submit(commands.Move(key, message.move))
             case "measure_link":
                 self._measure(message.measure_link)
             case _:  # of a newer router: nothing that we could end for it
@@ -99,16 +105,16 @@ class WorkerService(worker_pb2_grpc.WorkerServicer):
     async def Drain(
         self, request: worker_pb2.DrainRequest, context: Context
     ) -> worker_pb2.DrainReply:
-        """Takes no new work and waits for what is here, at most until the deadline."""
+        """Takes no new work, and is rid of what is here by the deadline."""
         if not request.deadline_s >= 0:  # NaN too: it would never pass
             text = f"deadline_s: {request.deadline_s} is no time from now"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         return worker_pb2.DrainReply(remaining=await self.drain(request.deadline_s))
 
     async def drain(self, deadline_s: float) -> int:
-        """As `Drain`, in this process; how many sequences were still here at the deadline."""
-        self._engine.submit(commands.Drain())
-        give_up = time.monotonic() + deadline_s
+        """As `Drain`, in this process; how many sequences were here a moment after the deadline."""
+        self._engine.submit(commands.Drain(deadline_s))
+        give_up = time.monotonic() + deadline_s + SETTLE_S
         while remaining := self._engine.sequences_left():
             if time.monotonic() >= give_up:
                 break

@@ -127,7 +127,7 @@ class Stepper:
             self._scheduler.move(sequence, Phase.SENDING)
             if not sequence.is_layerwise:
                 self._publish_all(sequence)
-            self._handover.finish_transfer(sequence, sampled.token)
+            self._handover.finish_transfer(sequence, [sampled.token])
         else:
             self._scheduler.move(sequence, Phase.RUNNING)
 

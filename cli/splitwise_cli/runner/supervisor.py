@@ -13,7 +13,7 @@ from splitwise_cli.runner import plan
 from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
 from splitwise_cli.runner.environment import cpu_millis, make_volumes
 from splitwise_cli.runner.gpus import gpus
-from splitwise_cli.runner.pod import Pod
+from splitwise_cli.runner.pod import Pod, grace_of
 from splitwise_cli.runner.secrets import keep
 from splitwise_cli.runner.state import StateDir
 from splitwise_cli.runner.volumes import volumes_directory
@@ -26,6 +26,8 @@ from splitwise_operator.render import render
 log = logging.getLogger("splitwise.runner")
 
 HOUSEKEEPING_S: Final = 30.0
+SLACK_S: Final = 10.0
+"""What is over a pod's grace: sidecars after it, and a machine that is slow."""
 CRASHES_BEFORE_GIVING_UP: Final = 4
 """Restarts of one container before the cluster was ready for the first time."""
 _LOG_TAIL: Final = 12
@@ -77,9 +79,15 @@ class Supervisor:
             "runner": os.getpid(),
             "endpoint": f"http://127.0.0.1:{spec.router.port}",
             "model": {"name": spec.model.name, "path": spec.model.path},
+            "stopsWithinSeconds": self._stops_within_s(),
             "ready": bool(self._pods) and all(pod.ready for pod in self._pods),
             "pods": [pod.status() for pod in self._pods],
         }
+
+    def _stops_within_s(self) -> float:
+        """Routers stop before workers, and each has all of its pod's grace."""
+        graces = [grace_of(pod.plan) for pod in self._pods]
+        return 2 * max(graces, default=0.0) + SLACK_S
 
     def _create(self, volumes: Path) -> None:
         keep(self._state.kv_secret, self._cluster, datetime.now(UTC))

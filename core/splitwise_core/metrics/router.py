@@ -56,6 +56,28 @@ RETRIES: Final = Metric(
     "what had been generated are computed anew.",
     ("reason",),
 )
+MOVES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_moves_total",
+    "Streams that were to go on from a peer, because their worker drained: `moved`, `failed` (the "
+    "worker goes on, and asks again), or `needless`, since the stream ended first.",
+    ("move",),
+)
+MOVE_PAUSE: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_move_pause_seconds",
+    "Last token of a worker that drained to the first one of the peer that went on. The log has it "
+    "with the size of the KV.",
+    buckets=SECONDS,
+)
+MOVED_BYTES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_moved_kv_bytes_total",
+    "KV of streams that moved: what was pushed, without what the peer had in its prefix cache.",
+)
 TTFT: Final = Metric(
     Component.ROUTER,
     Histogram,

@@ -101,6 +101,22 @@ WORKER_SEQUENCES: Final = Metric(
     "Sequences that ended here, by outcome.",
     (*POOL, "outcome"),
 )
+DRAINING: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_draining_workers",
+    "1 while the worker takes no new work because it is to end, else 0.",
+    POOL,
+)
+DRAINED: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_drained_sequences_total",
+    "Sequences of a worker that drained, by what became of them: it `stays` until its own end, "
+    "`moves` to a peer with its KV, or `returns` to its router, which computes it anew elsewhere. "
+    "A worker's last words: the log line `drained` has the same numbers.",
+    (*POOL, "fate"),
+)
 BUSY: Final = Metric(
     Component.WORKER,
     Counter,

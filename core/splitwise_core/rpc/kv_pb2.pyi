@@ -339,20 +339,22 @@ class CloseLease(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ...) -> None: ...
 
 class StartTransfer(_message.Message):
-    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms", "capability")
+    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms", "capability", "tell_pushed")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    TELL_PUSHED_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     peer: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
     deadline_unix_ms: int
     capability: bytes
-    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., capability: _Optional[bytes] = ...) -> None: ...
+    tell_pushed: bool
+    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., capability: _Optional[bytes] = ..., tell_pushed: _Optional[bool] = ...) -> None: ...
 
 class LayersReady(_message.Message):
     __slots__ = ("transfer_id", "first", "count")
@@ -389,20 +391,22 @@ class StartProbe(_message.Message):
     def __init__(self, block: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
 
 class FromSidecarToWorker(_message.Message):
-    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended", "probe_ended", "link")
+    __slots__ = ("attached", "lease_verified", "lease_ended", "transfer_ended", "probe_ended", "link", "transfer_pushed")
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     LEASE_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     LEASE_ENDED_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_ENDED_FIELD_NUMBER: _ClassVar[int]
     PROBE_ENDED_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_PUSHED_FIELD_NUMBER: _ClassVar[int]
     attached: Attached
     lease_verified: LeaseVerified
     lease_ended: LeaseEnded
     transfer_ended: TransferEnded
     probe_ended: ProbeEnded
     link: Link
-    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ..., probe_ended: _Optional[_Union[ProbeEnded, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
+    transfer_pushed: TransferPushed
+    def __init__(self, attached: _Optional[_Union[Attached, _Mapping]] = ..., lease_verified: _Optional[_Union[LeaseVerified, _Mapping]] = ..., lease_ended: _Optional[_Union[LeaseEnded, _Mapping]] = ..., transfer_ended: _Optional[_Union[TransferEnded, _Mapping]] = ..., probe_ended: _Optional[_Union[ProbeEnded, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., transfer_pushed: _Optional[_Union[TransferPushed, _Mapping]] = ...) -> None: ...
 
 class Attached(_message.Message):
     __slots__ = ("outcome", "detail", "epoch")
@@ -457,6 +461,12 @@ class TransferEnded(_message.Message):
     pushes: int
     push_s: float
     def __init__(self, transfer_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., kv_bytes: _Optional[int] = ..., transfer_s: _Optional[float] = ..., visible_s: _Optional[float] = ..., transport: _Optional[str] = ..., pushes: _Optional[int] = ..., push_s: _Optional[float] = ...) -> None: ...
+
+class TransferPushed(_message.Message):
+    __slots__ = ("transfer_id",)
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: str
+    def __init__(self, transfer_id: _Optional[str] = ...) -> None: ...
 
 class ProbeEnded(_message.Message):
     __slots__ = ("outcome", "detail", "kv_bytes", "probe_s", "transport")

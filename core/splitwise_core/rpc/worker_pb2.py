@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from splitwise_core.rpc import kv_pb2 as splitwise__core_dot_rpc_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsplitwise_core/rpc/worker.proto\x12\x0csplitwise.v1\x1a\x1bsplitwise_core/rpc/kv.proto\"\xbf\x01\n\x08ToWorker\x12(\n\x07prefill\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.PrefillH\x00\x12&\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x14.splitwise.v1.DecodeH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.splitwise.v1.CancelH\x00\x12\x31\n\x0cmeasure_link\x18\x04 \x01(\x0b\x32\x19.splitwise.v1.MeasureLinkH\x00\x42\x06\n\x04kind\"[\n\x07Prefill\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.Request\x12(\n\x08transfer\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Transfer\"Z\n\x06\x44\x65\x63ode\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.Request\x12(\n\x08transfer\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Transfer\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"A\n\x08Transfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\ncapability\x18\x03 \x01(\x0c\"\xc3\x01\n\x07Request\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x03(\r\x12\x15\n\routput_tokens\x18\x04 \x03(\r\x12(\n\x08sampling\x18\x05 \x01(\x0b\x32\x16.splitwise.v1.Sampling\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x06 \x01(\x03\x12\x10\n\x08priority\x18\x07 \x01(\x11\x12\x0e\n\x06tenant\x18\x08 \x01(\x06\"\xfc\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x15\n\x08logprobs\x18\t \x01(\rH\x00\x88\x01\x01\x12\x12\n\nmax_tokens\x18\n \x01(\r\x12\x16\n\x0estop_token_ids\x18\x0b \x03(\r\x12\x12\n\nignore_eos\x18\x0c \x01(\x08\x12\x39\n\nlogit_bias\x18\r \x03(\x0b\x32%.splitwise.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0b\n\t_logprobs\"\xa0\x01\n\nFromWorker\x12&\n\x04info\x18\x01 \x01(\x0b\x32\x18.splitwise.v1.WorkerInfo\x12 \n\x04load\x18\x02 \x01(\x0b\x32\x12.splitwise.v1.Load\x12%\n\x07updates\x18\x03 \x03(\x0b\x32\x14.splitwise.v1.Update\x12!\n\x05links\x18\x04 \x03(\x0b\x32\x12.splitwise.v1.Link\"\xc3\x02\n\nWorkerInfo\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07sidecar\x18\x06 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x07 \x01(\x0c\x12\x15\n\rmax_model_len\x18\x08 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\t \x01(\r\x12\x12\n\nnum_blocks\x18\n \x01(\r\x12\x15\n\rmax_sequences\x18\x0b \x01(\r\x12\x13\n\x0bincarnation\x18\x0c \x01(\x04\x12\x1d\n\x15tokenizer_fingerprint\x18\r \x01(\x0c\x12\x16\n\x0ekv_token_bytes\x18\x0e \x01(\x04\x12\x12\n\nnum_layers\x18\x0f \x01(\r\"\xca\x01\n\x04Load\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x15\n\rqueued_tokens\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12\x16\n\x0erunning_tokens\x18\x06 \x01(\r\x12\x13\n\x0b\x66ree_blocks\x18\x07 \x01(\r\x12\x16\n\x0e\x66ree_sequences\x18\x08 \x01(\r\x12\x1b\n\x13prompt_tokens_per_s\x18\t \x01(\x01\"\xdd\x01\n\x06Update\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12-\n\x08logprobs\x18\x03 \x03(\x0b\x32\x1b.splitwise.v1.TokenLogprobs\x12$\n\x06\x66inish\x18\x04 \x01(\x0e\x32\x14.splitwise.v1.Finish\x12&\n\x07outcome\x18\x05 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12$\n\x06stages\x18\x07 \x01(\x0b\x32\x14.splitwise.v1.Stages\"J\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x12\n\ntop_tokens\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"\xa0\x02\n\x06Stages\x12\x14\n\x07queue_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tprefill_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ntransfer_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0e\x66irst_decode_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08kv_bytes\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x16\n\ttransport\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\rcached_tokens\x18\x07 \x01(\rH\x06\x88\x01\x01\x42\n\n\x08_queue_sB\x0c\n\n_prefill_sB\r\n\x0b_transfer_sB\x11\n\x0f_first_decode_sB\x0b\n\t_kv_bytesB\x0c\n\n_transportB\x10\n\x0e_cached_tokens\"\"\n\x0c\x44rainRequest\x12\x12\n\ndeadline_s\x18\x01 \x01(\x01\"\x1f\n\nDrainReply\x12\x11\n\tremaining\x18\x01 \x01(\r*h\n\x06\x46inish\x12\x0f\n\x0b\x46INISH_NONE\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_HANDED_OVER\x10\x03\x12\x11\n\rFINISH_FAILED\x10\x04\x32\x88\x01\n\x06Worker\x12?\n\x07Session\x12\x16.splitwise.v1.ToWorker\x1a\x18.splitwise.v1.FromWorker(\x01\x30\x01\x12=\n\x05\x44rain\x12\x1a.splitwise.v1.DrainRequest\x1a\x18.splitwise.v1.DrainReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsplitwise_core/rpc/worker.proto\x12\x0csplitwise.v1\x1a\x1bsplitwise_core/rpc/kv.proto\"\xe3\x01\n\x08ToWorker\x12(\n\x07prefill\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.PrefillH\x00\x12&\n\x06\x64\x65\x63ode\x18\x02 \x01(\x0b\x32\x14.splitwise.v1.DecodeH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.splitwise.v1.CancelH\x00\x12\x31\n\x0cmeasure_link\x18\x04 \x01(\x0b\x32\x19.splitwise.v1.MeasureLinkH\x00\x12\"\n\x04move\x18\x05 \x01(\x0b\x32\x12.splitwise.v1.MoveH\x00\x42\x06\n\x04kind\"[\n\x07Prefill\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.Request\x12(\n\x08transfer\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Transfer\"Z\n\x06\x44\x65\x63ode\x12&\n\x07request\x18\x01 \x01(\x0b\x32\x15.splitwise.v1.Request\x12(\n\x08transfer\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Transfer\"\x1a\n\x06\x43\x61ncel\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"V\n\x04Move\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x08transfer\x18\x02 \x01(\x0b\x32\x16.splitwise.v1.Transfer\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\"A\n\x08Transfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\ncapability\x18\x03 \x01(\x0c\"\xc3\x01\n\x07Request\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x03(\r\x12\x15\n\routput_tokens\x18\x04 \x03(\r\x12(\n\x08sampling\x18\x05 \x01(\x0b\x32\x16.splitwise.v1.Sampling\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x06 \x01(\x03\x12\x10\n\x08priority\x18\x07 \x01(\x11\x12\x0e\n\x06tenant\x18\x08 \x01(\x06\"\xfc\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x12\x0c\n\x04seed\x18\x08 \x01(\x04\x12\x15\n\x08logprobs\x18\t \x01(\rH\x00\x88\x01\x01\x12\x12\n\nmax_tokens\x18\n \x01(\r\x12\x16\n\x0estop_token_ids\x18\x0b \x03(\r\x12\x12\n\nignore_eos\x18\x0c \x01(\x08\x12\x39\n\nlogit_bias\x18\r \x03(\x0b\x32%.splitwise.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0b\n\t_logprobs\"\xa0\x01\n\nFromWorker\x12&\n\x04info\x18\x01 \x01(\x0b\x32\x18.splitwise.v1.WorkerInfo\x12 \n\x04load\x18\x02 \x01(\x0b\x32\x12.splitwise.v1.Load\x12%\n\x07updates\x18\x03 \x03(\x0b\x32\x14.splitwise.v1.Update\x12!\n\x05links\x18\x04 \x03(\x0b\x32\x12.splitwise.v1.Link\"\xc3\x02\n\nWorkerInfo\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07sidecar\x18\x06 \x01(\t\x12\x1c\n\x14geometry_fingerprint\x18\x07 \x01(\x0c\x12\x15\n\rmax_model_len\x18\x08 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\t \x01(\r\x12\x12\n\nnum_blocks\x18\n \x01(\r\x12\x15\n\rmax_sequences\x18\x0b \x01(\r\x12\x13\n\x0bincarnation\x18\x0c \x01(\x04\x12\x1d\n\x15tokenizer_fingerprint\x18\r \x01(\x0c\x12\x16\n\x0ekv_token_bytes\x18\x0e \x01(\x04\x12\x12\n\nnum_layers\x18\x0f \x01(\r\"\xca\x01\n\x04Load\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\x12\x17\n\x0fqueued_requests\x18\x03 \x01(\r\x12\x15\n\rqueued_tokens\x18\x04 \x01(\r\x12\x0f\n\x07running\x18\x05 \x01(\r\x12\x16\n\x0erunning_tokens\x18\x06 \x01(\r\x12\x13\n\x0b\x66ree_blocks\x18\x07 \x01(\r\x12\x16\n\x0e\x66ree_sequences\x18\x08 \x01(\r\x12\x1b\n\x13prompt_tokens_per_s\x18\t \x01(\x01\"\x83\x02\n\x06Update\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12-\n\x08logprobs\x18\x03 \x03(\x0b\x32\x1b.splitwise.v1.TokenLogprobs\x12$\n\x06\x66inish\x18\x04 \x01(\x0e\x32\x14.splitwise.v1.Finish\x12&\n\x07outcome\x18\x05 \x01(\x0e\x32\x15.splitwise.v1.Outcome\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12$\n\x06stages\x18\x07 \x01(\x0b\x32\x14.splitwise.v1.Stages\x12$\n\x06moving\x18\x08 \x01(\x0e\x32\x14.splitwise.v1.Moving\"J\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x02\x12\x12\n\ntop_tokens\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\"\xa0\x02\n\x06Stages\x12\x14\n\x07queue_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tprefill_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ntransfer_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0e\x66irst_decode_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08kv_bytes\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12\x16\n\ttransport\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\rcached_tokens\x18\x07 \x01(\rH\x06\x88\x01\x01\x42\n\n\x08_queue_sB\x0c\n\n_prefill_sB\r\n\x0b_transfer_sB\x11\n\x0f_first_decode_sB\x0b\n\t_kv_bytesB\x0c\n\n_transportB\x10\n\x0e_cached_tokens\"\"\n\x0c\x44rainRequest\x12\x12\n\ndeadline_s\x18\x01 \x01(\x01\"\x1f\n\nDrainReply\x12\x11\n\tremaining\x18\x01 \x01(\r*h\n\x06\x46inish\x12\x0f\n\x0b\x46INISH_NONE\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_HANDED_OVER\x10\x03\x12\x11\n\rFINISH_FAILED\x10\x04*?\n\x06Moving\x12\x0f\n\x0bMOVING_NONE\x10\x00\x12\x11\n\rMOVING_WANTED\x10\x01\x12\x11\n\rMOVING_FAILED\x10\x02\x32\x88\x01\n\x06Worker\x12?\n\x07Session\x12\x16.splitwise.v1.ToWorker\x1a\x18.splitwise.v1.FromWorker(\x01\x30\x01\x12=\n\x05\x44rain\x12\x1a.splitwise.v1.DrainRequest\x1a\x18.splitwise.v1.DrainReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,40 +34,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISH']._serialized_start=2487
-  _globals['_FINISH']._serialized_end=2591
+  _globals['_FINISH']._serialized_start=2649
+  _globals['_FINISH']._serialized_end=2753
+  _globals['_MOVING']._serialized_start=2755
+  _globals['_MOVING']._serialized_end=2818
   _globals['_TOWORKER']._serialized_start=79
-  _globals['_TOWORKER']._serialized_end=270
-  _globals['_PREFILL']._serialized_start=272
-  _globals['_PREFILL']._serialized_end=363
-  _globals['_DECODE']._serialized_start=365
-  _globals['_DECODE']._serialized_end=455
-  _globals['_CANCEL']._serialized_start=457
-  _globals['_CANCEL']._serialized_end=483
-  _globals['_TRANSFER']._serialized_start=485
-  _globals['_TRANSFER']._serialized_end=550
-  _globals['_REQUEST']._serialized_start=553
-  _globals['_REQUEST']._serialized_end=748
-  _globals['_SAMPLING']._serialized_start=751
-  _globals['_SAMPLING']._serialized_end=1131
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=1070
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=1118
-  _globals['_FROMWORKER']._serialized_start=1134
-  _globals['_FROMWORKER']._serialized_end=1294
-  _globals['_WORKERINFO']._serialized_start=1297
-  _globals['_WORKERINFO']._serialized_end=1620
-  _globals['_LOAD']._serialized_start=1623
-  _globals['_LOAD']._serialized_end=1825
-  _globals['_UPDATE']._serialized_start=1828
-  _globals['_UPDATE']._serialized_end=2049
-  _globals['_TOKENLOGPROBS']._serialized_start=2051
-  _globals['_TOKENLOGPROBS']._serialized_end=2125
-  _globals['_STAGES']._serialized_start=2128
-  _globals['_STAGES']._serialized_end=2416
-  _globals['_DRAINREQUEST']._serialized_start=2418
-  _globals['_DRAINREQUEST']._serialized_end=2452
-  _globals['_DRAINREPLY']._serialized_start=2454
-  _globals['_DRAINREPLY']._serialized_end=2485
-  _globals['_WORKER']._serialized_start=2594
-  _globals['_WORKER']._serialized_end=2730
+  _globals['_TOWORKER']._serialized_end=306
+  _globals['_PREFILL']._serialized_start=308
+  _globals['_PREFILL']._serialized_end=399
+  _globals['_DECODE']._serialized_start=401
+  _globals['_DECODE']._serialized_end=491
+  _globals['_CANCEL']._serialized_start=493
+  _globals['_CANCEL']._serialized_end=519
+  _globals['_MOVE']._serialized_start=521
+  _globals['_MOVE']._serialized_end=607
+  _globals['_TRANSFER']._serialized_start=609
+  _globals['_TRANSFER']._serialized_end=674
+  _globals['_REQUEST']._serialized_start=677
+  _globals['_REQUEST']._serialized_end=872
+  _globals['_SAMPLING']._serialized_start=875
+  _globals['_SAMPLING']._serialized_end=1255
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=1194
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=1242
+  _globals['_FROMWORKER']._serialized_start=1258
+  _globals['_FROMWORKER']._serialized_end=1418
+  _globals['_WORKERINFO']._serialized_start=1421
+  _globals['_WORKERINFO']._serialized_end=1744
+  _globals['_LOAD']._serialized_start=1747
+  _globals['_LOAD']._serialized_end=1949
+  _globals['_UPDATE']._serialized_start=1952
+  _globals['_UPDATE']._serialized_end=2211
+  _globals['_TOKENLOGPROBS']._serialized_start=2213
+  _globals['_TOKENLOGPROBS']._serialized_end=2287
+  _globals['_STAGES']._serialized_start=2290
+  _globals['_STAGES']._serialized_end=2578
+  _globals['_DRAINREQUEST']._serialized_start=2580
+  _globals['_DRAINREQUEST']._serialized_end=2614
+  _globals['_DRAINREPLY']._serialized_start=2616
+  _globals['_DRAINREPLY']._serialized_end=2647
+  _globals['_WORKER']._serialized_start=2821
+  _globals['_WORKER']._serialized_end=2957
 # @@protoc_insertion_point(module_scope)

@@ -15,23 +15,34 @@ class Finish(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_LENGTH: _ClassVar[Finish]
     FINISH_HANDED_OVER: _ClassVar[Finish]
     FINISH_FAILED: _ClassVar[Finish]
+
+class Moving(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOVING_NONE: _ClassVar[Moving]
+    MOVING_WANTED: _ClassVar[Moving]
+    MOVING_FAILED: _ClassVar[Moving]
 FINISH_NONE: Finish
 FINISH_STOP: Finish
 FINISH_LENGTH: Finish
 FINISH_HANDED_OVER: Finish
 FINISH_FAILED: Finish
+MOVING_NONE: Moving
+MOVING_WANTED: Moving
+MOVING_FAILED: Moving
 
 class ToWorker(_message.Message):
-    __slots__ = ("prefill", "decode", "cancel", "measure_link")
+    __slots__ = ("prefill", "decode", "cancel", "measure_link", "move")
     PREFILL_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     MEASURE_LINK_FIELD_NUMBER: _ClassVar[int]
+    MOVE_FIELD_NUMBER: _ClassVar[int]
     prefill: Prefill
     decode: Decode
     cancel: Cancel
     measure_link: _kv_pb2.MeasureLink
-    def __init__(self, prefill: _Optional[_Union[Prefill, _Mapping]] = ..., decode: _Optional[_Union[Decode, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measure_link: _Optional[_Union[_kv_pb2.MeasureLink, _Mapping]] = ...) -> None: ...
+    move: Move
+    def __init__(self, prefill: _Optional[_Union[Prefill, _Mapping]] = ..., decode: _Optional[_Union[Decode, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., measure_link: _Optional[_Union[_kv_pb2.MeasureLink, _Mapping]] = ..., move: _Optional[_Union[Move, _Mapping]] = ...) -> None: ...
 
 class Prefill(_message.Message):
     __slots__ = ("request", "transfer")
@@ -54,6 +65,16 @@ class Cancel(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("sequence", "transfer", "num_tokens")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    transfer: Transfer
+    num_tokens: int
+    def __init__(self, sequence: _Optional[int] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
 
 class Transfer(_message.Message):
     __slots__ = ("transfer_id", "peer", "capability")
@@ -191,7 +212,7 @@ class Load(_message.Message):
     def __init__(self, ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., running_tokens: _Optional[int] = ..., free_blocks: _Optional[int] = ..., free_sequences: _Optional[int] = ..., prompt_tokens_per_s: _Optional[float] = ...) -> None: ...
 
 class Update(_message.Message):
-    __slots__ = ("sequence", "tokens", "logprobs", "finish", "outcome", "detail", "stages")
+    __slots__ = ("sequence", "tokens", "logprobs", "finish", "outcome", "detail", "stages", "moving")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +220,7 @@ class Update(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
+    MOVING_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
     logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprobs]
@@ -206,7 +228,8 @@ class Update(_message.Message):
     outcome: _kv_pb2.Outcome
     detail: str
     stages: Stages
-    def __init__(self, sequence: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish: _Optional[_Union[Finish, str]] = ..., outcome: _Optional[_Union[_kv_pb2.Outcome, str]] = ..., detail: _Optional[str] = ..., stages: _Optional[_Union[Stages, _Mapping]] = ...) -> None: ...
+    moving: Moving
+    def __init__(self, sequence: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., finish: _Optional[_Union[Finish, str]] = ..., outcome: _Optional[_Union[_kv_pb2.Outcome, str]] = ..., detail: _Optional[str] = ..., stages: _Optional[_Union[Stages, _Mapping]] = ..., moving: _Optional[_Union[Moving, str]] = ...) -> None: ...
 
 class TokenLogprobs(_message.Message):
     __slots__ = ("logprob", "top_tokens", "top_logprobs")

@@ -58,7 +58,8 @@ class WorkerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Takes no new work; returns when nothing is in flight or the deadline has passed.
+        """Takes no new work, moves what would not end in time to peers, and gives back what is left at the
+        deadline; returns when nothing is in flight, or a moment after the deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,7 @@ Roles of watched namespaces take it from here, and manifests/base is made from t
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch] # patch: which of them goes first when a pool shrinks
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

@@ -19,11 +19,11 @@ import yaml
 
 from splitwise_operator.manifest import cluster_of
 from tests.support.cluster import Metrics, eventually
+from tests.support.loads import Streams, flooded, streams
 from tests.support.machine import Machine
 from tests.support.metrics_adapter import served
 from tests.support.operated import SAMPLES, Operated, quickstart
 from tests.support.replay import decided_again, decided_then
-from tests.support.streams import Streams, flooded, streams
 
 pytestmark = [
     pytest.mark.kubernetes,
