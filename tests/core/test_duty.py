@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitwise_core.policy.batching import StepKind
-from splitwise_core.policy.duty import RETURN_S, SHARE_S, Duty, StepTimes
+from splitwise_core.policy.duty import RETURN_S, SHARE_S, STEPS, Duty
 from splitwise_core.policy.routing import Role
+from splitwise_core.policy.step_times import StepTimes
 
 PROMPT, TOKEN = StepKind.PROMPT, StepKind.TOKEN
 
@@ -90,7 +91,7 @@ def test_the_share_of_prompts_is_of_the_time_and_fades() -> None:
 
 @given(st.floats(0.001, 1), st.floats(0.0001, 0.1), st.permutations([1, 2, 5, 9, 16, 30]))
 def test_the_line_through_steps_is_found(base_s: float, slope_s: float, sizes: list[int]) -> None:
-    times = StepTimes()
+    times = StepTimes(STEPS)
     for size in sizes:
         times.note(size, base_s + slope_s * size)
     assert times.slope_s == pytest.approx(slope_s, rel=1e-3)
@@ -98,7 +99,7 @@ def test_the_line_through_steps_is_found(base_s: float, slope_s: float, sizes: l
 
 
 def test_steps_that_are_alike_tell_no_slope() -> None:
-    times = StepTimes()
+    times = StepTimes(STEPS)
     assert (times.base_s, times.slope_s) == (0.0, 0.0)
     for _ in range(9):
         times.note(8, 0.04)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from splitwise_core.policy.batching import StepKind
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_operator.pods import STOP_SECONDS
 from splitwise_worker import commands, process, server
 from splitwise_worker.model.decoder import Decoder
+from splitwise_worker.scheduler import Work
 from splitwise_worker.sequence import SequenceKey
 from tests.worker.conftest import MakeRig
 from tests.worker.support import (
@@ -80,7 +82,7 @@ def test_a_sequence_that_goes_on_for_long_wants_a_peer_again_and_again(rig: Rig)
 def test_a_sequence_that_ends_soon_is_left_alone(rig: Rig) -> None:
     rig.prefill(1, prompt(5), max_tokens=LONG)
     rig.turn()
-    rig.scheduler.token_s = 0.01
+    rig.scheduler.computed(Work(StepKind.TOKEN, tuple(rig.scheduler.running()), (1,)), 0.01)
     drain(rig)
     rig.settle()
     assert moving(rig, 1) == []

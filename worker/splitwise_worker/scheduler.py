@@ -5,7 +5,6 @@ The rule that picks the next step is `core.policy.batching`; this class only fee
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from splitwise_core.policy.admission import PromptSpeed
 from splitwise_core.policy.batching import (
@@ -22,9 +21,6 @@ from splitwise_core.policy.fleet import Role
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
-
-STEP_SHARE: Final = 0.1
-"""Of the newest token step in what one takes of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,6 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._chunk_tokens = chunk_tokens
         self.prompt_speed = PromptSpeed(min(batch_tokens, chunk_tokens))
-        self.token_s = 0.0  # a token step takes so long, of late; 0: not known yet
         self._decode_limit = DecodeLimit(max_sequences, max_tbt_s)
         self._since_token_step_s = 0.0
         self._order = FairOrder()
@@ -173,7 +168,6 @@ class Scheduler:
             self.prompt_speed.computed(sum(work.tokens), seconds)
         else:
             self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
-            self.token_s += STEP_SHARE * (seconds - self.token_s) if self.token_s else seconds
             self._decode_limit.stepped(len(work.sequences), self._since_token_step_s + seconds)
         self._since_token_step_s = (
             self._since_token_step_s + seconds if self._waited_for_a_token(work) else 0.0
@@ -183,6 +177,11 @@ class Scheduler:
         """Whether sequences decode that were not part of the step."""
         just_begun = sum([sequence.phase is Phase.RUNNING for sequence in work.sequences])
         return work.kind is StepKind.PROMPT and len(self._phases[Phase.RUNNING]) > just_begun
+
+    @property
+    def token_s(self) -> float:
+        """What a sequence waits for a token, of late; 0: not known yet."""
+        return self._decode_limit.token_s
 
     def __iter__(self) -> Iterator[LiveSequence]:
         """All sequences; the caller may move and release them meanwhile."""

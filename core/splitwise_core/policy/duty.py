@@ -8,6 +8,7 @@ from typing import Final
 
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.fleet import Role
+from splitwise_core.policy.step_times import StepTimes
 
 RETURN_S: Final = 2.0
 """A worker that is borrowed has returned when it has had no work of the other phase for so long:
@@ -19,11 +20,8 @@ REPURPOSE_S: Final = 300.0
 SHARE_S: Final = 10.0
 """Over which time the share of prompts is taken."""
 
-STEPS: Final = 200.0
+STEPS: Final = 200
 """Decoding steps of which the line through their times is: earlier ones hardly count."""
-
-ALIKE: Final = 0.05
-"""Steps whose sizes spread by less than this part of their mean do not tell what size costs."""
 
 _PHASES: Final = {
     Role.PROMPT: (StepKind.PROMPT,),
@@ -54,40 +52,6 @@ class Recent:
         return min(1.0, self.seconds(now_s) / self._over_s)
 
 
-class StepTimes:
-    """A line through what decoding steps took: `base_s`, and `slope_s` for each sequence."""
-
-    def __init__(self) -> None:
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
-
-    def note(self, sequences: int, seconds: float) -> None:
-        """A step of so many sequences took so long."""
-        kept = 1 - 1 / STEPS
-        self._weight = kept * self._weight + 1
-        self._x = kept * self._x + sequences
-        self._y = kept * self._y + seconds
-        self._xx = kept * self._xx + sequences * sequences
-        self._xy = kept * self._xy + sequences * seconds
-
-    @property
-    def slope_s(self) -> float:
-        """0 while steps were too much alike to tell."""
-        if not self._weight:
-            return 0.0
-        x, y = self._x / self._weight, self._y / self._weight
-        spread = self._xx / self._weight - x * x
-        if spread <= (ALIKE * x) ** 2:
-            return 0.0
-        return max(0.0, (self._xy / self._weight - x * y) / spread)
-
-    @property
-    def base_s(self) -> float:
-        """0 while nothing was measured."""
-        if not self._weight:
-            return 0.0
-        return max(0.0, (self._y - self.slope_s * self._x) / self._weight)
-
-
 class Duty:
     """One worker's part. `loans` are how often it was borrowed; it begins as its pool says."""
 
@@ -99,7 +63,7 @@ class Duty:
         self._prompts = Recent(SHARE_S)
         self._own, self._foreign = Recent(repurpose_s), Recent(repurpose_s)
         self.loans = 0
-        self.steps = StepTimes()
+        self.steps = StepTimes(STEPS)
 
     def look(self, prompts: int, decoding: int, now_s: float) -> None:
         """Takes how many prompts wait here, and how many sequences decode or arrive."""
