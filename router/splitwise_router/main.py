@@ -21,7 +21,7 @@ from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
 from splitwise_core.policy.admission import MAX_QUEUE_S
-from splitwise_core.policy.mixing import Disaggregation, Mixing
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Disaggregation, Mixing
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
@@ -205,7 +205,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=Path, required=True, metavar="DIR", help="tokenizer and chat template")
     add("--model-name", required=True, help="what clients call the model")
     add("--max-length", type=one_or_more, help="longest context; default: what the model says")
-    add("--overflow-tokens", type=any_count, default=8192, help="queue that spills to mixed pools")
+    spills = "queue that spills to mixed pools"
+    add("--overflow-tokens", type=any_count, default=OVERFLOW_TOKENS, help=spills)
     add("--borrowing", default="on", choices=["on", "off"], help="of workers of the other pool")
     modes = [mode.value for mode in Disaggregation]
     add("--disaggregation", default=modes[0], choices=modes, help="of a request's two phases")

@@ -37,11 +37,12 @@ def test_what_is_simulated_is_what_runs() -> None:
     """The router and the worker call the very same functions."""
     from splitwise_core.policy import links
     from splitwise_router import fleet as router
+    from splitwise_router import views
     from splitwise_worker import scheduler as worker
 
     assert simulated_router.place is router.place
-    assert simulated_router.is_committed is router.is_committed
-    assert simulated_router.FleetView is router.FleetView
+    assert simulated_router.is_committed is views.is_committed
+    assert simulated_router.FleetView is views.FleetView
     assert simulated_worker.next_step is worker.next_step
     assert simulated_worker.Preempted is worker.Preempted
     assert simulated_worker.PromptSpeed is worker.PromptSpeed
