@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from splitwise_core.fields import SpecModel
 from splitwise_core.policy.batching import CHUNK_TOKENS, PROMPT_BATCH_TOKENS
 from splitwise_core.policy.duty import REPURPOSE_S
+from splitwise_core.policy.routing import OVERFLOW_TOKENS
 
 
 class Scheduling(SpecModel):
@@ -40,7 +41,7 @@ class Scheduling(SpecModel):
             description="Pending tokens above which a pool overflows into the mixed pool, and "
             "prompts that find no shorter queue there borrow a token worker.",
         ),
-    ] = 8192
+    ] = OVERFLOW_TOKENS
     borrowing: Annotated[
         bool,
         Field(
@@ -64,8 +65,8 @@ class Scheduling(SpecModel):
         Field(
             description="Always gives the two phases of a request to two workers, of which one may "
             "be mixed or borrowed. Auto keeps both on one where measured times say that it is "
-            "cheaper for all, or the prompt is short; without borrowing, on no prompt worker. "
-            "Never keeps both on one, whatever its pool is for."
+            "cheaper for all or, while nothing is measured, the prompt is short; without "
+            "borrowing, on no prompt worker. Never keeps both on one, whatever its pool is for."
         ),
     ] = "Always"
 

@@ -30,8 +30,13 @@ def pair(
     if token == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
     roles = fleet.role[prompt], fleet.role[token]
-    if roles == (Role.MIXED, Role.MIXED) and fleet.fits(prompt, asked.total):
-        return _placement(fleet, prompt, prompt)
+    if roles == (Role.MIXED, Role.MIXED):
+        queues = fleet.pending_prompt_tokens
+        # Of equal prompt queues the one that decodes least: else the first of many idle workers
+        # would get every request, whose prompts then hold up all that it decodes.
+        one = token if queues[token] <= queues[prompt] else prompt
+        if fleet.fits(one, asked.total):
+            return _placement(fleet, one, one)
     if not links.known:
         return _placement(fleet, prompt, token)
     chosen = _best_pair(fleet, revision, asked, links, roles[:1], roles[1:], *CANDIDATES)
