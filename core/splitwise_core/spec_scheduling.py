@@ -65,8 +65,8 @@ class Scheduling(SpecModel):
         Field(
             description="Always gives the two phases of a request to two workers, of which one may "
             "be mixed or borrowed. Auto keeps both on one where measured times say that it is "
-            "cheaper for all, or the prompt is short; without borrowing, on no prompt worker. "
-            "Never keeps both on one, whatever its pool is for."
+            "cheaper for all or, while nothing is measured, the prompt is short; without "
+            "borrowing, on no prompt worker. Never keeps both on one, whatever its pool is for."
         ),
     ] = "Always"
 

@@ -257,9 +257,7 @@ def linked(latency_s: float, failing: bool = False) -> LinkView:
             (0, 0),
             id="an idle prompt worker decodes where each sequence makes steps longer",
         ),
-        pytest.param(
-            GPU, NO_LINKS, SHORT_PROMPT_TOKENS, (1, 1), id="a short prompt is not worth a transfer"
-        ),
+        pytest.param(NO_STAGES, NO_LINKS, SHORT_PROMPT_TOKENS, (1, 1), id="but for a short prompt"),
     ],
 )
 def test_auto(
@@ -272,7 +270,7 @@ def test_auto(
 
 def test_a_prompt_that_the_token_worker_has_nearly_all_of_is_short() -> None:
     cached = {1: 500 - SHORT_PROMPT_TOKENS}
-    placement = place(fleet(*PAIR), 500, 50, OVERFLOW, cached=cached, mixing=AUTO, stages=GPU)
+    placement = place(fleet(*PAIR), 500, 50, OVERFLOW, cached=cached, mixing=AUTO)
     assert placement == Placement(1, 1, Reason.SHORT_PROMPT)
 
 

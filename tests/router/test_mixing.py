@@ -88,20 +88,21 @@ async def test_routers_see_by_a_workers_word_what_others_have_borrowed() -> None
 
 @pytest.mark.usefixtures("fleet")
 @pytest.mark.parametrize(
-    ("mixing", "prompt_tokens", "expected"),
+    ("mixing", "prompt_tokens", "pods", "why"),
     [
-        pytest.param(FIXED, 80, ("pt", Reason.SPLIT), id="off means off"),
-        pytest.param(NEVER, 80, ("tt", Reason.ONE_WORKER), id="never is one worker"),
-        pytest.param(AUTO, 20, ("tt", Reason.SHORT_PROMPT), id="a short prompt stays"),
-        pytest.param(AUTO, 80, ("tt", Reason.CHEAPER_TOGETHER), id="so does what is cheaper"),
+        pytest.param(FIXED, 80, "pt", Reason.SPLIT, id="off means off"),
+        pytest.param(NEVER, 80, "tt", Reason.ONE_WORKER, id="never is one worker"),
+        pytest.param(AUTO, 20, "tt", Reason.SHORT_PROMPT, id="unmeasured, a short prompt stays"),
+        pytest.param(AUTO, 80, "tt", Reason.CHEAPER_TOGETHER, id="so does what is cheaper"),
     ],
 )
-async def test_modes(mixing: Mixing, prompt_tokens: int, expected: tuple[str, Reason]) -> None:
+async def test_modes(mixing: Mixing, prompt_tokens: int, pods: str, why: Reason) -> None:
     async with pair(mixing, overflow_tokens=0 if mixing is FIXED else 1000) as fleet:
         for pod, speed in (("p", 50.0), ("t", 1000.0)):
-            of(fleet, pod).load = Load(**MEASURED, prompt_tokens_per_s=speed)
+            measured = 0.0 if why is Reason.SHORT_PROMPT else speed
+            of(fleet, pod).load = Load(**MEASURED, prompt_tokens_per_s=measured)
         send_prompt(of(fleet, "p"))
-        assert find(fleet, prompt_tokens)[:2] == expected
+        assert find(fleet, prompt_tokens)[:2] == (pods, why)
 
 
 @pytest.mark.usefixtures("fleet")

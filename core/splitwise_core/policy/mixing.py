@@ -19,8 +19,9 @@ OVERFLOW_TOKENS: Final = 8192
 in the simulator that was released with the paper."""
 
 SHORT_PROMPT_TOKENS: Final = 64
-"""A prompt of which so many tokens are to be computed is computed where it is decoded: it costs
-those that decode there little more than one step, and its transfer would be nearly all latency."""
+"""A prompt of which so many tokens are to be computed is computed where it is decoded, as long as
+nothing is measured: it costs those that decode there little more than one step, and its transfer
+would be nearly all latency."""
 
 RETURN_SHARE: Final = 0.5
 """A worker that is borrowed is given more as long as the queue is above this part of the limit

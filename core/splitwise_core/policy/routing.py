@@ -134,10 +134,11 @@ class _Scene:
         prompt, token = found.prompt, found.token
         if prompt is None or token is None or prompt == token:
             return found
-        if self.asked.to_compute(token) <= SHORT_PROMPT_TOKENS:
-            return self._on(token, Reason.SHORT_PROMPT)
+        if not self.stages.known:
+            is_short = self.asked.to_compute(token) <= SHORT_PROMPT_TOKENS
+            return self._on(token, Reason.SHORT_PROMPT) if is_short else found
         best = min(self._room(*self.mixing.whole_roles), key=self._whole_s, default=NOWHERE)
-        if best == NOWHERE or not self.stages.known:
+        if best == NOWHERE:
             return found
         is_cheaper = (False, self._whole_s(best)) < self._apart_s(prompt, token)
         return self._on(best, Reason.CHEAPER_TOGETHER) if is_cheaper else found
