@@ -1,5 +1,6 @@
 """Trials of designs on drawn traces: the same draws for all designs, one for each seed."""
 
+import signal
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
@@ -137,8 +138,9 @@ _here: Evaluator | None = None  # of a process that computes for another
 
 
 def prepare(evaluator: Evaluator) -> None:
-    """Makes this process ready for `simulate_here`."""
+    """Makes this process ready for `simulate_here`. Ctrl-C is for the one that asks."""
     global _here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _here = evaluator
 
 

@@ -111,12 +111,24 @@ def test_a_budget_is_kept_by_whatever_is_planned(asked: Request) -> None:
         ({"duration_s": 0.0}, "--duration: is 0"),
         ({"budgets": Budgets(machines=-1)}, "--max-machines: is -1"),
         ({"designs": ["HX"]}, "'HX': names no machines"),
+        ({"designs": ["HH/4"]}, "compat mode does not know"),
+        ({"designs": ["HH@"]}, "is not a kind of design"),
+        ({"designs": ["HHcap@50"]}, "which has a cap"),
+        ({"power_caps": [40]}, "caps power at 40 %"),
+        ({"headroom": 0.5}, "--headroom: is 0.5"),
+        ({"spare": -1}, "--spare: is -1"),
+        ({"power_caps": range(50, 99)}, "are 98 kinds"),
         ({"model": "gpt-5"}, "--model gpt-5: is not in the catalogue"),
     ],
 )
 def test_what_has_no_sense_is_refused(asked: Request, change: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         plan(replace(asked, **change), quiet)  # type: ignore[arg-type]
+
+
+def test_caps_of_whole_clusters_stand_in_their_names(asked: Request) -> None:
+    with pytest.raises(UserError, match="go with --rate"):
+        rate(replace(asked, rate=None, designs=["HH-2P-1T"], power_caps=[50]), quiet)
 
 
 def test_the_highest_rate_is_the_last_that_keeps_all_objectives(asked: Request) -> None:

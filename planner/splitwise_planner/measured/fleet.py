@@ -9,8 +9,8 @@ from collections import Counter, deque
 from typing import Final
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS
 from splitwise_core.policy.routing import (
-    OVERFLOW_TOKENS,
     FleetView,
     Placement,
     Reason,

@@ -1,80 +1,250 @@
-"""The operator scales pools by the load that their workers tell it of."""
+"""Pools are scaled by their load: only what is short grows, nobody is cut off when it shrinks, what
+is at zero wakes for who waits, and Kubernetes' own autoscaler may do it in the operator's place.
+
+One cluster for all tests here, in their order; its windows are short.
+"""
 
 import asyncio
-import random
+import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
+import psutil
 import pytest
+import yaml
 
 from splitwise_operator.manifest import cluster_of
-from tests.support.operated import Operated, quickstart
+from tests.support.cluster import Metrics, eventually
+from tests.support.loads import Streams, flooded, streams
+from tests.support.machine import Machine
+from tests.support.metrics_adapter import served
+from tests.support.operated import SAMPLES, Operated, quickstart
 from tests.support.replay import decided_again, decided_then
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.e2e,
+    pytest.mark.usefixtures("inside"),
+]
 
-AT_ONCE = 200
-PROMPT_TOKENS = 900
-WITHIN_S = 60.0
+NAME = "test-scaling"
+WITHIN_S = 120.0
+QUEUE_TOKENS = "splitwise_worker_queue_tokens"
 
-
-async def flood(url: str) -> None:
-    """Keeps so many requests of long prompts, none like another, and two tokens in flight."""
-    draw = random.Random(5)
-
-    async def ask_again_and_again(http: aiohttp.ClientSession) -> None:
-        while True:
-            prompt = [draw.randrange(3, 40) for _ in range(PROMPT_TOKENS)]
-            body = {"model": "tiny", "prompt": prompt, "max_tokens": 2}
-            with suppress(aiohttp.ClientError):
-                async with http.post(f"{url}/completions", json=body) as answer:
-                    await answer.read()
-                    if answer.status == 429:
-                        await asyncio.sleep(0.5)
-
-    connector = aiohttp.TCPConnector(limit=AT_ONCE)
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-        await asyncio.gather(*(ask_again_and_again(http) for _ in range(AT_ONCE)))
+Looks = dict[float, dict[str, Any]]
 
 
-async def test_a_step_of_long_prompts_grows_the_prompt_pool_alone(
-    operated: Operated, tiny_model: Path, record_property: Any
-) -> None:
-    document = quickstart(tiny_model)
+def scaled(model: Path, **law: Any) -> dict[str, Any]:
+    """Two pools of two workers at most; windows are short, and token workers have few places."""
+    windows = {"upWindowSeconds": 2, "downWindowSeconds": 10, "idleSeconds": 10}
+    document = quickstart(model)
     for pool in document["spec"]["pools"]:
         del pool["replicas"]
-        pool["autoscaling"] = {"by": "Load", "maxReplicas": 2, "load": {"backlogSeconds": 0.3}}
-    operated.apply(document)
-    operated.wait_until_complete()
-    operated.answers(2)
-    began, stepped_s = datetime.now(UTC), time.monotonic()
-    load = asyncio.create_task(flood(operated.url))
+        pool["autoscaling"] = {"maxReplicas": 2, "behavior": windows, **law}
+    document["spec"]["pools"][1]["maxSequences"] = 8
+    return document
+
+
+@pytest.fixture(scope="module")
+def cluster(operator: object, running_machine: Machine, tiny_model: Path) -> Iterator[Operated]:
+    """Scaled by its load, to nothing when nobody asks."""
+    with running_machine.network.entered():
+        assert running_machine.kubectl("create", "namespace", NAME).returncode == 0
+        account = ("get", "serviceaccount/default", f"--namespace={NAME}")
+        eventually(lambda: running_machine.kubectl(*account).returncode == 0, 60, lambda: NAME)
+        made = Operated(running_machine, NAME)
+        made.apply(scaled(tiny_model, by="Load", minReplicas=0, load={"kvRatio": 0.5}))
+        made.wait_until_complete()
+    yield made
+    with running_machine.network.entered():
+        running_machine.kubectl("delete", "swc", "--all", f"--namespace={NAME}")
+        eventually(lambda: not made.pods(), WITHIN_S, made.report)
+        running_machine.kubectl("delete", "namespace", NAME, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def looks() -> Looks:
+    """All looks at the cluster so far, by their time: the operator keeps those of five minutes."""
+    return {}
+
+
+@pytest.fixture
+def inside(running_machine: Machine) -> Iterator[None]:
+    """This test is inside the cluster's network."""
+    with running_machine.network.entered():
+        yield
+
+
+async def soon(holds: Callable[[], bool], cluster: Operated) -> None:
+    """As `eventually`, while the load goes on."""
+    await asyncio.to_thread(eventually, holds, WITHIN_S, cluster.report)
+
+
+def pool(cluster: Operated, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = cluster.get()["status"]["pools"]
+    return next(one for one in found if one["name"] == name)
+
+
+def sizes(cluster: Operated) -> dict[str, int]:
+    """Worker pods that there are, by pool, those that end counted in."""
+    return {name: len(cluster.pods(name)) for name in ("prompt", "token")}
+
+
+def page_of(pod: dict[str, Any]) -> Metrics:
+    """A worker's metrics; empty ones while it is not there."""
     try:
-        while not operated.decisions() and time.monotonic() - stepped_s < WITHIN_S:
-            await asyncio.sleep(0.2)
-        took_s = time.monotonic() - stepped_s
+        address = pod["status"]["podIP"]
+        return Metrics(httpx.get(f"http://{address}:9101/metrics", timeout=10).text)
+    except (httpx.HTTPError, KeyError):
+        return Metrics("")
+
+
+def of_prompt_workers(cluster: Operated, metric: str, **labels: str) -> float:
+    """The sum over the prompt pool's workers."""
+    return sum(page_of(pod).value(metric, **labels) for pod in cluster.pods("prompt"))
+
+
+def sidecars(cluster: Operated, of: str) -> list[psutil.Process]:
+    """The processes of a pool's sidecars."""
+    addresses = [pod["status"]["podIP"] for pod in cluster.pods(of)]
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "splitwise-sidecar" in words and any(f"--listen={one}:" in words for one in addresses):
+            found.append(process)
+    return found
+
+
+async def prompts_are_held_up(cluster: Operated, load: Streams) -> None:
+    """For three looks, prompts are finished, and the token worker's sidecar takes none."""
+    held_up = sidecars(cluster, "token")
+    assert held_up
+    asked = [asyncio.create_task(load.ask(600, 2)) for _ in range(2)]
+    for process in held_up:
+        process.send_signal(signal.SIGSTOP)
+
+    def are_finished() -> bool:
+        return of_prompt_workers(cluster, "splitwise_kv_blocks", state="sending") > 0
+
+    try:
+        await soon(are_finished, cluster)
+        await asyncio.sleep(3 * 2)
     finally:
-        load.cancel()
-        await asyncio.wait([load])
-    made = operated.decisions()
-    assert made, operated.report()
-    first = made[0]
-    assert (first["pool"], first["from"], first["to"]) == ("prompt", 1, 2), operated.report()
-    assert first["reason"] in ("BacklogHigh", "QueueFull")
-    assert first["inputs"]
+        for process in held_up:
+            process.send_signal(signal.SIGCONT)
+    await asyncio.wait(asked)
+
+
+async def test_long_generations_grow_the_token_pool_alone_and_it_shrinks_when_they_have_ended(
+    cluster: Operated, looks: Looks
+) -> None:
+    def remember() -> bool:
+        looks.update({look["at_s"]: look for look in cluster.looks()})
+        return True
+
+    async with streams(cluster.url) as load:
+        load.set(1)
+        await prompts_are_held_up(cluster, load)
+        assert cluster.decisions() == [], "finished prompts that wait grow nothing"
+        load.set(6)
+        stepped_s = time.monotonic()
+        await soon(lambda: remember() and bool(cluster.decisions()), cluster)
+        print(f"first decision {time.monotonic() - stepped_s:.1f} s after the step")
+        await soon(lambda: remember() and pool(cluster, "token")["ready"] == 2, cluster)
+        load.set(1)
+        await soon(lambda: remember() and sizes(cluster) == {"prompt": 1, "token": 1}, cluster)
+    made = [(one["pool"], one["from"], one["to"], one["reason"]) for one in cluster.decisions()]
+    assert made[:2] == [("token", 1, 2, "KvHigh"), ("token", 2, 1, "LoadLow")]
+
+
+async def test_long_prompts_grow_the_prompt_pool_alone_and_every_decision_can_be_made_again(
+    cluster: Operated, looks: Looks, record_property: Any
+) -> None:
+    cluster.answers(1)  # awake
+    before = len(cluster.decisions())
+    began, stepped_s = datetime.now(UTC), time.monotonic()
+
+    def grown() -> list[dict[str, Any]]:
+        return [one for one in cluster.decisions()[before:] if one["to"] > max(one["from"], 1)]
+
+    async with flooded(cluster.url):
+        await soon(lambda: bool(grown()), cluster)
+        took_s = time.monotonic() - stepped_s
+    first = grown()[0]
     record_property("first_decision_s", took_s)
     print(f"first decision {took_s:.1f} s after the step, {first}")
+    assert (first["pool"], first["from"], first["to"]) == ("prompt", 1, 2), cluster.report()
+    assert first["reason"] in ("BacklogHigh", "QueueFull")
+    assert first["inputs"]
     assert datetime.fromisoformat(first["time"]) >= began.replace(microsecond=0)
-    assert {one["pool"] for one in made if one["to"] > one["from"]} == {"prompt"}
-    looks = operated.looks()
-    cluster = cluster_of(operated.get())
-    assert decided_again(cluster, looks) == decided_then(looks), "from what was told alone"
-    pools = {pool["name"]: pool["scaledBy"] for pool in operated.get()["status"]["pools"]}
-    assert pools == {"prompt": "Autoscaler", "token": "Spec"}
-    events = operated.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
+    assert {one["pool"] for one in grown()} == {"prompt"}
+    assert pool(cluster, "prompt")["scaledBy"] == "Autoscaler"
+    looks.update({look["at_s"]: look for look in cluster.looks()})
+    told = [looks[at_s] for at_s in sorted(looks)]
+    assert decided_again(cluster_of(cluster.get()), told) == decided_then(told)
+    events = cluster.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
     assert "Pool prompt: from 1 to 2 workers" in events
+
+
+async def test_all_pools_sleep_together_and_wake_for_who_waits_at_the_router(
+    cluster: Operated,
+) -> None:
+    await soon(lambda: sizes(cluster) == {"prompt": 0, "token": 0}, cluster)
+    await soon(lambda: cluster.condition("Ready").get("reason") == "Asleep", cluster)
+    assert cluster.condition("Ready")["status"] == "True"
+    async with streams(cluster.url) as load:
+        await asyncio.gather(*(load.ask(20, 8) for _ in range(5)))
+    reasons = {(one["reason"], one["to"]) for one in cluster.decisions()}
+    assert {("Idle", 0), ("RequestsWaiting", 1)} <= reasons
+    cluster.answers(1)
+
+
+async def test_a_horizontal_pod_autoscaler_grows_and_shrinks_the_pool_of_its_metric(
+    cluster: Operated, tiny_model: Path, tmp_path: Path
+) -> None:
+    cluster.apply(scaled(tiny_model, by="External", minReplicas=1))
+    cluster.wait_until_complete()
+    before = cluster.decisions()
+    hpa = yaml.safe_load((SAMPLES / "external" / "hpa.yaml").read_text())
+    hpa["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 0
+
+    def waiting(namespace: str, metric: str) -> float:
+        return of_prompt_workers(cluster, metric) if namespace == NAME else 0.0
+
+    with served(cluster.machine, NAME, tmp_path, waiting) as asked:
+        cluster.machine.apply(hpa, namespace=NAME)
+        async with flooded(cluster.url):
+            await soon(lambda: sizes(cluster) == {"prompt": 2, "token": 1}, cluster)
+        await soon(lambda: sizes(cluster) == {"prompt": 1, "token": 1}, cluster)
+        cluster.kubectl("delete", "hpa", hpa["metadata"]["name"])
+    assert any(path.endswith(QUEUE_TOKENS) for path in asked)
+    assert pool(cluster, "prompt")["scaledBy"] == "External"
+    assert cluster.decisions() == before, "the operator decides nothing"
+
+
+async def test_first_tokens_that_would_come_late_grow_the_prompt_pool(
+    cluster: Operated, tiny_model: Path
+) -> None:
+    """Of the backlog alone, 600 s of it might be there."""
+    targets = {"ttftSeconds": 3.0, "tbtSeconds": 10.0}
+    cluster.apply(scaled(tiny_model, by="SLO", slo=targets, load={"backlogSeconds": 600}))
+    cluster.wait_until_complete()
+    before = len(cluster.decisions())
+
+    def late() -> list[dict[str, Any]]:
+        return [one for one in cluster.decisions()[before:] if one["reason"] == "TtftMissed"]
+
+    async with streams(cluster.url) as load:
+        found: list[dict[str, Any]] = []
+        asked: set[asyncio.Task[None]] = set()
+        until_s = time.monotonic() + WITHIN_S
+        while not found and time.monotonic() < until_s:
+            asked |= {asyncio.create_task(load.ask(900, 1)) for _ in range(40 - len(asked))}
+            _, asked = await asyncio.wait(asked, timeout=0.5)
+            found = await asyncio.to_thread(late)
+        await asyncio.gather(*asked)
+    assert [(one["pool"], one["from"], one["to"]) for one in found] == [("prompt", 1, 2)]
