@@ -29,13 +29,14 @@ def test_a_restricted_namespace_and_every_right(operated: Operated, tiny_model: 
     disk = volume(f"{operated.namespace}-models", tiny_model.parent)
     operated.machine.apply(*disk, namespace=operated.namespace)
     document = quickstart(tiny_model, pools=pools("one", "two"))
-    document["spec"]["pools"][1]["replicas"] = 2  # and one later: somebody has to go
+    document["spec"]["pools"][1]["replicas"] = 2
     document["spec"]["model"] |= {"claim": "models", "path": f"/{tiny_model.name}"}
     operated.apply(document)
     operated.wait_until_complete()
     operated.answers(2)
 
     document["spec"] |= {"pools": pools("two"), "networkPolicy": {"enabled": False}}
+    document["spec"]["pools"][0]["replicas"] = 1  # one of the two has to go
     operated.apply(document)
     operated.wait_until_complete()
     assert len(operated.objects([DEPLOYMENT])) == 2, "the pool's and the routers'"
