@@ -80,7 +80,7 @@ Memory = Mapping[str, Heard]
 class Reading:
     """A pool at one moment: sums over `workers`, and what came about in the `seconds` before it.
 
-    `missing`: workers that are ready and did not answer, whose load is not in here.
+    `missing`: workers that are ready and did not answer, whose load is not in here, and routers.
     `arrived_tokens`: prompt tokens that came, whether they wait or have been computed.
     """
 
