@@ -1,1 +1,1 @@
-"""What disaggregation gains or costs on this machine: one load, three clusters of equal cores."""
+"""What disaggregation gains or costs on this machine: one load, four clusters of equal cores."""

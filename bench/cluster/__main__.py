@@ -1,9 +1,10 @@
-"""`python -m bench.cluster`: one load on three clusters of equal cores, and what their clients saw.
+"""`python -m bench.cluster`: one load on four clusters of equal cores, and what their clients saw.
 
-Two pools, mixed workers alone, and two pools with a mixed one that takes what overflows: real
-processes, started by `splitwise up`, and loaded by `splitwise bench` with a trace whose rate is a
-part of what mixed workers can do here at most. The three take turns, each anew, in another order
-each time; figures are medians over the turns. Prints tables; the last line is one JSON object.
+Two pools, mixed workers alone, two pools with a mixed one that takes what overflows, and two pools
+that keep a request on one worker where measured times say so: real processes, started by
+`splitwise up`, and loaded by `splitwise bench` with a trace whose rate is a part of what mixed
+workers can do here at most. They take turns, each anew, in another order each time; figures are
+medians over the turns. Prints tables; the last line is one JSON object.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from bench.cluster.load import Report, Trace, bench, solo_slo
 from bench.cluster.model import written
 from bench.cluster.overload import overload
 from bench.cluster.picture import draw
-from bench.cluster.setups import AGGREGATED, Running, pools, running
+from bench.cluster.setups import AGGREGATED, Running, running, setups
 from bench.cluster.synthetic import OUTPUT, PROMPT, trace
 from splitwise_core.trace import write_trace
 
@@ -34,27 +35,27 @@ PERCENTILES = ("p50", "p90", "p99")
 def main() -> None:
     asked = _parser().parse_args()
     model = written(asked.cache / "bench-6m")
-    setups = pools(asked.cores)
+    clusters = setups(asked.cores)
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         place = Path(name)
         load = _trace(asked, place)
         first = asked.setup if asked.overload else AGGREGATED
-        with running(setups[first], model, place, asked.cores) as cluster:
+        with running(clusters[first], model, place, asked.cores) as cluster:
             capacity, slo = calibrated(cluster, load, place)
         print(f"{first}: {capacity:.2f} requests/s at most; {' '.join(slo)}", flush=True)
         if asked.overload:
             ttft_s, tbt_s = (float(slo[slo.index(name) + 1]) for name in SLO)
             wait_s = max(0.1, WAIT_SHARE * ttft_s)
-            with running(setups[first], model, place, asked.cores, wait_s, tbt_s) as cluster:
+            with running(clusters[first], model, place, asked.cores, wait_s, tbt_s) as cluster:
                 warm_up(cluster, place)
                 print(json.dumps(overload(cluster, load, capacity, slo, asked.overload, place)))
             return
         options = [*load.options(asked.load * capacity, asked.seconds), *slo]
-        reports: dict[str, list[Report]] = {name: [] for name in setups}
+        reports: dict[str, list[Report]] = {name: [] for name in clusters}
         for turn in range(asked.repeats):
-            names = list(setups)
+            names = list(clusters)
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                with running(setups[name], model, place, asked.cores) as cluster:
+                with running(clusters[name], model, place, asked.cores) as cluster:
                     warm_up(cluster, place)
                     reports[name].append(bench(cluster.url, options, place))
                 _tell(turn, name, reports[name][-1])
@@ -138,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=3, help="turns of each set-up")
     add("--cores", type=int, default=cores, help="that workers compute on, one each")
     add("--overload", type=float, metavar="SECONDS", help="instead: twice the capacity, so long")
-    add("--setup", choices=list(pools(2)), default="disaggregated", help="that is overloaded")
+    add("--setup", choices=list(setups(2)), default="disaggregated", help="that is overloaded")
     add("--picture", type=Path, default=Path("docs/figures/cluster.svg"))
     add("--cache", type=Path, default=Path(".cache/models"))
     return parser

@@ -1,4 +1,4 @@
-"""The three set-ups as a picture: a panel for each time, with three percentiles."""
+"""The set-ups as a picture: a panel for each time, with three percentiles."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Final
 WIDTH: Final = 760
 PANEL: Final = 190  # height of one
 LEFT: Final = 64
-COLOURS: Final = ("#2f6f9f", "#b6bcc6", "#d08b3e")
+ROW: Final = 22  # height of a line of the legend
+COLOURS: Final = ("#2f6f9f", "#b6bcc6", "#d08b3e", "#4f8f5b")
 TITLES: Final = {"ttft": "time to first token", "tbt": "time between tokens", "e2e": "whole answer"}
 PERCENTILES: Final = (50, 90, 99)
 
@@ -16,7 +17,7 @@ Result = Mapping[str, Mapping[str, float]]
 
 def draw(result: Result, file: Path) -> None:
     """Writes an SVG: bars from 0, each with its value in milliseconds."""
-    height = PANEL * len(TITLES) + 44
+    height = PANEL * len(TITLES) + 24 + ROW * -(-len(result) // 2)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="12">',
@@ -24,7 +25,7 @@ def draw(result: Result, file: Path) -> None:
     ]
     for number, figure in enumerate(TITLES):
         parts += _panel(result, figure, number * PANEL)
-    parts += _legend(result, height - 22)
+    parts += _legend(result, PANEL * len(TITLES) + ROW)
     file.write_text("\n".join([*parts, "</svg>\n"]))
 
 
@@ -38,7 +39,7 @@ def _panel(result: Result, figure: str, top: int) -> list[str]:
         middle = LEFT + step * (place + 0.5)
         for side, found in enumerate(result.values()):
             seconds = found[f"{figure}_p{percentile}_s"]
-            x, tall = middle - 84 + 56 * side, room * seconds / most_s
+            x, tall = middle - 28 * len(result) + 56 * side, room * seconds / most_s
             parts.append(
                 f'<rect x="{x:.1f}" y="{bottom - tall:.1f}" width="52" height="{tall:.1f}" '
                 f'fill="{COLOURS[side]}"/>'
@@ -57,8 +58,10 @@ def _panel(result: Result, figure: str, top: int) -> list[str]:
 def _legend(result: Result, y: int) -> list[str]:
     parts = []
     for side, (name, found) in enumerate(result.items()):
-        x = LEFT + 230 * side
-        parts.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{COLOURS[side]}"/>')
+        x, line = LEFT + WIDTH // 2 * (side % 2), y + ROW * (side // 2)
+        parts.append(
+            f'<rect x="{x}" y="{line - 10}" width="12" height="12" fill="{COLOURS[side]}"/>'
+        )
         text = f"{name}: goodput {found['goodput_rps']:.2f}/s"
-        parts.append(f'<text x="{x + 18}" y="{y}">{text}</text>')
+        parts.append(f'<text x="{x + 18}" y="{line}">{text}</text>')
     return parts

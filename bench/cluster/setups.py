@@ -27,19 +27,31 @@ PATIENT_S: Final = 600.0
 """A queue in which nobody is turned away: all that is sent is measured."""
 
 DISAGGREGATED, AGGREGATED, MIXED = "disaggregated", "aggregated", "mixed"
+CONDITIONAL = "conditional"
 
 
-def pools(cores: int) -> dict[str, Mapping[str, int]]:
-    """Workers of each role in each set-up, with `cores` of them; two cores carry a third worker.
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Workers of each role, and what of `scheduling` is not as it is by default."""
+
+    workers: Mapping[str, int]
+    scheduling: Mapping[str, Any]
+
+
+def setups(cores: int) -> dict[str, Setup]:
+    """Each set-up with `cores` of them; two cores carry a third worker in the mixed one.
 
     With two cores the mixed pool's worker has none of its own: it computes where one is idle.
     """
     assert cores >= 2, "each phase needs a core"
     rest = max(2, cores - 1)
+    two_pools = {"prompt": cores // 2, "token": cores - cores // 2}
+    three_pools = {"prompt": rest // 2, "token": rest - rest // 2, "mixed": 1}
     return {
-        DISAGGREGATED: {"prompt": cores // 2, "token": cores - cores // 2},
-        AGGREGATED: {"mixed": cores},
-        MIXED: {"prompt": rest // 2, "token": rest - rest // 2, "mixed": 1},
+        DISAGGREGATED: Setup(two_pools, {"borrowing": False}),
+        AGGREGATED: Setup({"mixed": cores}, {}),
+        MIXED: Setup(three_pools, {"borrowing": True}),
+        CONDITIONAL: Setup(two_pools, {"disaggregation": "Auto"}),
     }
 
 
@@ -65,7 +77,7 @@ class Running:
 
 @contextmanager
 def running(
-    roles: Mapping[str, int],
+    setup: Setup,
     model: Path,
     directory: Path,
     cores: int,
@@ -74,7 +86,7 @@ def running(
 ) -> Iterator[Running]:
     """A cluster of these workers, ready, its workers on cores of their own; stopped at the end."""
     file, state = directory / "cluster.json", directory / "state"
-    file.write_text(json.dumps(_document(roles, model, max_queue_s, max_tbt_s)))
+    file.write_text(json.dumps(_document(setup, model, max_queue_s, max_tbt_s)))
     where = ["--state-dir", str(state)]
     up = [SPLITWISE, "up", "-f", str(file), "--detach", "--port", str(free_port()), *where]
     started = subprocess.run(up, capture_output=True, text=True, check=False)
@@ -90,7 +102,7 @@ def running(
 
 
 def _document(
-    roles: Mapping[str, int], model: Path, max_queue_s: float, max_tbt_s: float | None
+    setup: Setup, model: Path, max_queue_s: float, max_tbt_s: float | None
 ) -> dict[str, Any]:
     """The cluster file. JSON is YAML."""
     return {
@@ -99,7 +111,7 @@ def _document(
         "metadata": {"name": "bench"},
         "spec": {
             "model": {"name": "bench", "path": str(model.absolute()), "maxLength": MAX_LENGTH},
-            "scheduling": {"overflowTokens": OVERFLOW_TOKENS},
+            "scheduling": {"overflowTokens": OVERFLOW_TOKENS, **setup.scheduling},
             "router": {"maxQueueSeconds": max_queue_s},
             "pools": [
                 {
@@ -110,7 +122,7 @@ def _document(
                     "maxTbtSeconds": max_tbt_s,
                     "resources": {"cpu": "1"},
                 }
-                for role, count in roles.items()
+                for role, count in setup.workers.items()
             ],
         },
     }

@@ -1,4 +1,5 @@
-"""`python -m bench.planner TRACE`: how fast the planner simulates, and with how much memory.
+"""`python -m bench.planner TRACE [--mode measured]`: how fast the planner simulates, in how much
+memory.
 
 Draws loads with the sizes of TRACE, such as one of the Azure LLM inference traces,
 and simulates each five times; CPU seconds, since other processes share the machine. Compiles first.
@@ -11,11 +12,11 @@ import resource
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from splitwise_planner.catalog import load_catalog
-from splitwise_planner.compat.engine import rules_for, simulate
 from splitwise_planner.design import parse_design
+from splitwise_planner.modes import Mode, simulation_of
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.trace import load_trace
 from splitwise_planner.workload import Workload
@@ -32,19 +33,20 @@ LOADS = (
 RUNS = 5
 
 
-def measure(workload: Workload, name: str, rate: float) -> dict[str, Any]:
+def measure(workload: Workload, mode: Mode, name: str, rate: float) -> dict[str, Any]:
     """CPU seconds of simulating a load: the median and the least of RUNS."""
     catalog = load_catalog()
     design = parse_design(name, catalog)
-    rules = rules_for(load_phase_times(), MODEL, catalog.model(MODEL), design)
+    simulate = simulation_of(mode, load_phase_times(), MODEL, catalog.model(MODEL), design)
     trace = workload.at(rate, 0)
     times = []
     for _ in range(RUNS):
         began = time.process_time()
-        outcome = simulate(trace, design, rules)
+        outcome, _ = simulate(trace)
         times.append(time.process_time() - began)
         assert outcome.unfinished == 0, f"{name} is too small for {rate:g} requests/s"
     return {
+        "mode": mode,
         "design": name,
         "requests": len(trace),
         "cpu_s": median(times),
@@ -58,11 +60,13 @@ def main() -> None:
     """Measures each load."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.planner")
     parser.add_argument("trace", type=Path)
-    sizes = load_trace(parser.parse_args().trace)
-    measure(Workload(sizes, 1.0), "HH-1P-1T", 1.0)  # compiles
+    parser.add_argument("--mode", choices=get_args(Mode), default="compat")
+    arguments = parser.parse_args()
+    sizes = load_trace(arguments.trace)
+    measure(Workload(sizes, 1.0), arguments.mode, "HH-1P-1T", 1.0)  # compiles
     found = []
     for name, rate, duration_s in LOADS:
-        one = measure(Workload(sizes, duration_s), name, rate)
+        one = measure(Workload(sizes, duration_s), arguments.mode, name, rate)
         found.append(one)
         print(
             f"{one['requests']:>7} requests on {name}: {one['cpu_s']:.3f} s, "

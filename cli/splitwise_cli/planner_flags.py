@@ -45,8 +45,53 @@ MaxMachines = Annotated[int | None, typer.Option(help="Machines, at most.")]
 Seeds = Annotated[int, typer.Option(help="Draws on each of which a plan must keep all objectives.")]
 Duration = Annotated[float, typer.Option(help="How long requests arrive.")]
 Mode = Annotated[
-    Literal["compat"],
-    typer.Option(help="compat: the rules of the simulator released with the paper, exactly."),
+    Literal["compat", "measured"],
+    typer.Option(
+        help="compat: the rules of the simulator released with the paper, exactly. measured: the "
+        "policies that run in production, on measured phase times."
+    ),
+]
+PowerCaps = Annotated[
+    str | None,
+    typer.Option(
+        help="Size each kind for these caps too: percent of the power of a token machine's GPUs, "
+        "as in 100,70,50."
+    ),
+]
+TensorParallel = Annotated[
+    str | None,
+    typer.Option(help="Size each kind for workers of so many GPUs, as in 8,4. Measured mode."),
+]
+Headroom = Annotated[
+    float,
+    typer.Option(metavar="NUMBER", help="Serve this many times the rate: room for bursts."),
+]
+Spare = Annotated[
+    int, typer.Option(help="Machines of each phase that may be gone meanwhile; 1 is N+1.")
+]
+Frontier = Annotated[
+    bool,
+    typer.Option(
+        "--frontier",
+        help="Look for the least cost, power and machines, and list what none beats in all three.",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="A file of what was simulated: a search that was broken off goes on."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="A report to keep: one HTML file with its pictures where it ends in .html, else "
+        "Markdown."
+    ),
+]
+ClusterOut = Annotated[
+    Path | None, typer.Option(help="The winner as a SplitwiseCluster, ready to apply.")
+]
+ModelPath = Annotated[
+    str | None, typer.Option(help="Where the model is, for --cluster; an absolute path.")
 ]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
@@ -55,3 +100,24 @@ PhaseTimes = Annotated[
     Path | None, typer.Option(help="Measured phase times, instead of those that come along.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+Benchmark = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A report of splitwise bench --json, of vllm bench serve --save-result, or of "
+        "SGLang's bench_serving or bench_one_batch; may be given several times."
+    ),
+]
+MeasuredModel = Annotated[
+    str | None, typer.Option("--model", help="The model that was measured, for --benchmark.")
+]
+Gpu = Annotated[str | None, typer.Option(help="The GPU that was measured, for --benchmark.")]
+MeasuredTensorParallel = Annotated[
+    int, typer.Option("--tensor-parallel", help="GPUs of one worker, for --benchmark.")
+]
+TokenWorkers = Annotated[
+    int, typer.Option(help="Workers that decoded side by side, for --benchmark.")
+]
+TimesOut = Annotated[
+    Path | None, typer.Option("--out", help="Where the phase times of --benchmark go.")
+]

@@ -14,6 +14,7 @@ from splitwise_core.crd_rules import (
     POOLS_SLEEP_RULE,
     RATIO_RULE,
     SCALED_TO_ZERO_RULE,
+    SCHEDULING_RULE,
     TLS_RULES,
     TOLERATION_RULES,
     TRANSFER_RULES,
@@ -123,6 +124,7 @@ def _cluster_schema() -> Schema:
     _rules(pool, *POOL_RULES)
     _rules(pool["properties"]["autoscaling"], *AUTOSCALING_RULES)
     _rules(spec["properties"]["ratio"], RATIO_RULE)
+    _rules(spec["properties"]["scheduling"], SCHEDULING_RULE)
     _rules(pool["properties"]["tolerations"]["items"], *TOLERATION_RULES)
     _rules(spec["properties"]["transfer"], *TRANSFER_RULES)
     _rules(spec["properties"]["transfer"]["properties"]["tls"], *TLS_RULES)

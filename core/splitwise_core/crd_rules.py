@@ -53,6 +53,11 @@ SCALED_TO_ZERO_RULE: Final = (
     "replicas: 0 is for pools that the operator scales with minReplicas: 0; scale it to 1",
 )
 RATIO_RULE: Final = ("self.min <= self.max", "min: it is above max; lower it")
+SCHEDULING_RULE: Final = (
+    "!(has(self.disaggregation) && self.disaggregation == 'Never')"
+    " || !has(self.borrowing) || self.borrowing",
+    "borrowing: with disaggregation Never all workers serve both phases; leave it out",
+)
 TOLERATION_RULES: Final = (
     (
         "has(self.key) || self.operator == 'Exists'",

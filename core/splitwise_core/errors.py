@@ -30,10 +30,14 @@ CODES: Final[Mapping[str, str]] = {
     "model is not in it.",
     "invalid-phase-times": "A file of measured phase times has a missing column or an impossible "
     "value, or has none for a machine and model. The message names the line or what lacks.",
+    "invalid-benchmark": "A benchmark's file is of none of the forms that `splitwise profile` "
+    "knows, or lacks a figure; the message names the record and the field.",
     "invalid-design": "A cluster design is not of the form HH-35P-5T or BH-40P_T.",
     "invalid-plan": "`splitwise plan` was given a number that has no sense.",
     "plan-impossible": "No design keeps the objectives within the budgets. The message says how "
     "near each came, and what stopped it.",
+    "plan-undeployable": "A plan asks for workers that Splitwise has not, so that no cluster file "
+    "can be written for it.",
     "environment": "Something that this machine needs for the command is missing.",
 }
 """Every stable error code and the first lines of its section in docs/errors.md."""

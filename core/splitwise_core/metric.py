@@ -56,7 +56,7 @@ LABEL_VALUES: Final = {
     "saves": "`compute`, `transfer`",
     "result": "`done`, `incomplete` (some object was refused), `failed`",
     "verb": "`apply`, `scale`, `delete`, `status`",
-    "reason": "`Reason` of policy/routing.py, or `Outcome` of kv.proto in lower case",
+    "reason": "`Reason` of policy/placement.py, or `Outcome` of kv.proto in lower case",
     "scale_reason": "`Reason` of policy/scaling/law.py",
     "refusal": "`Refusal` of capability.py",
     "status": "HTTP status codes that the API sends",

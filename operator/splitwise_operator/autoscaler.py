@@ -30,7 +30,7 @@ from splitwise_core.policy.scaling import (
     observe,
     reading,
 )
-from splitwise_core.policy.scaling.signals import Memory
+from splitwise_core.policy.scaling.signals import Memory, with_lent
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import scaled_pools
@@ -126,17 +126,20 @@ class Autoscaler:
         now_s, now = self._clock(), datetime.now(UTC)
         known = self._known.setdefault(key, _Remembered(looked_s=now_s - EVERY_S))
         pools: dict[str, Pool] = {}
-        readings: dict[str, Reading | None] = {}
+        roles = {pool.name: ROLES[pool.role] for pool in cluster.spec.pools}
+        readings = with_lent(
+            {name: self._reading(known, said, name, now_s) for name in roles}, roles
+        )
         for pool in cluster.spec.pools:
             counts = scaled_pools.counts_of(cluster, objects, pool)
             if counts is None:
                 return
             law = scaled_pools.law_of(pool, now)
-            read = readings[pool.name] = self._reading(known, said, pool.name, now_s)
+            read = readings[pool.name]
             state = known.states.get(pool.name, State())
             if law is not None:
                 state = observe(state, law, counts, read, now_s)
-            pools[pool.name] = Pool(counts, ROLES[pool.role], law, state)
+            pools[pool.name] = Pool(counts, roles[pool.name], law, state)
         known.looked_s = now_s
         known.states = {name: pool.state for name, pool in pools.items()}
         made = decide(pools, scaled_pools.ratio_of(cluster), said.held.requests, now_s)

@@ -126,7 +126,8 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "max-tbt-seconds": pool.max_tbt_seconds,
             "prompt-batch-tokens": spec.scheduling.prompt_batch_tokens,
             "chunk-tokens": spec.scheduling.chunk_tokens,
-            "prefix-caching": "on" if spec.scheduling.prefix_caching else "off",
+            "prefix-caching": _switch(spec.scheduling.prefix_caching),
+            "repurpose-seconds": spec.scheduling.repurpose_seconds,
             "lease-seconds": spec.transfer.lease_seconds,
             "listen": f"$(POD_IP):{names.WORKER_PORT}",
             "status": f"$(POD_IP):{names.WORKER_STATUS_PORT}",
@@ -188,6 +189,8 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "model-name": cluster.spec.model.name,
         "max-length": cluster.spec.model.max_length,
         "overflow-tokens": cluster.spec.scheduling.overflow_tokens,
+        "borrowing": _switch(cluster.spec.scheduling.borrowing),
+        "disaggregation": cluster.spec.scheduling.disaggregation,
         "request-timeout": router.request_timeout_seconds,
         "max-queued": router.max_queued_requests,
         "max-queue-seconds": router.max_queue_seconds,
@@ -242,6 +245,10 @@ def _model_mount(cluster: SplitwiseCluster) -> Object:
 def _flags(arguments: dict[str, Any]) -> list[str]:
     """`--name=value` for everything that is set."""
     return [f"--{name}={value}" for name, value in arguments.items() if value is not None]
+
+
+def _switch(is_on: bool) -> str:
+    return "on" if is_on else "off"
 
 
 def _identity() -> list[Object]:

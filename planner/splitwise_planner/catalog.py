@@ -1,6 +1,6 @@
 """Machines, their prices, and models: a YAML file with sources and dates."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,7 +19,9 @@ class Machine:
     """One machine for sale. `gpu` names its rows in the phase times; `letter` it in designs.
 
     `power_units` is the power to provision, in whatever unit the whole catalogue uses.
-    `prompt_slowdown` multiplies the GPU's prompt times, for a power cap.
+    `prompt_slowdown` multiplies the GPU's prompt times, for a power cap. What has no value is not
+    needed in compat mode: the network of the whole machine, what telling of a layer costs a prompt,
+    and the watts of one GPU in each phase.
     """
 
     letter: str
@@ -31,6 +33,11 @@ class Machine:
     source: str
     read: str
     prompt_slowdown: float = 1.0
+    network_bytes_per_s: float | None = None
+    layer_push_s: float | None = None
+    idle_watts: float | None = None
+    prompt_watts: float | None = None
+    token_watts: float | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -105,12 +112,13 @@ def _entry(where: str, found: object, kind: type[Entry]) -> Entry:
     if not isinstance(found, dict):
         raise _refused(where, "is not a mapping", "see the shipped file")
     wanted = {field.name: field.type for field in fields(kind)}
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
     if unknown := sorted(set(map(str, found)) - set(wanted)):
         raise _refused(f"{where}.{unknown[0]}", "is not a field", f"use {', '.join(wanted)}")
     values = dict(found)
     for name, type_ in wanted.items():
         if name not in values:
-            if name == "prompt_slowdown":
+            if name in optional:
                 continue
             raise _refused(f"{where}.{name}", "is missing", "add it; the shipped file shows how")
         values[name] = _value(f"{where}.{name}", values[name], type_)

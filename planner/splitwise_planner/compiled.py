@@ -1,7 +1,7 @@
 """Compiles the simulator's functions, and keeps what was compiled between runs.
 
 Only `entry` points are kept on disk. numba looks at the file of a kept function alone, so that a
-change in another file would go unseen: the folder is named after all sources of this package.
+change in another file would go unseen: the folder is named after all sources that are compiled.
 """
 
 import os
@@ -63,7 +63,8 @@ def is_kept(function: Callable[..., Any]) -> bool:
 @cache
 def _cache_folder() -> Path:
     """A folder of this version of the code: the user's cache, else a private temporary one."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    here = Path(__file__)
+    sources = [here, *sorted((here.parent / "compat").rglob("*.py"))]
     version = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     kept = Path(base) / "splitwise" / "planner" / version

@@ -2,13 +2,16 @@
 
 The names are those of the Splitwise paper (ISCA 2024, Table V): two letters for the machines of the
 two phases, as in `HA-35P-8T`; `BA-70P_T` and `BH-40P_T` are baselines, whose machines do both.
+Ours: `HH@70/4-35P-8T` caps the GPUs of its token machines (of a baseline, of all) at 70 % of their
+power, and makes workers of four GPUs each.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from splitwise_core.errors import UserError
+from splitwise_core.latency.power import LEAST_SHARE, PowerModel, prompt_slowdown
 from splitwise_planner.catalog import Catalog, Machine
 
 KINDS: Final = ("AA", "HH", "HA", "HHcap", "BA", "BH")
@@ -16,8 +19,14 @@ KINDS: Final = ("AA", "HH", "HA", "HHcap", "BA", "BH")
 
 MAX_MACHINES: Final = 10_000
 
-_SPLIT: Final = re.compile(r"(?P<kind>[A-Za-z]+)-(?P<prompt>\d+)P-(?P<token>\d+)T")
-_MIXED: Final = re.compile(r"(?P<kind>B[A-Za-z]+)-(?P<prompt>\d+)P_T")
+_VARIANT: Final = r"(?:@\d+)?(?:/\d+)?"
+_KIND: Final = re.compile(r"(?P<letters>[A-Za-z]+)(?:@(?P<cap>\d+))?(?:/(?P<degree>\d+))?")
+_SPLIT: Final = re.compile(rf"(?P<kind>[A-Za-z]+{_VARIANT})-(?P<prompt>\d+)P-(?P<token>\d+)T")
+_MIXED: Final = re.compile(rf"(?P<kind>B[A-Za-z]+{_VARIANT})-(?P<prompt>\d+)P_T")
+
+GPU_SHARE: Final = 0.6
+"""Of a machine's power to provision, what a cap on its GPUs takes part of: the released notebooks
+count a DGX-H100 whose GPUs are at half their power as 0.7 of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,7 @@ class Design:
     token: int
     prompt_machine: Machine
     token_machine: Machine
+    tensor_parallel: int = 0  # GPUs of a worker; 0: as many as the model has in the catalogue
 
     @property
     def splits(self) -> bool:
@@ -81,16 +91,55 @@ def parse_design(name: str, catalog: Catalog) -> Design:
 
 def design_of(kind: str, prompt: int, token: int, catalog: Catalog) -> Design:
     """A kind of design with numbers of machines. Raises UserError (invalid-design)."""
-    letters = {machine.letter: machine for machine in catalog.machines.values()}
-    if kind[:1] == "B":
-        pair = (kind[1:], kind[1:])
+    match = _KIND.fullmatch(kind)
+    if match is None:
+        raise _refused(kind, "is not a kind of design", "write HH, BH, HH@70 or HH@70/4")
+    letters, cap, degree = match.group("letters", "cap", "degree")
+    pair = _machines(letters, catalog)
+    if cap is not None:
+        capped_token = _capped(kind, pair[1], int(cap))
+        pair = (capped_token if letters[0] == "B" else pair[0], capped_token)
+    if degree is not None and int(degree) < 1:
+        raise _refused(kind, "has workers without GPUs", "give 1 or more, as in HH/4")
+    return Design(kind, prompt, token, *pair, tensor_parallel=int(degree or 0))
+
+
+def _machines(letters: str, catalog: Catalog) -> tuple[Machine, Machine]:
+    """The machines for prompts and for tokens."""
+    known = {machine.letter: machine for machine in catalog.machines.values()}
+    if letters[:1] == "B":
+        pair = (letters[1:], letters[1:])
     else:
-        pairs = ((kind[:cut], kind[cut:]) for cut in range(1, len(kind)))
-        pair = next((p for p in pairs if p[0] in letters and p[1] in letters), (kind, ""))
-    if pair[0] not in letters or pair[1] not in letters:
-        known = ", ".join(sorted(letters))
-        raise _refused(kind, "names no machines", f"use the letters {known}, or B and one of them")
-    return Design(kind, prompt, token, letters[pair[0]], letters[pair[1]])
+        pairs = ((letters[:cut], letters[cut:]) for cut in range(1, len(letters)))
+        pair = next((p for p in pairs if p[0] in known and p[1] in known), (letters, ""))
+    if pair[0] not in known or pair[1] not in known:
+        fix = f"use the letters {', '.join(sorted(known))}, or B and one of them"
+        raise _refused(letters, "names no machines", fix)
+    return known[pair[0]], known[pair[1]]
+
+
+def _capped(kind: str, machine: Machine, percent: int) -> Machine:
+    """The machine with its GPUs at a share of their power."""
+    least = round(100 * LEAST_SHARE)
+    if not least <= percent <= 100:
+        wrong = f"caps power at {percent} %"
+        raise _refused(kind, wrong, f"give {least} to 100: below, nothing was measured")
+    if machine.prompt_slowdown != 1:
+        raise _refused(kind, f"caps a machine {machine.letter}, which has a cap", "leave out one")
+    share = percent / 100
+    watts = machine.idle_watts, machine.prompt_watts, machine.token_watts
+    if None not in watts:
+        idle_w, prompt_w, token_w = (watt for watt in watts if watt is not None)
+        capped = PowerModel(idle_w, prompt_w, token_w).capped(share)
+        watts = capped.idle_w, capped.prompt_w, capped.token_w
+    return replace(
+        machine,
+        power_units=machine.power_units * (1 - GPU_SHARE * (1 - share)),
+        prompt_slowdown=prompt_slowdown(share),
+        idle_watts=watts[0],
+        prompt_watts=watts[1],
+        token_watts=watts[2],
+    )
 
 
 def _refused(name: str, wrong: str, fix: str) -> UserError:

@@ -1,15 +1,18 @@
 """Trials of designs on drawn traces: the same draws for all designs, one for each seed."""
 
+import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
 from math import inf
 from statistics import fmean, stdev
 from typing import Final
 
 from splitwise_planner.catalog import Model
-from splitwise_planner.compat.engine import rules_for, simulate
 from splitwise_planner.design import Design
+from splitwise_planner.modes import Mode, simulation_of
 from splitwise_planner.phase_times import Key, Shape
+from splitwise_planner.resume import Notebook
 from splitwise_planner.slo import Verdict, judge, reference_for
 from splitwise_planner.trace import Trace
 from splitwise_planner.workload import Workload
@@ -46,38 +49,76 @@ class Trial:
 
 @dataclass(slots=True)
 class Evaluator:
-    """Tries designs of a model; `simulations` counts what it ran."""
+    """Tries designs of a model; `simulations` counts what it asked for.
+
+    `others` computes elsewhere, where simulations would wait for each other here; `notebook` has
+    what was tried before.
+    """
 
     name: str
     model: Model
     times: dict[Key, list[Shape]]
     workload: Workload
     seeds: Sequence[int]
+    mode: Mode = "compat"
+    others: Executor | None = None
+    notebook: Notebook | None = None
     simulations: int = 0
     _traces: dict[tuple[float, int], Trace] = field(default_factory=dict)
 
     def trial(self, design: Design, rate: float) -> Trial:
         """How a design does at a rate; further seeds are tried only while all hold."""
         verdicts: list[Verdict] = []
-        for seed in self.seeds:
-            verdicts.append(self.verdict(design, rate, seed))
-            if not verdicts[-1].is_met:
+        for seeds in self._rounds():
+            asked = [self._asked(design, rate, seed) for seed in seeds]
+            for seed, one in zip(seeds, asked):
+                verdicts.append(one if isinstance(one, Verdict) else one.result())
+                self._note(design, rate, seed, verdicts[-1])
+            if not all(verdict.is_met for verdict in verdicts):
                 break
         return Trial(tuple(verdicts))
 
     def verdict(self, design: Design, rate: float, seed: int) -> Verdict:
         """How a design does at a rate with one seed."""
+        asked = self._asked(design, rate, seed)
+        found = asked if isinstance(asked, Verdict) else asked.result()
+        self._note(design, rate, seed, found)
+        return found
+
+    def alone(self) -> "Evaluator":
+        """The same for another process: it computes there."""
+        return replace(self, others=None, notebook=None, _traces={})
+
+    def _rounds(self) -> list[Sequence[int]]:
+        """Seeds that are tried side by side: the first by itself, as most designs fail on it."""
+        if self.others is None:
+            return [[seed] for seed in self.seeds]
+        return [part for part in (self.seeds[:1], self.seeds[1:]) if part]
+
+    def _asked(self, design: Design, rate: float, seed: int) -> "Verdict | Future[Verdict]":
+        if self.notebook is not None and (known := self.notebook.find(design, rate, seed)):
+            return known
         self.simulations += 1
-        outcome = simulate(
-            self._trace(rate, seed), design, rules_for(self.times, self.name, self.model, design)
-        )
+        if self.others is None:
+            return self.simulate(design, rate, seed)
+        return self.others.submit(simulate_here, design, rate, seed)
+
+    def _note(self, design: Design, rate: float, seed: int, verdict: Verdict) -> None:
+        if self.notebook is not None:
+            self.notebook.add(design, rate, seed, verdict)
+
+    def simulate(self, design: Design, rate: float, seed: int) -> Verdict:
+        """One simulation, here and now."""
+        run = simulation_of(self.mode, self.times, self.name, self.model, design)
+        outcome, _ = run(self._trace(rate, seed))
         return judge(outcome, reference_for(self.times, self.name, self.model))
 
-    def max_rate(self, design: Design, seed: int) -> int:
-        """The highest whole rate per second at which all objectives hold; 0 when none does."""
-        low, high = 0, 1
+    def max_rate(self, design: Design, seed: int, known: int = 0) -> int:
+        """The highest whole rate per second at which all objectives hold; 0 when none does. At the
+        rate that is `known` they do."""
+        low, high, step = known, known + 1, 1
         while self.verdict(design, high, seed).is_met:
-            low, high = high, 2 * high
+            low, high, step = high, high + step, 2 * step
         while high - low > 1:
             middle = (low + high) // 2
             if self.verdict(design, middle, seed).is_met:
@@ -91,3 +132,19 @@ class Evaluator:
         if (rate, seed) not in self._traces:
             self._traces[rate, seed] = self.workload.at(rate, seed)
         return self._traces[rate, seed]
+
+
+_here: Evaluator | None = None  # of a process that computes for another
+
+
+def prepare(evaluator: Evaluator) -> None:
+    """Makes this process ready for `simulate_here`. Ctrl-C is for the one that asks."""
+    global _here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _here = evaluator
+
+
+def simulate_here(design: Design, rate: float, seed: int) -> Verdict:
+    """One simulation in a process that was prepared."""
+    assert _here is not None
+    return _here.simulate(design, rate, seed)

@@ -30,7 +30,10 @@ MAX_ROWS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What was measured for one shape of batch; the repeats side by side, in milliseconds."""
+    """What was measured for one shape of batch; the repeats side by side, in milliseconds.
+
+    One of the two phases may have none: a server under load tells how long it decodes alone.
+    """
 
     prompt_tokens: int  # of each sequence
     sequences: int
@@ -75,6 +78,8 @@ def knots_of(
     are not two."""
     groups: dict[int, tuple[list[float], list[float]]] = {}
     for shape in shapes_of(times, model, gpu, tensor_parallel):
+        if not shape.prompt_ms or not shape.token_ms:
+            continue
         prompts, tokens = groups.setdefault(shape.prompt_tokens * shape.sequences, ([], []))
         # The order of these operations, milliseconds first, decides the last digit.
         prompts.extend(value * slowdown / 1000 for value in shape.prompt_ms)
@@ -137,8 +142,11 @@ def _add(found: dict[Key, list[Shape]], where: str, row: dict[str, str]) -> None
         prompt, token = ([float(cell) for cell in row[name].split()] for name in COLUMNS[6:])
     except ValueError as error:
         raise _refused(where, str(error), "whole numbers, then milliseconds by spaces") from error
-    fits = min(counts) > 0 and len(prompt) == len(token) > 0
-    if not fits or not all(0 < value < float("inf") for value in (*prompt, *token)):
+    fits = len(prompt) == len(token) or not prompt or not token
+    if not fits or min(counts) < 1 or not (prompt or token):
+        wrong = "holds a count that is not above zero, or repeats of the phases that do not match"
+        raise _refused(where, wrong, "as many times of each phase, or none of one")
+    if not all(0 < value < float("inf") for value in (*prompt, *token)):
         raise _refused(where, "holds a value that is not above zero", "measure that shape again")
     key = row["model"], row["gpu"], counts[0]
     shape = Shape(counts[1], counts[2], counts[3], tuple(prompt), tuple(token))

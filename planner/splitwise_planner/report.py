@@ -6,11 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from splitwise_planner.design import Design
-from splitwise_planner.planning import Rated, Request, Sized
+from splitwise_planner.modes import NOTES
+from splitwise_planner.planning import Plan, Rated, Request, Sized
+from splitwise_planner.sizing import frontier
 from splitwise_planner.slo import OBJECTIVES
 
 
-def plan_as_dict(request: Request, plans: Sequence[Sized]) -> dict[str, Any]:
+def plan_as_dict(request: Request, plan: Plan) -> dict[str, Any]:
     """The whole answer; the first of `plans` is the winner."""
     return {
         "model": request.model,
@@ -19,11 +21,20 @@ def plan_as_dict(request: Request, plans: Sequence[Sized]) -> dict[str, Any]:
         "seeds": request.seeds,
         "duration_s": request.duration_s,
         "objective": request.objective,
-        "mode": "compat",
+        "mode": request.mode,
+        "headroom": request.headroom,
+        "spare": request.spare,
         "objectives": {objective.name: objective.limit for objective in OBJECTIVES},
-        "simulations": sum(one.simulations for one in plans),
-        "plans": [_sized(one) for one in plans],
+        "simulations": sum(one.simulations for one in plan.sized),
+        "plans": [_sized(one) for one in plan.sized],
+        "gain_rps_with_one_more": plan.gain_rps,
+        "frontier": [_cluster(design) for design in frontier_of(plan)],
     }
+
+
+def frontier_of(plan: Plan) -> list[Design]:
+    """Of all clusters that were tried and are good, those that none beats in everything."""
+    return frontier([design for one in plan.sized for design in one.good])
 
 
 def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
@@ -33,7 +44,7 @@ def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
         "trace": str(request.trace),
         "seeds": request.seeds,
         "duration_s": request.duration_s,
-        "mode": "compat",
+        "mode": request.mode,
         "clusters": [
             {
                 **_cluster(one.design),
@@ -47,8 +58,9 @@ def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
     }
 
 
-def plan_as_text(request: Request, plans: Sequence[Sized]) -> str:
+def plan_as_text(request: Request, plan: Plan) -> str:
     """A table: a row for each kind, the winner first."""
+    assert request.rate is not None
     lines = [
         f"{request.rate:g} requests/s of {request.trace.name} on {request.model}, "
         f"{request.seeds} seeds of {request.duration_s:g} s, least {request.objective}",
@@ -56,10 +68,20 @@ def plan_as_text(request: Request, plans: Sequence[Sized]) -> str:
         f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}  {'binding':<10}{'load':>6}"
         f"{'95 % up to':>12}  one more",
     ]
-    lines += [_row(one) for one in plans]
-    count = sum(one.simulations for one in plans)
+    lines += [_row(one) for one in plan.sized]
+    if request.headroom > 1 or request.spare:
+        lines.append(
+            f"each keeps the objectives at {request.rate * request.headroom:g} requests/s, with "
+            f"{request.spare} machines of each phase gone"
+        )
+    gains = ", ".join(f"+{name}: {gain:+d} requests/s" for name, gain in plan.gain_rps.items())
+    lines += ["", f"one machine more of the first: {gains}"]
+    if request.frontier:
+        lines += ["", "none is better in cost, power and machines than:"]
+        lines += [_columns(design) for design in frontier_of(plan)]
+    count = sum(one.simulations for one in plan.sized)
     note = "load: the binding objective's slowdown as a share of its limit, on the worst seed"
-    return "\n".join([*lines, "", f"{note}; {count} simulations", ""])
+    return "\n".join([*lines, "", f"{note}; {count} simulations", NOTES[request.mode], ""])
 
 
 def rates_as_text(request: Request, rated: Sequence[Rated]) -> str:

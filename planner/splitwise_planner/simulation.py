@@ -1,16 +1,17 @@
 """`splitwise simulate`: one trace on one design, and how it stands to the objectives."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from splitwise_planner.catalog import load_catalog
-from splitwise_planner.compat.engine import rules_for, simulate
 from splitwise_planner.design import Design, parse_design
+from splitwise_planner.measured.engine import Used
+from splitwise_planner.modes import NOTES, Mode, simulation_of
 from splitwise_planner.outcome import Outcome, percentiles, write_requests
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.slo import OBJECTIVES, Verdict, judge, reference_for
-from splitwise_planner.trace import load_trace
+from splitwise_planner.trace import Trace, load_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Question:
     catalog: Path
     phase_times: Path
     out: Path | None = None
+    mode: Mode = "compat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,17 @@ class Answer:
     """What became of a trace on a design."""
 
     design: Design
+    trace: Trace
     outcome: Outcome
     verdict: Verdict
+    mode: Mode
+    used: Used | None
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts: latencies in seconds, slowdowns as ratios."""
         return {
             "design": str(self.design),
+            "mode": self.mode,
             "machines": self.design.machines,
             "dollars_per_hour": round(self.design.dollars_per_hour, 2),
             "power_units": round(self.design.power_units, 2),
@@ -48,6 +54,7 @@ class Answer:
             "met": self.verdict.is_met,
             "broken": self.verdict.broken,
             "binding": self.verdict.binding,
+            "used": None if self.used is None else asdict(self.used),
         }
 
     def as_text(self) -> str:
@@ -75,7 +82,31 @@ class Answer:
         verdict = (
             "all nine objectives hold" if found["met"] else f"broken: {', '.join(found['broken'])}"
         )
-        return head + "\n".join(lines) + f"\n{verdict}; nearest to its limit: {found['binding']}\n"
+        lines.append(f"{verdict}; nearest to its limit: {found['binding']}")
+        return head + "\n".join([*lines, *self._used_lines(), NOTES[self.mode]]) + "\n"
+
+    def _used_lines(self) -> list[str]:
+        """What the workers did, where that is told."""
+        used = self.used
+        if used is None:
+            return []
+        placements = ", ".join(f"{name} {count}" for name, count in used.placements.items())
+        lines = [
+            f"busy: prompts {used.prompt_busy:.0%}, decoding {used.token_busy:.0%}; "
+            f"placed: {placements}",
+        ]
+        if used.joules is not None:
+            requests = max(len(self.outcome.request_id), 1)
+            lines.append(
+                f"GPUs drew {used.joules / used.seconds / 1000:.1f} kW on average, "
+                f"{used.joules / 3600 / requests:.2f} Wh a request"
+            )
+        if used.beyond_measured:
+            lines.append(
+                f"{used.beyond_measured:.0%} of the computed time was for batches beyond those "
+                "that were measured"
+            )
+        return lines
 
 
 def answer(question: Question) -> Answer:
@@ -84,9 +115,10 @@ def answer(question: Question) -> Answer:
     model = catalog.model(question.model)
     design = parse_design(question.design, catalog)
     times = load_phase_times(question.phase_times)
-    rules = rules_for(times, question.model, model, design)
+    simulate = simulation_of(question.mode, times, question.model, model, design)
     reference = reference_for(times, question.model, model)
-    outcome = simulate(load_trace(question.trace), design, rules)
+    trace = load_trace(question.trace)
+    outcome, used = simulate(trace)
     if question.out is not None:
         write_requests(outcome, question.out)
-    return Answer(design, outcome, judge(outcome, reference))
+    return Answer(design, trace, outcome, judge(outcome, reference), question.mode, used)

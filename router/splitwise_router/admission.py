@@ -236,6 +236,10 @@ class Admission:
                 return tokens, why is Reason.NO_CAPACITY  # nobody goes past the next one
         return tokens, False
 
+    def answered(self, generation: Generation) -> None:
+        """A generation has come to its own end."""
+        self._fleet.answered(len(generation.output), generation.sampling.max_tokens)
+
     def _note_served(self, generation: Generation) -> None:
         *_, tokens = _share(generation)
         tenants = {waiter.generation.asked_by.tenant for waiter in self._queue}

@@ -20,6 +20,7 @@ from splitwise_router.exchange import Exchange
 from splitwise_router.fleet import Fleet
 from splitwise_router.pool_links import LinkMetrics, by_pools
 from splitwise_router.service import Service
+from splitwise_router.views import duties
 
 
 class App:
@@ -52,6 +53,7 @@ class App:
                 Route("/metrics", self._metrics),
                 Route("/transfer", self._transfer),
                 Route("/queue", self._queue),
+                Route("/workers", self._workers),
                 *(Route(path, _never, methods=["POST"]) for path in self._generate),
             ],
             exception_handlers={HTTPException: _http_error},
@@ -114,6 +116,10 @@ class App:
         """What waits here for workers, for the operator."""
         return JSONResponse(self._waiting())
 
+    async def _workers(self, request: Request) -> Response:
+        """Which part each worker plays, for people."""
+        return JSONResponse({"workers": duties(self._fleet.sessions)})
+
 
 async def _never(request: Request) -> Response:
     """Stands in Starlette's table so that it answers other methods with 405; see App.__call__."""
@@ -125,8 +131,8 @@ async def _http_error(request: Request, error: Any) -> Response:
     asked = f"{request.method} {request.url.path}"
     fixes = {
         404: f"{asked} is not known here. Generation is POST /v1/chat/completions or "
-        "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics, /transfer and "
-        "/queue too.",
+        "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics, /transfer, "
+        "/queue and /workers too.",
         405: f"{asked} is not allowed. Use {(error.headers or {}).get('Allow', 'another method')}.",
     }
     codes = {404: "unknown_url", 405: "method_not_allowed"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from splitwise_core.metrics.router import (
     E2E,
     OUTPUT_TOKENS,
+    ROLE_CHANGE,
     STAGE_FIRST_DECODE,
     STAGE_PREFILL,
     STAGE_QUEUE,
@@ -44,6 +45,7 @@ class Clock:
         self._prefill = telemetry.histogram(STAGE_PREFILL)
         self._transfer = telemetry.histogram(STAGE_TRANSFER)
         self._first_decode = telemetry.histogram(STAGE_FIRST_DECODE)
+        self._role_change = telemetry.histogram(ROLE_CHANGE)
 
     def tokens(self, count: int, arrived_s: float, before_s: float | None, now_s: float) -> None:
         """Counts tokens that came together; `before_s` is None for the first ones."""
@@ -65,6 +67,8 @@ class Clock:
             self._transfer.observe(stages.transfer_s)
         if stages.HasField("first_decode_s"):
             self._first_decode.observe(stages.first_decode_s)
+        if generation.role_change_s is not None:
+            self._role_change.observe(generation.role_change_s)
 
 
 async def deltas(

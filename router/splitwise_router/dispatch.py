@@ -51,6 +51,8 @@ class Dispatcher:
             try:
                 while True:
                     piece = await attempt.next()
+                    if piece.finish is not None:
+                        self._admission.answered(generation)
                     yield piece
                     if piece.finish is not None:
                         return

@@ -6,14 +6,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from splitwise_core.policy.admission import MAX_QUEUE_S, backlog_s, is_committed
-from splitwise_core.policy.links import LinkView
-from splitwise_core.policy.routing import ROLES, FleetView, Reason, Role, place
+from splitwise_core.policy.admission import MAX_QUEUE_S, Speed, backlog_s
+from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
+from splitwise_core.policy.routing import ROLES, Reason, Role, place
+from splitwise_core.policy.stages import NO_STAGES
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.discovery import Endpoint
 from splitwise_router.links import Links
 from splitwise_router.prefixes import Prefixes
 from splitwise_router.session import Revision, Served, Session, revision_of
+from splitwise_router.views import fleet_view, link_view, pending, stage_view
 
 PHASES: Final = ("prompt", "token")
 
@@ -23,11 +25,15 @@ PROBE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a request goes. `token` is None when one worker serves both phases."""
+    """Where a request goes. `token` is None when one worker serves both phases.
+
+    `changes_role`: the worker is a token worker that had no prompts until now.
+    """
 
     prompt: Session
     token: Session | None
     revision: Revision
+    changes_role: bool = False
 
 
 class Fleet:
@@ -45,6 +51,7 @@ class Fleet:
         probe_s: float = PROBE_S,
         max_queue_s: float = MAX_QUEUE_S,
         sleeps: bool = False,
+        mixing: Mixing = FIXED,
     ) -> None:
         """`sleeps`: workers come when requests wait for them."""
         self.links = Links(probe_s, log)
@@ -55,6 +62,8 @@ class Fleet:
         self._max_queue_s = max_queue_s
         self._sleeps = sleeps
         self._is_listed = False
+        self._mixing = mixing
+        self._answers = Speed()  # tokens that were generated, over those that could have been
         self._log = log
         self._sessions: dict[tuple[str, ...], tuple[Session, asyncio.Task[None]]] = {}
         self._leaving: set[tuple[str, ...]] = set()
@@ -132,22 +141,32 @@ class Fleet:
             for s in self.sessions
             if s.usable and s not in avoid and revision in (None, revision_of(s))
         ]
-        links = _link_view(sessions, self.links)
-        cached = self.prefixes.cached(block_names, sessions, prompt_tokens)
+        view = fleet_view(sessions, self._max_queue_s)
+        fixed = self._mixing.disaggregation is Disaggregation.ALWAYS
+        stages = NO_STAGES if fixed else stage_view(sessions, self._answers.tokens_per_s or 1.0)
         placement = place(
-            _view(sessions, self._max_queue_s),
+            view,
             prompt_tokens,
             max_tokens,
             self._overflow_tokens,
-            links,
-            cached,
+            link_view(sessions, self.links),
+            self.prefixes.cached(block_names, sessions, prompt_tokens),
+            self._mixing,
+            stages,
         )
         if placement.prompt is None:
             return None, placement.reason
         one_worker = placement.token is None or placement.token == placement.prompt
         token = None if one_worker or placement.token is None else sessions[placement.token]
         prompt = sessions[placement.prompt]
-        return Found(prompt, token, revision_of(prompt)), placement.reason
+        changes_role = view.role[placement.prompt] == Role.TOKEN and not view.is_borrowed(
+            placement.prompt
+        )
+        return Found(prompt, token, revision_of(prompt), changes_role), placement.reason
+
+    def answered(self, tokens: int, most_tokens: int) -> None:
+        """Learns how long answers are, of what they may be."""
+        self._answers.note(tokens, most_tokens)
 
     def find_peer(self, source: Session, kv_tokens: int, most_left: int) -> Session | None:
         """The worker to go on with a sequence whose KV is at `source`; None where there is no room.
@@ -161,7 +180,7 @@ class Fleet:
             if revision_of(s) == revision_of(source)
         ]
         sessions = [source, *peers]
-        view = _view(sessions, self._max_queue_s)
+        view = fleet_view(sessions, self._max_queue_s)
         view = replace(
             view,
             role=[Role.PROMPT, *view.role[1:]],
@@ -169,7 +188,7 @@ class Fleet:
             free_blocks=[kv_tokens, *view.free_blocks[1:]],
             free_sequences=[1, *view.free_sequences[1:]],
         )
-        links = _link_view(sessions, self.links)
+        links = link_view(sessions, self.links)
         placement = place(view, kv_tokens, most_left, self._overflow_tokens, links)
         return sessions[placement.token] if placement.token else None
 
@@ -178,11 +197,12 @@ class Fleet:
 
         Both are 0 as long as there is a worker whose speed is not known.
         """
-        prompts = [s for s in self.sessions if s.usable and s.endpoint.role != "token"]
+        every = self._mixing.disaggregation is Disaggregation.NEVER
+        prompts = [s for s in self.sessions if s.usable and (every or s.endpoint.role != "token")]
         speeds = [s.load.prompt_tokens_per_s for s in prompts]
         if not all(speeds):
             return 0.0, 0.0
-        waits_s = [backlog_s(_pending(s), speed) for s, speed in zip(prompts, speeds)]
+        waits_s = [backlog_s(pending(s), speed) for s, speed in zip(prompts, speeds)]
         return min(waits_s, default=0.0), sum(speeds)
 
     def lacks_a_phase(self) -> bool:
@@ -218,52 +238,3 @@ class Fleet:
 def _missing(roles: Collection[str]) -> list[str]:
     """The phases that workers of these roles do not serve."""
     return [phase for phase in PHASES if phase not in roles and "mixed" not in roles]
-
-
-def _pending(session: Session) -> int:
-    """Prompt tokens queued on a worker, by the longer of its own account and ours."""
-    return max(session.load.queued_tokens, session.claims.prompt_tokens)
-
-
-def _view(sessions: list[Session], max_queue_s: float) -> FleetView:
-    """The fleet in columns.
-
-    What this router has sent counts at once, whether the worker has reported it or not: a queue is
-    as long as the longer of the two accounts, and room is the smaller of the two. A worker with
-    enough prompts has room for nothing: on a mixed one they would go before what decodes.
-    """
-    infos = [s.info for s in sessions if s.info is not None]
-    claims = [s.claims for s in sessions]
-    loads = [s.load for s in sessions]
-    pending = [_pending(s) for s in sessions]
-    numbers: dict[Revision, int] = {}
-    return FleetView(
-        role=[ROLES[s.endpoint.role] for s in sessions],
-        revision=[numbers.setdefault(revision_of(s), len(numbers)) for s in sessions],
-        ready=[True] * len(sessions),
-        pending_prompt_tokens=pending,
-        pending_tokens=[max(load.running_tokens, c.kv_tokens) for load, c in zip(loads, claims)],
-        free_blocks=[
-            min(load.free_blocks, i.num_blocks - c.blocks)
-            for load, i, c in zip(loads, infos, claims)
-        ],
-        free_sequences=[
-            0
-            if is_committed(queued, load.prompt_tokens_per_s, max_queue_s)
-            else min(load.free_sequences, i.max_sequences - s.running)
-            for load, i, s, queued in zip(loads, infos, sessions, pending)
-        ],
-        block_tokens=[max(1, i.block_tokens) for i in infos],
-    )
-
-
-def _link_view(sessions: list[Session], links: Links) -> LinkView:
-    """The links between these workers; KV is of one size for all of them."""
-    infos = [s.info for s in sessions if s.info is not None]
-    return LinkView(
-        number=[i.incarnation for i in infos],
-        tokens_per_s=[s.prompt_tokens_per_s for s in sessions],
-        known=links.known,
-        token_bytes=max((i.kv_token_bytes for i in infos), default=0),
-        layers=max((i.num_layers for i in infos), default=1),
-    )

@@ -28,6 +28,7 @@ class Generation:
     block_names: Sequence[bytes] | None = None  # of the prompt's beginning; the fleet knows how
     prompt_worker: str = ""
     token_worker: str = ""
+    role_change_s: float | None = None  # of the worker that computes its prompt, if it changed
 
     @property
     def to_prefill(self) -> int:

@@ -15,6 +15,7 @@ class Leg:
     blocks: int
     prompt_tokens: int  # not computed yet, as far as the router knows
     kv_tokens: int
+    decodes: bool = True  # there, once its prompt is computed
 
 
 @dataclass(slots=True)
@@ -24,12 +25,14 @@ class Claims:
     blocks: int = 0
     prompt_tokens: int = 0
     kv_tokens: int = 0
+    decoding: int = 0  # sequences
 
     def add(self, leg: Leg, sign: int) -> None:
         """Counts a leg in (`sign` 1) or out (-1)."""
         self.blocks += sign * leg.blocks
         self.prompt_tokens += sign * leg.prompt_tokens
         self.kv_tokens += sign * leg.kv_tokens
+        self.decoding += sign * leg.decodes
 
 
 def leg_of(
@@ -42,10 +45,12 @@ def leg_of(
     """The leg that `part` begins on a worker, with blocks for so many tokens."""
     size = max(1, worker.block_tokens) if worker else 1
     request = part.request
+    hands_over = isinstance(part, Prefill) and part.HasField("transfer")
     return Leg(
         sequence=request.sequence,
         deliver=deliver,
         blocks=-(-reserved_tokens // size),
         prompt_tokens=prompt_tokens,
         kv_tokens=len(request.prompt_tokens) + len(request.output_tokens),
+        decodes=not hands_over,
     )

@@ -21,6 +21,7 @@ from splitwise_core.logs import configure
 from splitwise_core.metric import Component
 from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
 from splitwise_core.policy.admission import MAX_QUEUE_S
+from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.telemetry import Telemetry
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
@@ -71,7 +72,9 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     served = Served(asked.model_name, tokenizer.fingerprint)
     longest_s = asked.max_queue_seconds
     wake_s = asked.wake_seconds
-    fleet = Fleet(served, asked.overflow_tokens, log, asked.probe_seconds, longest_s, wake_s > 0)
+    mixing = Mixing(asked.borrowing == "on", Disaggregation(asked.disaggregation))
+    probe_s = asked.probe_seconds
+    fleet = Fleet(served, asked.overflow_tokens, log, probe_s, longest_s, wake_s > 0, mixing)
     admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
@@ -203,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-name", required=True, help="what clients call the model")
     add("--max-length", type=one_or_more, help="longest context; default: what the model says")
     add("--overflow-tokens", type=any_count, default=8192, help="queue that spills to mixed pools")
+    add("--borrowing", default="on", choices=["on", "off"], help="of workers of the other pool")
+    modes = [mode.value for mode in Disaggregation]
+    add("--disaggregation", default=modes[0], choices=modes, help="of a request's two phases")
     add("--request-timeout", type=float, default=600.0, metavar="SECONDS")
     add("--max-queued", type=any_count, default=256, help="requests that may wait for capacity")
     add("--max-queue-seconds", type=_seconds, default=MAX_QUEUE_S, help="that one may wait")

@@ -72,6 +72,7 @@ class Session:
         self.claims = Claims()
         self.prompt_tokens_per_s = 0.0  # 0: not known yet
         self.leaving = False  # listed no more: it ends what it has
+        self.borrowed_s: float | None = None  # since when, by the monotonic clock
         self._was_met = False  # since it was said to be ready
         self._ready_s = time.monotonic()
         self._hurry = asyncio.Event()
@@ -207,8 +208,13 @@ class Session:
         if message.links and self.info is not None:
             self._heard(self, message.links)
         if message.HasField("load"):
-            self.load = message.load
-            self._changed()
+            self._hear_load(message.load)
+
+    def _hear_load(self, load: Load) -> None:
+        if load.borrowed != self.load.borrowed:
+            self.borrowed_s = time.monotonic() if load.borrowed else None
+        self.load = load
+        self._changed()
 
     def _greet(self, info: WorkerInfo) -> None:
         self.info, self._was_met = info, True
@@ -227,7 +233,7 @@ class Session:
                 self._log.info("worker left", extra={"fields": fields})
             else:
                 self._log.warning("worker lost", extra={"fields": fields})
-        self.info = None
+        self.info = self.borrowed_s = None
         self.load = Load()
         legs, self._legs, self.claims = self._legs, {}, Claims()
         for leg in legs.values():

@@ -1,4 +1,4 @@
-"""What the three set-ups share out, and what the synthetic trace is like."""
+"""What the set-ups share out, and what the synthetic trace is like."""
 
 from pathlib import Path
 from statistics import median, quantiles
@@ -6,14 +6,15 @@ from statistics import median, quantiles
 import pytest
 
 from bench.cluster.load import Trace
-from bench.cluster.setups import pools
+from bench.cluster.setups import setups
 from bench.cluster.synthetic import LONGEST, OUTPUT, PROMPT, trace
 from splitwise_core.trace import Arrival, write_trace
 
 
 @pytest.mark.parametrize("cores", [2, 3, 4, 7, 64])
 def test_each_set_up_has_all_cores_and_both_phases(cores: int) -> None:
-    for roles in pools(cores).values():
+    for setup in setups(cores).values():
+        roles = setup.workers
         beyond = cores == 2 and len(roles) == 3  # then the mixed worker goes where one is idle
         assert sum(roles.values()) == cores + beyond
         assert min(roles.values()) > 0

@@ -84,6 +84,11 @@ P, T, M = Role.PROMPT, Role.TOKEN, Role.MIXED
             id="a mixed worker alone serves both phases and nothing is moved",
         ),
         pytest.param(
+            [Worker(M, tokens=900), Worker(M), Worker(M, tokens=10)],
+            Placement(1, 1, Reason.ONE_WORKER),
+            id="of mixed workers with equal prompt queues the one that decodes least",
+        ),
+        pytest.param(
             [Worker(P), Worker(T, revision=1), Worker(T, tokens=900)],
             Placement(0, 2, Reason.SPLIT),
             id="both workers are of one revision, however short the other's queue",

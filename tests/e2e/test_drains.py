@@ -17,7 +17,7 @@ STREAMS = 8
 TOKENS = 1800
 """So many may come that no worker waits for the end of what it decodes."""
 
-READ = 800
+READ = 300
 """Tokens that a client compares; it reads on until the workers are gone that are to end."""
 
 PROMPTS = [[7 + n % 30] * (20 + 10 * n) for n in range(STREAMS)]

@@ -43,6 +43,9 @@ SPECS = st.fixed_dictionaries(
             optional={
                 "promptBatchTokens": st.integers(1, 131072),
                 "overflowTokens": st.integers(0, 10**6),
+                "disaggregation": st.sampled_from(["Always", "Auto"]),
+                "borrowing": st.booleans(),
+                "repurposeSeconds": st.integers(1, 86400),
             },
         ),
         "transfer": st.fixed_dictionaries(

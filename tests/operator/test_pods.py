@@ -157,7 +157,7 @@ def test_a_pool_gets_its_gpu_its_nodes_and_its_resources() -> None:
 def test_the_router_is_started_as_the_spec_says() -> None:
     asked = cluster(
         model={"name": "big", "path": "/m", "maxLength": 4096},
-        scheduling={"overflowTokens": 77},
+        scheduling={"overflowTokens": 77, "borrowing": False, "disaggregation": "Auto"},
         router={
             "port": 9000,
             "requestTimeoutSeconds": 60,
@@ -173,6 +173,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
     assert (parsed.model_name, parsed.max_length, parsed.overflow_tokens) == ("big", 4096, 77)
     assert (parsed.request_timeout, parsed.max_queued, parsed.max_body) == (60, 5, 4096)
     assert parsed.max_queue_seconds == 2.5
+    assert (parsed.borrowing, parsed.disaggregation) == ("off", "Auto")
     assert parsed.retries == 1
 
 
@@ -181,7 +182,7 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
     asked = cluster(
         pools=[pool, POOLS[1]],
         model={"name": "big", "path": "/m", "maxLength": 4096, "dtype": "int8"},
-        scheduling={"promptBatchTokens": 99},
+        scheduling={"promptBatchTokens": 99, "repurposeSeconds": 60},
         transfer={"leaseSeconds": 7},
     )
     worker = pod(render(asked), "demo-prompt")["containers"][0]
@@ -191,6 +192,7 @@ def test_a_worker_is_started_as_the_spec_says() -> None:
     assert (parsed.kv_memory, parsed.max_sequences) == (3 * 2**29, 12)
     assert parsed.max_tbt_seconds == 0.05
     assert (parsed.prompt_batch_tokens, parsed.lease_seconds) == (99, 7)
+    assert parsed.repurpose_seconds == 60
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,12 @@ def asked(tmp_path: Path) -> Request:
     )
 
 
-def quiet(_: str) -> None:
+def quiet(*_: object) -> None:
     pass
 
 
 def test_the_plan_is_that_of_simulating_every_cluster(asked: Request) -> None:
-    (found,) = plan(replace(asked, designs=["HH"]), quiet)
+    (found,) = plan(replace(asked, designs=["HH"]), quiet).sized
     catalog = load_catalog()
     workload = Workload(load_trace(asked.trace), asked.duration_s)
     evaluator = Evaluator(
@@ -63,16 +63,16 @@ def test_the_plan_is_that_of_simulating_every_cluster(asked: Request) -> None:
 
 def test_the_cheapest_kind_comes_first(asked: Request) -> None:
     plans = plan(asked, quiet)
-    prices = [one.design.dollars_per_hour for one in plans if one.design]
+    prices = [one.design.dollars_per_hour for one in plans.sized if one.design]
     assert prices == sorted(prices)
     found = plan_as_dict(asked, plans)
     assert json.loads(json.dumps(found)) == found
     assert found["plans"][0]["load"] < 1
-    assert all(str(one.design) in plan_as_text(asked, plans) for one in plans)
+    assert all(str(one.design) in plan_as_text(asked, plans) for one in plans.sized)
 
 
 def test_one_more_machine_brings_the_load_down(asked: Request) -> None:
-    (found,) = plan(replace(asked, designs=["BH"]), quiet)
+    (found,) = plan(replace(asked, designs=["BH"]), quiet).sized
     assert found.next_load["machine"] < found.trial.worst.load
 
 
@@ -94,11 +94,11 @@ def test_what_is_impossible_is_said_with_what_was_nearest(
 
 
 def test_a_budget_is_kept_by_whatever_is_planned(asked: Request) -> None:
-    free = {one.kind: one.nearest for one in plan(asked, quiet)}
+    free = {one.kind: one.nearest for one in plan(asked, quiet).sized}
     tight = replace(asked, budgets=Budgets(power_units=free["HH"].power_units))
     assert all(
         one.design is None or one.design.power_units <= free["HH"].power_units
-        for one in plan(tight, quiet)
+        for one in plan(tight, quiet).sized
     )
 
 
@@ -111,12 +111,24 @@ def test_a_budget_is_kept_by_whatever_is_planned(asked: Request) -> None:
         ({"duration_s": 0.0}, "--duration: is 0"),
         ({"budgets": Budgets(machines=-1)}, "--max-machines: is -1"),
         ({"designs": ["HX"]}, "'HX': names no machines"),
+        ({"designs": ["HH/4"]}, "compat mode does not know"),
+        ({"designs": ["HH@"]}, "is not a kind of design"),
+        ({"designs": ["HHcap@50"]}, "which has a cap"),
+        ({"power_caps": [40]}, "caps power at 40 %"),
+        ({"headroom": 0.5}, "--headroom: is 0.5"),
+        ({"spare": -1}, "--spare: is -1"),
+        ({"power_caps": range(50, 99)}, "are 98 kinds"),
         ({"model": "gpt-5"}, "--model gpt-5: is not in the catalogue"),
     ],
 )
 def test_what_has_no_sense_is_refused(asked: Request, change: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         plan(replace(asked, **change), quiet)  # type: ignore[arg-type]
+
+
+def test_caps_of_whole_clusters_stand_in_their_names(asked: Request) -> None:
+    with pytest.raises(UserError, match="go with --rate"):
+        rate(replace(asked, rate=None, designs=["HH-2P-1T"], power_caps=[50]), quiet)
 
 
 def test_the_highest_rate_is_the_last_that_keeps_all_objectives(asked: Request) -> None:
@@ -134,6 +146,53 @@ def test_the_highest_rate_is_the_last_that_keeps_all_objectives(asked: Request) 
     assert evaluator.verdict(rated.design, most + 1, 0).broken == list(rated.breaks_first)
     assert rates_as_dict(question, [rated])["clusters"][0]["max_rates"] == [most]
     assert "HH-2P-1T" in rates_as_text(question, [rated])
+
+
+def test_headroom_and_spare_machines_cost_machines(asked: Request) -> None:
+    question = replace(asked, designs=["HH"])
+    (bare,) = plan(question, quiet).sized
+    (roomy,) = plan(replace(question, headroom=2.0), quiet).sized
+    (spare,) = plan(replace(question, spare=1), quiet).sized
+    assert bare.design is not None
+    assert roomy.design is not None
+    assert roomy.design.machines > bare.design.machines
+    assert spare.design is not None
+    assert spare.design.machines == bare.design.machines + 2, "one of each phase may be gone"
+
+
+def test_what_one_machine_more_brings_is_counted_in_requests(asked: Request) -> None:
+    found = plan(replace(asked, designs=["BH"]), quiet)
+    assert found.gain_rps["machine"] > 0
+
+
+def test_none_of_the_frontier_is_beaten(asked: Request) -> None:
+    found = plan_as_dict(asked, plan(replace(asked, designs=["HH", "HA"], frontier=True), quiet))
+    prices = [
+        (one["dollars_per_hour"], one["power_units"], one["machines"]) for one in found["frontier"]
+    ]
+    assert prices
+    for price in prices:
+        assert not any(o != price and all(a <= b for a, b in zip(o, price)) for o in prices)
+
+
+def test_a_search_that_was_broken_off_goes_on(asked: Request, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.jsonl"
+    question = replace(asked, designs=["HH"], resume=notes)
+    first = plan(question, quiet)
+    lines = notes.read_text().splitlines()
+    notes.write_text("\n".join(lines[:3]) + '\n{"design": "HH-1P')
+    second = plan(question, quiet)
+    assert second.sized[0].design == first.sized[0].design
+    assert 0 < second.sized[0].simulations < first.sized[0].simulations
+    assert plan(question, quiet).sized[0].simulations == 0, "all of it is known now"
+    assert sorted(notes.read_text().splitlines()) == sorted(lines)
+
+
+def test_verdicts_of_another_question_are_not_taken(asked: Request, tmp_path: Path) -> None:
+    question = replace(asked, designs=["BH"], resume=tmp_path / "notes.jsonl")
+    plan(question, quiet)
+    with pytest.raises(UserError, match="is of another question"):
+        plan(replace(question, duration_s=61.0), quiet)
 
 
 def published(kind: str, duration_s: float, seeds: int = 1) -> Evaluator:
@@ -178,5 +237,5 @@ def test_machines_for_70_requests_of_code_a_second(asked: Request) -> None:
         duration_s=120.0,
     )
     plans = plan(question, quiet)
-    assert {str(one.design) for one in plans} == {"HH-22P-7T", "BH-51P_T"}
-    assert sum(one.simulations for one in plans) < 100, "of some 1,600 clusters"
+    assert {str(one.design) for one in plans.sized} == {"HH-22P-7T", "BH-51P_T"}
+    assert sum(one.simulations for one in plans.sized) < 100, "of some 1,600 clusters"

@@ -69,6 +69,34 @@ def test_a_plan_for_scripts(trace: Path) -> None:
     assert found["mode"] == "compat"
 
 
+def test_a_measured_plan_simulates_in_processes_and_says_what_it_is(trace: Path) -> None:
+    arguments = ("--rate", "1", "--designs", "HH", "--seeds", "2", "--duration", "20")
+    what = ("--mode", "measured", "--model", "bloom-176b", "--trace", trace)
+    done = splitwise("plan", *what, *arguments, "--power-caps", "100,50", "--frontier", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["mode"] == "measured"
+    assert {one["kind"] for one in found["plans"]} == {"HH", "HH@50"}
+    assert [one["design"] for one in found["frontier"]] == ["HH@50-1P-1T"], "as cheap, less power"
+    assert set(found["gain_rps_with_one_more"]) == {"prompt", "token"}
+
+
+def test_a_measured_simulation_says_what_the_workers_did(trace: Path) -> None:
+    what = ("--mode", "measured", "--model", "bloom-176b", "--trace", trace)
+    done = splitwise("simulate", *what, "--design", "HH-1P-1T")
+    assert done.returncode == 0, done.stderr
+    assert "placed: split 3" in done.stdout
+    assert "kW on average" in done.stdout
+    assert "no hardware was asked" in done.stdout
+
+
+def test_numbers_that_do_not_read_are_refused(trace: Path) -> None:
+    arguments = ("--designs", "HH", "--rate", "1", "--tensor-parallel", "x")
+    done = splitwise("plan", *MODEL, "--trace", trace, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--tensor-parallel: is 'x'" in done.stderr
+
+
 def test_where_nothing_may_be_written_it_compiles_for_itself(trace: Path, tmp_path: Path) -> None:
     """The folder of what was compiled is one that cannot be made."""
     script = (
@@ -86,3 +114,15 @@ def test_where_nothing_may_be_written_it_compiles_for_itself(trace: Path, tmp_pa
         check=True,
     )
     assert done.stdout.startswith(str(tmp_path / "splitwise-planner-"))
+
+
+def test_profile_makes_phase_times_of_benchmarks(tmp_path: Path) -> None:
+    bench, out = tmp_path / "bench.jsonl", tmp_path / "times.csv"
+    record = {"input_len": 256, "output_len": 8, "median_decode_latency": 0.01}
+    lines = [json.dumps(record | {"batch_size": n, "prefill_latency": 0.02 * n}) for n in (1, 2, 4)]
+    bench.write_text("\n".join(lines))
+    what = ("--model", "m", "--gpu", "g", "--tensor-parallel", "2")
+    done = splitwise("profile", "--benchmark", str(bench), *what, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["profiles"][0]["tensor_parallel"] == 2
+    assert "m,g,2,256,4,8,80.0,10.0" in out.read_text()

@@ -71,7 +71,7 @@ def test_who_would_wait_for_too_long_is_told_at_once_when_to_come_back(start: St
             assert await clients.metrics(REJECTED + '{reason="would-wait"}') == [1]
 
     workers = [Worker("p0", "prompt", TEN_A_SECOND | ENDLESS), Worker("t0", "token")]
-    with start(workers, max_queue_seconds=10) as stack:
+    with start(workers, max_queue_seconds=10, borrowing="off") as stack:
         asyncio.run(ask(stack))
 
 

@@ -33,12 +33,14 @@ POOLS: Final = [
     {"name": "prompt", "role": "prompt", "replicas": 2, "kvMemory": "256Mi"},
     {"name": "token", "role": "token", "replicas": 3, "kvMemory": "256Mi"},
 ]
-AT_ONCE: Final = 16
-PROMPTS: Final = 48
+AT_ONCE: Final = 24
+PROMPTS: Final = 32
 PROMPT_TOKENS: Final = (10, 400)
-OUTPUT_TOKENS: Final = (100, 900)
+OUTPUT_TOKENS: Final = (50, 700)
 STREAM_S: Final = 300.0
 POLL_S: Final = 0.1
+TOLD_S: Final = 10.0
+"""So often it is said on stderr how far it is."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,13 @@ class Seen:
 class Drains:
     """Runs once against a cluster."""
 
-    def __init__(self, cluster: Cluster, streams: int, drains: int, seed: int) -> None:
+    def __init__(
+        self, cluster: Cluster, streams: int, drains: int, minutes: float, seed: int
+    ) -> None:
         self._cluster = cluster
         self._streams = streams
         self._drains = drains
+        self._over_s = time.monotonic() + minutes * 60
         self._draw = random.Random(seed)
         self._asked = [self._new() for _ in range(PROMPTS)]
         self._seen = Seen()
@@ -100,9 +105,11 @@ class Drains:
             expected = await self._undisturbed(client)
             began_s = time.monotonic()
             async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell())
                 for _ in range(AT_ONCE):
                     group.create_task(self._client(client, expected))
-                group.create_task(self._chaos())
+                await group.create_task(self._chaos())
+                telling.cancel()
         return self._report(time.monotonic() - began_s)
 
     async def _undisturbed(self, client: AsyncOpenAI) -> list[list[str]]:
@@ -119,15 +126,26 @@ class Drains:
 
     async def _client(self, client: AsyncOpenAI, expected: list[list[str]]) -> None:
         """One stream after the other, as long as there are streams or drains to come."""
-        while self._began < self._streams or len(self._drained) < self._drains:
+        while not self._is_over and (
+            self._began < self._streams or len(self._drained) < self._drains
+        ):
             self._began += 1
             number = self._draw.randrange(PROMPTS)
             tokens, error = await follow(client, self._asked[number])
             self._seen.note(tokens, expected[number], error)
 
+    @property
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._over_s
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TOLD_S)
+            print(self._seen, len(self._drained), "drains", file=sys.stderr, flush=True)
+
     async def _chaos(self) -> None:
         """Drains spread over the streams, never the last ready worker of a role."""
-        while len(self._drained) < self._drains:
+        while len(self._drained) < self._drains and not self._is_over:
             await asyncio.sleep(POLL_S)
             if self._seen.streams < self._streams * len(self._drained) / self._drains:
                 continue
@@ -212,13 +230,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.drains", description=__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--drains", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=60.0, help="at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=Path, default=Path(".cache/models/tiny"))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="drains-") as place:
         file = write_cluster(Path(place), given.model.absolute(), pools=POOLS)
         with running(file, Path(place) / "state", "--port", str(free_port())) as cluster:
-            report = asyncio.run(Drains(cluster, given.streams, given.drains, given.seed).run())
+            report = asyncio.run(
+                Drains(cluster, given.streams, given.drains, given.minutes, given.seed).run()
+            )
     print(json.dumps(report))
     return 0 if report["is_right"] else 1
 

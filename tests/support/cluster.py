@@ -30,7 +30,10 @@ def splitwise(
 
 
 def write_cluster(directory: Path, model: Path, **spec: Any) -> Path:
-    """A cluster file with one prompt and two token workers, unless `spec` says otherwise."""
+    """A cluster file with one prompt and two token workers, unless `spec` says otherwise.
+
+    Each pool keeps to its phase: what is computed where is no matter of the machine's load.
+    """
     pools = [
         {"name": "prompt", "role": "prompt", "replicas": 1, "kvMemory": "256Mi"},
         {"name": "token", "role": "token", "replicas": 2, "kvMemory": "256Mi"},
@@ -42,6 +45,7 @@ def write_cluster(directory: Path, model: Path, **spec: Any) -> Path:
         "spec": {
             "model": {"name": "tiny", "path": str(model)},
             "pools": pools,
+            "scheduling": {"borrowing": False},
             "router": {"maxQueueSeconds": 60},  # a machine that is slow turns nobody away
         }
         | spec,

@@ -7,13 +7,16 @@ and no randomness: the same arrivals make the same run.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Final
 
 from splitwise_core.policy.batching import StepKind, next_step
-from splitwise_core.policy.routing import FleetView, Role, place
+from splitwise_core.policy.links import NO_LINKS, Link, LinkView
+from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
+from splitwise_core.policy.routing import Role, place
 from splitwise_core.policy.scaling import (
     Counts,
     Held,
@@ -27,11 +30,10 @@ from splitwise_core.policy.scaling import (
     observe,
     reading,
 )
-from splitwise_core.policy.scaling.signals import Memory
-from tests.support.virtual_worker import Machine, Request, Worker
+from splitwise_core.policy.scaling.signals import Memory, with_lent
+from tests.support.virtual_worker import Machine, Request, Worker, fleet_view, stage_view
 
 LOOK_S: Final = 2.0
-BLOCK: Final = 16
 OVERFLOW: Final = 8192
 
 
@@ -68,9 +70,11 @@ class VirtualFleet:
         arrivals: Iterable[tuple[float, int, int]],
         ratio: Ratio | None = None,
         on_look: Callable[[float, str, Reading | None, Counts], None] = lambda *_: None,
+        mixing: Mixing = FIXED,
     ) -> None:
         self.pools = dict(pools)
         self.ratio = ratio
+        self.mixing = mixing
         self.requests: list[Request] = []
         self.changes: list[Change] = []
         self.sizes: list[tuple[float, dict[str, int]]] = []
@@ -115,19 +119,30 @@ class VirtualFleet:
         while self._queue and self._place(self._queue[0]):
             self._queue.popleft()
 
+    def _links(self, workers: Sequence[Worker]) -> LinkView:
+        """What links cost where placement asks: a time alone, however much is moved."""
+        if self.mixing.disaggregation is not Disaggregation.AUTO:
+            return NO_LINKS
+        numbers = range(len(workers))
+        known = {
+            n: dict.fromkeys(numbers, Link(workers[n].machine.transfer_s, inf, False))
+            for n in numbers
+        }
+        return LinkView(numbers, [w.machine.prompt_tokens_per_s for w in workers], known)
+
     def _place(self, request: Request) -> bool:
         workers = [w for w in self.workers if not w.draining and w.ready_s <= self.now]
-        view = FleetView(
-            role=[w.role for w in workers],
-            revision=[0] * len(workers),
-            ready=[True] * len(workers),
-            pending_prompt_tokens=[w.queued_tokens for w in workers],
-            pending_tokens=[w.kv_taken for w in workers],
-            free_blocks=[w.free_tokens // BLOCK for w in workers],
-            free_sequences=[w.machine.max_sequences - w.held for w in workers],
-            block_tokens=[BLOCK] * len(workers),
+        for worker in workers:
+            worker.look(self.now)
+        found = place(
+            fleet_view(workers),
+            request.prompt_tokens,
+            request.output_tokens,
+            OVERFLOW,
+            links=self._links(workers),
+            mixing=self.mixing,
+            stages=stage_view(workers, self.now),
         )
-        found = place(view, request.prompt_tokens, request.output_tokens, OVERFLOW)
         if found.prompt is None:
             return False
         request.prompt = workers[found.prompt]
@@ -168,6 +183,7 @@ class VirtualFleet:
         worker.queued_tokens -= tokens
         worker.pace_s = self.now
         worker.count(prompts_total=len(batch), prompt_tokens_total=tokens, prompt_s_total=took_s)
+        worker.duty.worked(StepKind.PROMPT, len(batch), took_s, self.now)
         for request in batch:
             request.first_s = self.now
             worker.note("ttft_counts", self.now - request.at_s, 1)
@@ -213,6 +229,7 @@ class VirtualFleet:
             tokens = steps * len(worker.running)
             worker.count(steps_total=steps, step_s_total=since_s, step_tokens_total=tokens)
             worker.note("tbt_counts", worker.step_s(), round(tokens))
+            worker.duty.worked(StepKind.TOKEN, len(worker.running), since_s, self.now)
         worker.pace_s = self.now
 
     def _plan(self, worker: Worker) -> None:
@@ -265,15 +282,20 @@ class VirtualFleet:
             sum(r.kv_tokens for r in self._queue),
             min(1.0, waiting / reserved) if reserved else 0.0,
         )
-        asked = {}
+        asked, readings = {}, dict[str, Reading | None]()
         for name, pool in self.pools.items():
             ready = [w for w in self.of(name) if w.ready_s <= self.now]
             for worker in ready:
                 self._advance(worker)
                 self._plan(worker)
-            now = None
+            readings[name] = None
             if said := {w.name: w.load() for w in ready}:
-                now, pool.memory = reading(pool.memory, said, 0, held, self.now, self.now - LOOK_S)
+                readings[name], pool.memory = reading(
+                    pool.memory, said, 0, held, self.now, self.now - LOOK_S
+                )
+        readings = with_lent(readings, {name: pool.role for name, pool in self.pools.items()})
+        for name, pool in self.pools.items():
+            now = readings[name]
             counts = self._counts(name)
             self._on_look(self.now, name, now, counts)
             if pool.law is not None:

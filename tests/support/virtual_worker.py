@@ -1,13 +1,18 @@
 """A worker of the fleet in virtual time: what it is, what is on it, and what it says of itself."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from splitwise_core.policy.batching import Preempted
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.duty import Duty
+from splitwise_core.policy.routing import FleetView, Role
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.policy.scaling.signals import BOUNDS_S, bucket
+from splitwise_core.policy.stages import StageView
+
+BLOCK: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,14 @@ class Worker:
     pace_s: float = 0.0
     version: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
+    duty: Duty = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.duty = Duty(self.role)
+
+    def look(self, now_s: float) -> None:
+        prompts = len(self.waiting) + len(self.computing)
+        self.duty.look(prompts, len(self.running), now_s)
 
     @property
     def held(self) -> int:
@@ -110,3 +123,30 @@ class Worker:
             kv_reserved=self.kv_reserved,
             **grown,
         )
+
+
+def fleet_view(workers: Sequence[Worker]) -> FleetView:
+    """What a router knows of these workers: everything."""
+    return FleetView(
+        role=[w.role for w in workers],
+        revision=[0] * len(workers),
+        ready=[True] * len(workers),
+        pending_prompt_tokens=[w.queued_tokens for w in workers],
+        pending_tokens=[w.kv_taken for w in workers],
+        free_blocks=[w.free_tokens // BLOCK for w in workers],
+        free_sequences=[w.machine.max_sequences - w.held for w in workers],
+        block_tokens=[BLOCK] * len(workers),
+        borrowed=[w.duty.is_borrowed for w in workers],
+    )
+
+
+def stage_view(workers: Sequence[Worker], now_s: float) -> StageView:
+    """What the stages take on these workers."""
+    machines = [w.machine for w in workers]
+    return StageView(
+        prompt_tokens_per_s=[m.prompt_tokens_per_s for m in machines],
+        step_base_s=[m.step_base_s for m in machines],
+        step_slope_s=[m.step_slope_s for m in machines],
+        decoding=[len(w.running) + w.reserved for w in workers],
+        prompt_share=[w.duty.prompt_share(now_s) for w in workers],
+    )

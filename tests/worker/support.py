@@ -12,6 +12,7 @@ import torch
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker import commands
@@ -104,6 +105,7 @@ class Rig:
         block_tokens: int = LENGTH,
         prefix_key: bytes | None = PREFIX_KEY,
         chunk_tokens: int = 512,
+        duty: Duty | None = None,
     ) -> None:
         c = decoder.config
         self.geometry = KvGeometry(
@@ -126,7 +128,7 @@ class Rig:
             on_lost=lambda: self.engine.submit(commands.SidecarLost()),
         )
         self.scheduler = Scheduler(
-            self.blocks, block_tokens, sequences, batch_tokens, prefix_key, chunk_tokens
+            self.blocks, block_tokens, sequences, batch_tokens, prefix_key, chunk_tokens, duty=duty
         )
         handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from splitwise_core.arguments import address
 from splitwise_core.policy.batching import CHUNK_TOKENS, PROMPT_BATCH_TOKENS
+from splitwise_core.policy.duty import REPURPOSE_S
 
 MAX_COUNT: Final = 1 << 24
 """Sequences, or tokens, that one worker could ever be asked to hold."""
@@ -34,6 +35,7 @@ class WorkerConfig:
     prompt_batch_tokens: int
     chunk_tokens: int
     prefix_caching: bool
+    repurpose_seconds: float
     lease_seconds: float
     listen: str
     status: str
@@ -62,6 +64,12 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--prompt-batch-tokens", type=_count, default=PROMPT_BATCH_TOKENS)
     parser.add_argument("--chunk-tokens", type=_count, default=CHUNK_TOKENS)
     parser.add_argument("--prefix-caching", default="on", choices=["on", "off"])
+    parser.add_argument(
+        "--repurpose-seconds",
+        type=_seconds,
+        default=REPURPOSE_S,
+        help="borrowed for so long, it proposes to be of the other pool",
+    )
     parser.add_argument("--lease-seconds", type=_seconds, default=10.0)
     place: dict[str, Any] = {"type": address, "required": True}
     parser.add_argument("--listen", **place, help="host:port of the Worker service")

@@ -114,7 +114,9 @@ class Engine:
         """One round of the loop; whether it computed something. `wait` is for a command to come."""
         self._take_commands(wait)
         self._expire()
-        self._draining.look(self._clock())
+        now = self._clock()
+        self._draining.look(now)
+        self._scheduler.look(now)
         self._probe.begin_if_due()
         work = self._scheduler.next_work()
         if work.sequences:
@@ -126,15 +128,20 @@ class Engine:
         census = self._scheduler.census()
         ready = self._handover.attached and self._probe.passed
         speed = self._scheduler.prompt_speed.tokens_per_s
-        self._outbox.flush(load_of(census, ready, self._draining.begun, speed))
+        now, duty = self._clock(), self._scheduler.duty
+        self._outbox.flush(load_of(census, ready, self._draining.begun, speed, duty, now))
         self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
+        self._metrics.duty(duty, now)
 
     # ---- commands ----
 
     def _take_commands(self, wait: bool) -> None:
         try:
             if wait:
-                timeout = EXPIRY_CHECK_S if len(self._scheduler) else None
+                is_still = not len(self._scheduler) and self._scheduler.duty.is_settled(
+                    self._clock()
+                )
+                timeout = None if is_still else EXPIRY_CHECK_S
                 self._apply(self._inbox.get(timeout=timeout))
             while True:
                 self._apply(self._inbox.get_nowait())

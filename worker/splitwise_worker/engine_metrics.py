@@ -1,10 +1,12 @@
 """The engine's metrics, with every label's child looked up once."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from splitwise_core.metrics.worker import (
+    BORROWED,
     BUSY,
     COMPUTED_TOKENS,
     DECODE_LIMIT,
@@ -12,23 +14,28 @@ from splitwise_core.metrics.worker import (
     DRAINING,
     KV_BLOCKS,
     LAYERWISE_MIN,
+    LOANS,
     PREFIX_EVICTED,
     PREFIX_HIT,
     PREFIX_QUERIED,
     QUEUE_REQUESTS,
     QUEUE_TOKENS,
     RUNNING,
+    SHOULD_CHANGE,
     STEP_TOKENS,
     STEPS,
     WORKER_SEQUENCES,
 )
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.draining import Fate
+from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
+
+log = logging.getLogger("splitwise.worker.duty")
 
 _KINDS = (StepKind.PROMPT, StepKind.TOKEN)
 _SAVES = ("compute", "transfer")
@@ -63,6 +70,11 @@ class EngineMetrics:
         self.fates = Counter[Fate]()
         """What became of sequences since the worker drains."""
         telemetry.gauge(DRAINING).set(0)
+        self._loans = telemetry.counter(LOANS)
+        self._loans_before = 0
+        self._borrowed = telemetry.gauge(BORROWED)
+        self._should_change = telemetry.gauge(SHOULD_CHANGE)
+        self._told = (False, False)
 
     def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
         """Counts one step that computed `tokens` tokens."""
@@ -106,6 +118,22 @@ class EngineMetrics:
         if evicted_blocks > self._evicted_before:
             self._evicted.inc(evicted_blocks - self._evicted_before)
             self._evicted_before = evicted_blocks
+
+    def duty(self, duty: Duty, now_s: float) -> None:
+        """Shows which part the worker plays, and says in the log when that changes."""
+        self._loans.inc(duty.loans - self._loans_before)
+        self._loans_before = duty.loans
+        told = duty.is_borrowed, duty.should_change(now_s)
+        if told == self._told:
+            return
+        (was_borrowed, should_have), self._told = self._told, told
+        self._borrowed.set(told[0])
+        self._should_change.set(told[1])
+        if told[0] != was_borrowed:
+            log.info("borrowed by the other pool" if told[0] else "returned to its own pool")
+        if told[1] and not should_have:
+            fields = {"borrowed_s": round(duty.borrowed_s(now_s))}
+            log.warning("works more for the other pool than its own", extra={"fields": fields})
 
     def _in(self, phase: Phase) -> Tally:
         return self.load.census.phases[phase]

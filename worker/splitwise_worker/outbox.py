@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_worker.sampling import Sampled
 from splitwise_worker.scheduler import Census
@@ -76,7 +77,12 @@ def move_failure(key: SequenceKey, outcome: kv_pb2.Outcome, detail: str) -> work
 
 
 def load_of(
-    census: Census, ready: bool, draining: bool, prompt_tokens_per_s: float
+    census: Census,
+    ready: bool,
+    draining: bool,
+    prompt_tokens_per_s: float,
+    duty: Duty,
+    now_s: float,
 ) -> worker_pb2.Load:
     """What a router needs to know to place the next request."""
     waiting, running = census.phases[Phase.WAITING], census.phases[Phase.RUNNING]
@@ -90,4 +96,9 @@ def load_of(
         free_blocks=census.free_blocks,
         free_sequences=census.free_sequences,
         prompt_tokens_per_s=prompt_tokens_per_s,
+        step_base_s=duty.steps.base_s,
+        step_slope_s=duty.steps.slope_s,
+        prompt_share=duty.prompt_share(now_s),
+        borrowed=duty.is_borrowed,
+        should_change=duty.should_change(now_s),
     )

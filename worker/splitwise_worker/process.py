@@ -16,6 +16,8 @@ import torch
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
 from splitwise_core.policy.draining import Fate
+from splitwise_core.policy.duty import Duty
+from splitwise_core.policy.fleet import ROLES
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
@@ -111,6 +113,7 @@ class _Process:
                 secrets.token_bytes(PREFIX_KEY_BYTES) if config.prefix_caching else None,
                 config.chunk_tokens,
                 config.max_tbt_seconds,
+                Duty(ROLES[config.role], config.repurpose_seconds),
             ),
             runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
             store=store,

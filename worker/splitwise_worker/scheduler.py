@@ -16,7 +16,9 @@ from splitwise_core.policy.batching import (
     next_step,
 )
 from splitwise_core.policy.decode_limit import DecodeLimit
+from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fairness import FairOrder
+from splitwise_core.policy.fleet import Role
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
@@ -70,8 +72,10 @@ class Scheduler:
         prefix_key: bytes | None = None,
         chunk_tokens: int = CHUNK_TOKENS,
         max_tbt_s: float | None = None,
+        duty: Duty | None = None,
     ) -> None:
         self.blocks = blocks
+        self.duty = duty or Duty(Role.MIXED)
         self._block_tokens = block_tokens
         self._prefixes = PrefixCache(blocks, block_tokens, prefix_key)
         self._max_sequences = max_sequences
@@ -157,6 +161,11 @@ class Scheduler:
             return Work(step.kind, chosen, step.prompt_tokens)
         chosen = tuple(running.values()) if step.kind is StepKind.TOKEN else ()
         return Work(step.kind, chosen, tuple(s.tokens_to_compute for s in chosen))
+
+    def look(self, now_s: float) -> None:
+        """Learns whether what is here is for the worker's own phase alone."""
+        decoding = len(self._phases[Phase.RUNNING]) + len(self._phases[Phase.ARRIVING])
+        self.duty.look(len(self._phases[Phase.WAITING]), decoding, now_s)
 
     def computed(self, work: Work, seconds: float) -> None:
         """Learns how long a step has taken."""

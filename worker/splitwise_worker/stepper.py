@@ -83,6 +83,7 @@ class Stepper:
             sequence.output_tokens.append(token.token)
             accept(sequence, token, now)
         self._scheduler.computed(work, now - started)
+        self._scheduler.duty.worked(work.kind, len(work.sequences), now - started, now)
         self._metrics.stepped(work.kind, sum(work.tokens), now - started)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:

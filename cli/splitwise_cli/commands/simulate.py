@@ -4,6 +4,7 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from splitwise_core.errors import UserError
 
@@ -12,9 +13,9 @@ def simulate(
     model: str,
     design: str,
     trace: Path,
-    out: Path | None,
-    catalog: Path | None,
-    phase_times: Path | None,
+    outputs: tuple[Path | None, Path | None],
+    mode: Literal["compat", "measured"],
+    files: tuple[Path | None, Path | None],
     as_json: bool,
 ) -> bool:
     """Prints the answer; whether every request ended. Raises UserError."""
@@ -23,9 +24,15 @@ def simulate(
     from splitwise_planner import phase_times as published
     from splitwise_planner.simulation import Question, answer
 
-    tell_of_compiling()
-    files = catalog or shipped.SHIPPED, phase_times or published.PUBLISHED
-    found = answer(Question(model, design, trace, *files, out))
+    if mode == "compat":
+        tell_of_compiling()
+    catalog, phase_times = files[0] or shipped.SHIPPED, files[1] or published.PUBLISHED
+    out, report = outputs
+    found = answer(Question(model, design, trace, catalog, phase_times, out, mode))
+    if report is not None:
+        from splitwise_planner.page import simulation_parts, write_report
+
+        write_report(report, f"{trace.name} on {design}", simulation_parts(found))
     print(json.dumps(found.as_dict(), indent=2) if as_json else found.as_text(), end="")
     return not found.outcome.unfinished
 

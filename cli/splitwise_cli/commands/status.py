@@ -17,7 +17,9 @@ ROUTER_S: Final = 2.0
 def status(output: Literal["table", "json"], state_dir: Path | None) -> None:
     """Prints the status. Raises UserError when no cluster is up."""
     found = StateDir((state_dir or default_state_dir()).absolute()).running()
-    found["transfer"] = _transfer(str(found["endpoint"]))
+    endpoint = str(found["endpoint"])
+    found["transfer"] = _told(endpoint, "transfer")
+    _note_duties(found["pods"], _told(endpoint, "workers") or [])
     if output == "json":
         print(json.dumps(found, indent=2))
         return
@@ -28,14 +30,23 @@ def status(output: Literal["table", "json"], state_dir: Path | None) -> None:
     console.print(f"{found['endpoint']}/v1 serves [bold]{found['model']['name']}[/]")
 
 
-def _transfer(endpoint: str) -> list[dict[str, Any]] | None:
-    """How KV moves between the pools, as `status.transfer` has it; None while no router tells."""
+def _told(endpoint: str, what: str) -> list[dict[str, Any]] | None:
+    """A list that a router keeps: how KV moves between pools, say. None while no router tells."""
     try:
-        answer = httpx.get(f"{endpoint}/transfer", timeout=ROUTER_S).raise_for_status()
-        entries: list[dict[str, Any]] = answer.json()["transfer"]
+        answer = httpx.get(f"{endpoint}/{what}", timeout=ROUTER_S).raise_for_status()
+        entries: list[dict[str, Any]] = answer.json()[what]
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return None
     return entries
+
+
+def _note_duties(pods: list[dict[str, Any]], workers: list[dict[str, Any]]) -> None:
+    """Adds to each pod for how long it has been borrowed, and whether it had better be moved."""
+    by_name = {worker["pod"]: worker for worker in workers}
+    for pod in pods:
+        worker = by_name.get(pod["name"], {})
+        pod["borrowed_s"] = worker.get("borrowedSeconds")
+        pod["misplaced"] = worker.get("misplaced", False)
 
 
 def _line(link: dict[str, Any]) -> str:
@@ -56,5 +67,13 @@ def _table(status: dict[str, Any]) -> Table:
         processes = ", ".join(f"{c['name']} {c['pid'] or '–'}" for c in pod["containers"])
         ready = "[green]yes[/]" if pod["ready"] else "[red]no[/]"
         restarts = str(pod["restarts"])
-        table.add_row(pod["name"], pod["role"], pod["address"], ready, restarts, processes)
+        table.add_row(pod["name"], _part(pod), pod["address"], ready, restarts, processes)
     return table
+
+
+def _part(pod: dict[str, Any]) -> str:
+    """The pod's role, and whether it is borrowed from it."""
+    if pod["borrowed_s"] is None:
+        return str(pod["role"])
+    advice = "; move a replica to the other pool" if pod["misplaced"] else ""
+    return f"{pod['role']}, borrowed for {pod['borrowed_s']:.0f} s{advice}"

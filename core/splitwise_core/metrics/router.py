@@ -29,7 +29,8 @@ PLACEMENTS: Final = Metric(
     Component.ROUTER,
     Counter,
     "splitwise_router_placements_total",
-    "Placement decisions, by reason. A rise of `no-capacity` says that a pool is too small.",
+    "Placement decisions, by reason. A rise of `no-capacity` says that a pool is too small; "
+    "`borrowed-token-worker` and `borrowed-prompt-worker`, that one is for the moment.",
     ("reason",),
 )
 REJECTED_REQUESTS: Final = Metric(
@@ -125,6 +126,14 @@ STAGE_FIRST_DECODE: Final = Metric(
     Histogram,
     "splitwise_request_first_decode_seconds",
     "KV verified to the token worker's first token.",
+    buckets=STEP_SECONDS,
+)
+ROLE_CHANGE: Final = Metric(
+    Component.ROUTER,
+    Histogram,
+    "splitwise_request_role_change_seconds",
+    "Placement of a prompt on a token worker that had none to the start of its prefill: how long "
+    "it takes to borrow a worker, with the step that it was in.",
     buckets=STEP_SECONDS,
 )
 PROMPT_TOKENS: Final = Metric(

@@ -91,8 +91,31 @@ COMPUTED_TOKENS: Final = Metric(
     Component.WORKER,
     Counter,
     "splitwise_worker_computed_tokens_total",
-    "Tokens computed, by the kind of step. `prompt` stays 0 on a token worker.",
+    "Tokens computed, by the kind of step: `prompt` on a token worker, and `token` on a prompt "
+    "worker, is work that it was borrowed for.",
     (*POOL, "kind"),
+)
+BORROWED: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_borrowed_workers",
+    "1 while the worker serves the other pool's phase too; the sum is how many of a pool do.",
+    POOL,
+)
+LOANS: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_loans_total",
+    "How often the worker was borrowed: its role changed in place, without a restart.",
+    POOL,
+)
+SHOULD_CHANGE: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_misplaced_workers",
+    "1 while the worker has been borrowed for `scheduling.repurposeSeconds` and works more for the "
+    "other pool than for its own: a proposal to move a replica there.",
+    POOL,
 )
 WORKER_SEQUENCES: Final = Metric(
     Component.WORKER,

@@ -1,87 +1,35 @@
 """Cluster scheduler (CLS): a fleet and a request in, a prompt and a token worker out.
 
 The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.2): both machines are
-chosen together, each by joining the shortest queue in pending tokens, and a pool whose shortest
-queue is too long overflows into the mixed pool. Ours beyond the paper: while a new revision takes
-over from an old one, both workers are of the same, for their KV may differ; the link between the
-two has its price; and what of a prompt a worker has in its cache shortens its queue.
+chosen together, each by joining the shortest queue in pending tokens; a pool whose shortest queue
+is too long overflows into the mixed pool, and borrows from the other one where that is of no help.
+Ours beyond the paper: while a new revision takes over from an old one, both workers are of the
+same, for their KV may differ; the link between the two has its price; what of a prompt a worker
+has in its cache shortens its queue; and both phases stay on one worker where that is cheaper.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple
+from math import inf
+from typing import Final
 
+from splitwise_core.policy.fleet import NOWHERE, ROLES, FleetView, Role
 from splitwise_core.policy.links import NO_LINKS, Cost, LinkView
+from splitwise_core.policy.mixing import (
+    FIXED,
+    RETURN_SHARE,
+    SHORT_PROMPT_TOKENS,
+    Disaggregation,
+    Mixing,
+    lender,
+)
+from splitwise_core.policy.pairs import pair, pair_cost
+from splitwise_core.policy.placement import Asked, Placement, Reason
+from splitwise_core.policy.stages import NO_STAGES, StageView
 
-
-class Role(IntEnum):
-    """Which phases a worker's pool serves."""
-
-    PROMPT = 0
-    TOKEN = 1
-    MIXED = 2
-
-
-ROLES: Final = {"prompt": Role.PROMPT, "token": Role.TOKEN, "mixed": Role.MIXED}
-"""By the words of a spec and of worker messages."""
-
-
-class Reason(StrEnum):
-    """Why a placement is what it is."""
-
-    SPLIT = "split"  # the two pools of the phases
-    PROMPT_OVERFLOW = "prompt-overflow"  # the prompt went to the mixed pool
-    TOKEN_OVERFLOW = "token-overflow"  # the tokens went to the mixed pool
-    ONE_WORKER = "one-worker"  # both phases on one mixed worker, nothing is moved
-    SINGLE_TOKEN = "single-token"  # one output token: the prompt's own, no decode needed
-    NO_PROMPT_WORKER = "no-prompt-worker"
-    NO_TOKEN_WORKER = "no-token-worker"
-    NO_CAPACITY = "no-capacity"  # workers there are, room there is none
-
-
-@dataclass(frozen=True, slots=True)
-class FleetView:
-    """What the router knows of its workers, as parallel columns; a worker is its index.
-
-    `revision`: equal where KV may move from one worker to the other.
-    `pending_prompt_tokens`: prompt tokens queued or being computed. `pending_tokens`: KV tokens of
-    sequences that decode or wait to. `free_blocks` / `free_sequences`: what the worker can still
-    admit, counting what this router has sent and the worker has not reported yet.
-    """
-
-    role: Sequence[int]
-    revision: Sequence[int]
-    ready: Sequence[bool]
-    pending_prompt_tokens: Sequence[int]
-    pending_tokens: Sequence[int]
-    free_blocks: Sequence[int]
-    free_sequences: Sequence[int]
-    block_tokens: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """The workers of a request. `token` is None when no decode is needed, or nothing was found."""
-
-    prompt: int | None
-    token: int | None
-    reason: Reason
-
-    @property
-    def found(self) -> bool:
-        """Whether there is a worker for every phase that the request needs."""
-        return self.prompt is not None
-
-
-NOWHERE: Final = -1
+__all__ = ["ROLES", "FleetView", "Placement", "Reason", "Role", "place"]
 
 NOTHING_CACHED: Final[Mapping[int, int]] = {}
-
-
-CANDIDATES: Final = 2, 8
-"""Prompt and token workers, those of the shortest queues, among which links decide: with them all,
-a placement would take pairs instead of workers."""
 
 
 def place(
@@ -91,6 +39,8 @@ def place(
     overflow_tokens: int,
     links: LinkView = NO_LINKS,
     cached: Mapping[int, int] = NOTHING_CACHED,
+    mixing: Mixing = FIXED,
+    stages: StageView = NO_STAGES,
 ) -> Placement:
     """The prompt and the token worker of a request, chosen together and of one revision.
 
@@ -102,8 +52,11 @@ def place(
     `cached`: by worker, tokens of this prompt that stand in its cache already, below
     `prompt_tokens`. They are neither computed nor moved, so a worker that has them may have a queue
     that is longer by as many.
+
+    `mixing` says whether one worker may serve both phases: where a pool is short, or where
+    `stages`, as measured, make that the cheaper way.
     """
-    asked = _Asked(prompt_tokens, prompt_tokens + max_tokens, cached)
+    asked = Asked(prompt_tokens, prompt_tokens + max_tokens, cached)
     if cached:
         fleet = replace(
             fleet,
@@ -111,21 +64,13 @@ def place(
             pending_tokens=_less(fleet.pending_tokens, cached),
         )
     placements = [
-        _within(fleet, revision, asked, overflow_tokens, links)
+        _Scene(fleet, revision, asked, overflow_tokens, links, mixing, stages).placement()
         for revision in dict.fromkeys(fleet.revision)
     ]
     if found := [placement for placement in placements if placement.found]:
         return min(found, key=lambda placement: _cost(fleet, links, asked, placement))
     full = [placement for placement in placements if placement.reason == Reason.NO_CAPACITY]
     return (full or placements or [Placement(None, None, Reason.NO_PROMPT_WORKER)])[0]
-
-
-class _Asked(NamedTuple):
-    """Tokens of a request: of its prompt, at most in all, and those that workers have."""
-
-    prompt: int
-    total: int
-    cached: Mapping[int, int]
 
 
 def _less(pending: Sequence[int], cached: Mapping[int, int]) -> list[int]:
@@ -135,152 +80,101 @@ def _less(pending: Sequence[int], cached: Mapping[int, int]) -> list[int]:
     return shorter
 
 
-def _cost(fleet: FleetView, links: LinkView, asked: _Asked, placement: Placement) -> Cost:
+def _cost(fleet: FleetView, links: LinkView, asked: Asked, placement: Placement) -> Cost:
     """What a placement that was found costs."""
     prompt, token = placement.prompt, placement.token
     assert prompt is not None
     if token is None:
         return Cost(False, fleet.pending_prompt_tokens[prompt], 0.0)
-    return _pair_cost(fleet, links, asked, prompt, token)
+    return pair_cost(fleet, links, asked, prompt, token)
 
 
-def _pair_cost(fleet: FleetView, links: LinkView, asked: _Asked, prompt: int, token: int) -> Cost:
-    waiting = fleet.pending_prompt_tokens[prompt] + fleet.pending_tokens[token]
-    return links.cost(prompt, token, asked.prompt - asked.cached.get(token, 0), waiting)
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """One request before the workers of one revision."""
 
+    fleet: FleetView
+    revision: int
+    asked: Asked
+    overflow_tokens: int
+    links: LinkView
+    mixing: Mixing
+    stages: StageView
 
-def _within(
-    fleet: FleetView, revision: int, asked: _Asked, overflow_tokens: int, links: LinkView
-) -> Placement:
-    """As `place`, with the workers of one revision."""
-    pending = fleet.pending_prompt_tokens
-    prompt = _shortest(fleet, revision, Role.PROMPT, pending, asked.prompt, overflow_tokens)
-    if prompt == NOWHERE:
-        return Placement(None, None, _why_not(fleet, revision, Role.PROMPT))
-    if asked.total - asked.prompt <= 1:
-        return Placement(prompt, None, Reason.SINGLE_TOKEN)
-    pending = fleet.pending_tokens
-    token = _shortest(fleet, revision, Role.TOKEN, pending, asked.total, overflow_tokens)
-    if token == NOWHERE:
-        return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
-    roles = fleet.role[prompt], fleet.role[token]
-    if roles == (Role.MIXED, Role.MIXED) and _fits(fleet, prompt, asked.total):
-        return _placement(fleet, prompt, prompt)
-    if not links.known:
-        return _placement(fleet, prompt, token)
-    chosen = _best_pair(fleet, revision, asked, links, roles[:1], roles[1:], *CANDIDATES)
-    if _pair_cost(fleet, links, asked, *chosen).failing:
-        both = ((Role.PROMPT, Role.MIXED), (Role.TOKEN, Role.MIXED))
-        other = _best_pair(fleet, revision, asked, links, *both, None, None)
-        if not _pair_cost(fleet, links, asked, *other).failing:
-            chosen = other
-    return _placement(fleet, *chosen)
+    def placement(self) -> Placement:
+        """Two workers, or one for both phases where `mixing` allows it and it helps."""
+        if self.mixing.disaggregation is Disaggregation.NEVER:
+            return self._together()
+        found = pair(self.fleet, self.revision, self.asked, self.overflow_tokens, self.links)
+        if self.mixing.borrowing:
+            found = self._borrowed(found)
+        if self.mixing.disaggregation is Disaggregation.AUTO:
+            found = self._cheaper(found)
+        return found
 
+    def _borrowed(self, found: Placement) -> Placement:
+        """A worker of the other pool, where one's own and the mixed one are crowded or full."""
+        if not found.found and found.reason is not Reason.NO_CAPACITY:
+            return found
+        pending, limit = self.fleet.pending_prompt_tokens, self.overflow_tokens
+        queue = inf if found.prompt is None else pending[found.prompt]
+        if queue <= RETURN_SHARE * limit:
+            return found
+        worker = lender(self.fleet, self._room(Role.TOKEN), queue, limit)
+        if worker != NOWHERE:
+            return self._on(worker, Reason.BORROWED_TOKEN_WORKER)
+        if found.found:
+            return found
+        idle = [worker for worker in self._room(Role.PROMPT) if pending[worker] <= limit]
+        worker = lender(self.fleet, idle, inf, limit)
+        return found if worker == NOWHERE else self._on(worker, Reason.BORROWED_PROMPT_WORKER)
 
-def _placement(fleet: FleetView, prompt: int, token: int) -> Placement:
-    """Two workers and why it is they."""
-    if prompt == token:
-        return Placement(prompt, prompt, Reason.ONE_WORKER)
-    if fleet.role[prompt] == Role.MIXED:
-        return Placement(prompt, token, Reason.PROMPT_OVERFLOW)
-    overflow = fleet.role[token] == Role.MIXED
-    return Placement(prompt, token, Reason.TOKEN_OVERFLOW if overflow else Reason.SPLIT)
+    def _cheaper(self, found: Placement) -> Placement:
+        """One worker for both phases, where that costs less than the two that were found."""
+        prompt, token = found.prompt, found.token
+        if prompt is None or token is None or prompt == token:
+            return found
+        if self.asked.to_compute(token) <= SHORT_PROMPT_TOKENS:
+            return self._on(token, Reason.SHORT_PROMPT)
+        best = min(self._room(*self.mixing.whole_roles), key=self._whole_s, default=NOWHERE)
+        if best == NOWHERE or not self.stages.known:
+            return found
+        is_cheaper = (False, self._whole_s(best)) < self._apart_s(prompt, token)
+        return self._on(best, Reason.CHEAPER_TOGETHER) if is_cheaper else found
 
+    def _together(self) -> Placement:
+        """The one worker that serves the request soonest, whatever its pool is for."""
+        workers = self._room(*self.mixing.whole_roles)
+        best = min(workers, key=self._whole_s, default=NOWHERE)
+        if best != NOWHERE:
+            return self._on(best, Reason.ONE_WORKER)
+        rows = zip(self.fleet.revision, self.fleet.ready, strict=True)
+        there = (self.revision, True) in rows
+        return Placement(None, None, Reason.NO_CAPACITY if there else Reason.NO_PROMPT_WORKER)
 
-def _best_pair(
-    fleet: FleetView,
-    revision: int,
-    asked: _Asked,
-    links: LinkView,
-    prompt_roles: Sequence[int],
-    token_roles: Sequence[int],
-    most_prompts: int | None,
-    most_tokens: int | None,
-) -> tuple[int, int]:
-    """The pair that costs the least; there is one. Without `most`, among all that have room."""
-    prompts = _candidates(
-        fleet, revision, prompt_roles, fleet.pending_prompt_tokens, asked.prompt, most_prompts
-    )
-    tokens = _candidates(
-        fleet, revision, token_roles, fleet.pending_tokens, asked.total, most_tokens
-    )
-    pairs = ((prompt, token) for prompt in prompts for token in tokens)
-    return min(pairs, key=lambda pair: _pair_cost(fleet, links, asked, *pair))
+    def _room(self, *roles: int) -> list[int]:
+        """Workers that could serve the whole request."""
+        return list(self.fleet.fitting(self.revision, roles, self.asked.total))
 
+    def _on(self, worker: int, reason: Reason) -> Placement:
+        if not self.asked.decodes:
+            return Placement(worker, None, Reason.SINGLE_TOKEN)
+        return Placement(worker, worker, reason)
 
-def _candidates(
-    fleet: FleetView,
-    revision: int,
-    roles: Sequence[int],
-    pending: Sequence[int],
-    tokens: int,
-    most: int | None,
-) -> list[int]:
-    """Workers with room for `tokens`, those of the shortest queues, shortest first."""
-    fitting = [
-        worker
-        for worker in range(len(fleet.role))
-        if fleet.revision[worker] == revision
-        and fleet.role[worker] in roles
-        and _fits(fleet, worker, tokens)
-    ]
-    return sorted(fitting, key=lambda worker: pending[worker])[:most]
+    def _whole_s(self, worker: int) -> float:
+        """Seconds that one worker costs; tokens that wait there, while nothing is measured."""
+        if not self.stages.known:
+            return self.fleet.pending_prompt_tokens[worker] + self.fleet.pending_tokens[worker]
+        return self._seconds(worker, worker, 0.0)
 
+    def _apart_s(self, prompt: int, token: int) -> tuple[bool, float]:
+        """Whether a pair's link fails, and the seconds that the pair costs."""
+        link = self.links.cost(prompt, token, self.asked.to_compute(token), 0)
+        return link.failing, self._seconds(prompt, token, link.seen_s)
 
-def _shortest(
-    fleet: FleetView,
-    revision: int,
-    role: Role,
-    pending: Sequence[int],
-    tokens: int,
-    overflow_tokens: int,
-) -> int:
-    """The worker of `role` with the shortest queue and room for `tokens`, or a mixed one."""
-    own, mixed = NOWHERE, NOWHERE
-    own_role, mixed_role = int(role), int(Role.MIXED)
-    rows = zip(fleet.role, fleet.revision, pending)
-    for worker, (its_role, its_revision, queue) in enumerate(rows):
-        # by the cheapest question first: of a thousand workers few get to the last one
-        if its_role == own_role:
-            best = own
-        elif its_role == mixed_role:
-            best = mixed
-        else:
-            continue
-        if best != NOWHERE and queue >= pending[best]:
-            continue
-        if its_revision != revision or not _fits(fleet, worker, tokens):
-            continue
-        if its_role == own_role:
-            own = worker
-        else:
-            mixed = worker
-    if mixed == NOWHERE:
-        return own
-    if own == NOWHERE:
-        return mixed
-    crowded = pending[own] > overflow_tokens and pending[mixed] < pending[own]
-    return mixed if crowded else own
-
-
-def _fits(fleet: FleetView, worker: int, tokens: int) -> bool:
-    """Whether a worker is ready and could reserve blocks for `tokens` tokens now."""
-    size = fleet.block_tokens[worker]
-    blocks = (tokens + size - 1) // size
-    return (
-        fleet.ready[worker]
-        and fleet.free_blocks[worker] >= blocks
-        and fleet.free_sequences[worker] > 0
-    )
-
-
-def _why_not(fleet: FleetView, revision: int, role: Role) -> Reason:
-    """Tells a pool that is full from one that is not there."""
-    for worker in range(len(fleet.role)):
-        if (
-            fleet.ready[worker]
-            and fleet.revision[worker] == revision
-            and fleet.role[worker] in (role, Role.MIXED)
-        ):
-            return Reason.NO_CAPACITY
-    return Reason.NO_PROMPT_WORKER if role == Role.PROMPT else Reason.NO_TOKEN_WORKER
+    def _seconds(self, prompt: int, token: int, seen_s: float) -> float:
+        cached = self.asked.cached.get(prompt, 0)
+        queued = self.fleet.pending_prompt_tokens[prompt] + cached  # `place` has taken it off
+        most = self.asked.total - self.asked.prompt
+        tokens = self.asked.to_compute(prompt)
+        return self.stages.cost_s(prompt, token, queued, tokens, most, seen_s)

@@ -79,7 +79,10 @@ def _prompt(law: Law, readings: Sequence[Reading], known: Measured) -> list[Dema
         "offeredWorkers": offered,
         "promptTokensPerSecond": speed,
     }
-    need = Need(rising / BUSY_UP + extra, backlog_s / law.backlog_s, Reason.BACKLOG_HIGH)
+    presses = backlog_s / law.backlog_s
+    if any(one.lent_tokens for one in recent):  # what is borrowed keeps the backlog small
+        presses = max(presses, offered)
+    need = Need(rising / BUSY_UP + extra, presses, Reason.BACKLOG_HIGH)
     made = [_full(readings), Demand([need], offered / (BUSY_UP * DOWN_RATIO) + extra, inputs)]
     return [*made, _ttft(law, rising, extra, known)] if law.slo is not None else made
 

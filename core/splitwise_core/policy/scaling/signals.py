@@ -7,10 +7,11 @@ the next look.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from splitwise_core.metric import doubling
+from splitwise_core.policy.fleet import Role
 
 WARM_UP_S: Final = 10.0
 """So long after it was first heard a worker's speed is not looked at: it compiles and fills caches,
@@ -81,7 +82,8 @@ class Reading:
     """A pool at one moment: sums over `workers`, and what came about in the `seconds` before it.
 
     `missing`: workers that are ready and did not answer, whose load is not in here, and routers.
-    `arrived_tokens`: prompt tokens that came, whether they wait or have been computed.
+    `arrived_tokens`: prompt tokens that came, whether they wait or have been computed;
+    `lent_tokens` of them to token workers that were borrowed for them.
     """
 
     at_s: float
@@ -99,6 +101,7 @@ class Reading:
     reserved: int = 0
     kv_reserved: int = 0
     arrived_tokens: int = 0
+    lent_tokens: int = 0
     prompts: int = 0
     prompt_tokens: int = 0
     prompt_s: float = 0.0
@@ -174,6 +177,31 @@ def reading(
         **{name: _grown(f"{name}_total", warm) for name in _RATES},
     )
     return made, memory
+
+
+def with_lent(
+    readings: Mapping[str, Reading | None], roles: Mapping[str, Role]
+) -> dict[str, Reading | None]:
+    """The readings of a cluster's pools, with prompts on token workers counted for prompt pools.
+
+    In equal parts: else a pool that always borrows would never look short of workers.
+    """
+    lent = [one for name, one in readings.items() if one and roles[name] is Role.TOKEN]
+    arrived = sum(one.arrived_tokens for one in lent)
+    queued = sum(one.queued_tokens for one in lent)
+    prompts = [name for name, one in readings.items() if one and roles[name] is Role.PROMPT]
+    made = dict(readings)
+    for name in prompts if arrived or queued else ():
+        own = readings[name]
+        assert own is not None
+        part = arrived // len(prompts)
+        made[name] = replace(
+            own,
+            arrived_tokens=own.arrived_tokens + part,
+            lent_tokens=part,
+            queued_tokens=own.queued_tokens + queued // len(prompts),
+        )
+    return made
 
 
 _GAUGES: Final = (

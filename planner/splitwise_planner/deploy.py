@@ -1,0 +1,83 @@
+"""The winning plan as a SplitwiseCluster: what `splitwise up` and the operator take."""
+
+from typing import Any, Final
+
+import yaml
+
+from splitwise_core.errors import UserError
+from splitwise_planner.catalog import Catalog, Machine
+from splitwise_planner.design import Design
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, Hardware, Rules
+from splitwise_planner.request import Request
+
+MACHINE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""What tells nodes of different machines apart: the catalogue's name stands in it."""
+
+ON_CPU: Final = "cpu"
+"""A GPU of this name in the catalogue is none: its workers compute on the CPU."""
+
+
+def cluster_yaml(
+    request: Request, catalog: Catalog, design: Design, rules: Rules, model_path: str
+) -> str:
+    """The file, with what it was planned for on top. Raises UserError (plan-undeployable) where
+    Splitwise's own workers could not be what was planned."""
+    degree = design.tensor_parallel or rules.model.tensor_parallel
+    if degree > 1:
+        raise UserError(
+            "plan-undeployable",
+            where=str(design),
+            wrong=f"has workers of {degree} GPUs each, and a worker of Splitwise's drives one",
+            fix="plan with --tensor-parallel 1 and phase times of one GPU",
+        )
+    pools = [_pool("mixed", design.prompt, design.prompt_machine, rules.prompt, rules, catalog)]
+    if design.splits:
+        pools[0] |= {"name": "prompt", "role": "prompt"}
+        pools.append(
+            _pool("token", design.token, design.token_machine, rules.token, rules, catalog)
+        )
+    document = {
+        "apiVersion": "splitwise.dev/v1alpha1",
+        "kind": "SplitwiseCluster",
+        "metadata": {"name": _name(request.model)},
+        "spec": {"model": {"name": request.model, "path": model_path}, "pools": pools},
+    }
+    return "\n".join([*_remarks(request, design), yaml.safe_dump(document, sort_keys=False)])
+
+
+def _pool(
+    role: str, machines: int, machine: Machine, hardware: Hardware, rules: Rules, catalog: Catalog
+) -> dict[str, Any]:
+    kv_mib = hardware.blocks * BLOCK_TOKENS * rules.model.kv_bytes_per_token >> 20
+    pool: dict[str, Any] = {
+        "name": role,
+        "role": role,
+        "replicas": machines * rules.workers,
+        "kvMemory": f"{max(kv_mib, 1)}Mi",
+        "maxSequences": MAX_SEQUENCES,
+    }
+    if machine.gpu != ON_CPU:
+        pool["gpu"] = {"resource": "nvidia.com/gpu"}
+        names = [name for name, one in catalog.machines.items() if one.letter == machine.letter]
+        pool["nodeSelector"] = {MACHINE_LABEL: names[0]}
+    return pool
+
+
+def _name(model: str) -> str:
+    """A Kubernetes name out of a model's."""
+    letters = [c if c.isascii() and c.isalnum() else "-" for c in model.lower()]
+    return "".join(letters).strip("-")[:40].strip("-") or "planned"
+
+
+def _remarks(request: Request, design: Design) -> list[str]:
+    """What a reader has to know who did not plan it."""
+    lines = [
+        f"# Planned as {design} for {request.rate:g} requests/s of {request.trace.name}, "
+        f"in {request.mode} mode.",
+        "# A simulation: measure with `splitwise bench` before you rely on it.",
+    ]
+    if "@" in design.kind:
+        watts = design.token_machine.prompt_watts
+        cap = f"{watts:.0f} W" if watts is not None else "its share of their power"
+        lines.append(f"# Cap each GPU of the token machines at {cap}: nothing here does it.")
+    return lines

@@ -1,0 +1,130 @@
+"""The router in virtual time: what it knows of its workers, who waits, and where each request goes.
+
+A view is kept in columns and changed in place, so that `policy.routing.place` reads it as the
+router's own. Links are left to it unsaid: those of one design's pools are all alike, and then the
+shortest queues decide (a test holds the two ways equal).
+"""
+
+from collections import Counter, deque
+from typing import Final
+
+from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS
+from splitwise_core.policy.routing import (
+    FleetView,
+    Placement,
+    Reason,
+    Role,
+    place,
+)
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
+from splitwise_planner.measured.worker import NOBODY, Job, Worker
+
+FIRST_OUTPUT: Final = 1  # token of an answer, which the prompt itself gives
+
+
+class Fleet:
+    """Claims on workers, as a router's sessions count them."""
+
+    def __init__(self, workers: list[Worker], roles: list[Role]) -> None:
+        count = len(workers)
+        self.workers = workers
+        self.reasons: Counter[Reason] = Counter()
+        self.waiting: deque[Job] = deque()
+        self._claimed_kv = [0] * count
+        self._arriving_kv = [0] * count
+        self._legs = [0] * count
+        self._prompts = [0] * count
+        self._kv = [0] * count
+        self._free = [worker.hardware.blocks for worker in workers]
+        self._sequences = [MAX_SEQUENCES] * count
+        self._view = FleetView(
+            role=roles,
+            revision=[0] * count,
+            ready=[True] * count,
+            pending_prompt_tokens=self._prompts,
+            pending_tokens=self._kv,
+            free_blocks=self._free,
+            free_sequences=self._sequences,
+            block_tokens=[BLOCK_TOKENS] * count,
+        )
+        # Workers that decode come last, or all of them are mixed.
+        self._first_to_decode = sum(role == Role.PROMPT for role in roles)
+        self._most_prompt = max(
+            w.hardware.blocks for w, role in zip(workers, roles) if role != Role.TOKEN
+        )
+        self._most_total = max(
+            w.hardware.blocks for w, role in zip(workers, roles) if role != Role.PROMPT
+        )
+
+    def can_ever_take(self, job: Job) -> bool:
+        """Whether idle workers had room for it."""
+        total = job.prompt + (job.output if job.output > FIRST_OUTPUT else 0)
+        return _blocks(job.prompt) <= self._most_prompt and _blocks(total) <= self._most_total
+
+    def has_room_to_decode(self, job: Job) -> bool:
+        """Whether some worker has blocks for all of it: without one, no placement need be tried."""
+        if job.output <= FIRST_OUTPUT:
+            return True
+        return max(self._free[self._first_to_decode :]) >= _blocks(job.prompt + job.output)
+
+    def find(self, job: Job) -> Placement:
+        """Where a request goes now; changes nothing."""
+        return place(self._view, job.prompt, job.output, OVERFLOW_TOKENS)
+
+    def claim(self, job: Job, placement: Placement) -> None:
+        """Sends it there: both workers' blocks are its own from now on."""
+        assert placement.prompt is not None
+        self.reasons[placement.reason] += 1
+        job.prompt_worker = placement.prompt
+        job.token_worker = NOBODY if placement.token is None else placement.token
+        for worker, tokens in self._legs_of(job):
+            self._claim(worker, job, _blocks(tokens), 1)
+        self._prompts[job.prompt_worker] += job.prompt
+        if not job.stays:
+            self._arriving_kv[job.token_worker] += job.prompt
+            self.refresh(job.token_worker)
+        self.refresh(job.prompt_worker)
+
+    def prompt_done(self, job: Job) -> None:
+        """Its first token has come: it waits on its prompt worker no more."""
+        self._prompts[job.prompt_worker] -= job.prompt
+        self.refresh(job.prompt_worker)
+
+    def handed_over(self, job: Job) -> None:
+        """Its KV has left the prompt worker, and is where it decodes."""
+        self._claim(job.prompt_worker, job, _blocks(job.prompt), -1)
+        self._arriving_kv[job.token_worker] -= job.prompt
+        self.refresh(job.prompt_worker)
+        self.refresh(job.token_worker)
+
+    def ended(self, job: Job) -> None:
+        """Its last token has come."""
+        worker = job.prompt_worker if job.stays else job.token_worker
+        self._claim(worker, job, _blocks(job.prompt + job.output), -1)
+        self.refresh(worker)
+
+    def refresh(self, number: int) -> None:
+        """Looks at a worker anew: what it has generated, and how fast it was."""
+        worker = self.workers[number]
+        joining = sum(job.prompt for job in worker.joining)
+        held = worker.context + joining + self._arriving_kv[number]
+        self._kv[number] = max(held, self._claimed_kv[number])
+        committed = is_committed(self._prompts[number], worker.speed.tokens_per_s, MAX_QUEUE_S)
+        self._sequences[number] = 0 if committed else MAX_SEQUENCES - self._legs[number]
+
+    def _legs_of(self, job: Job) -> list[tuple[int, int]]:
+        """Workers and the tokens that each reserves."""
+        total = job.prompt + job.output
+        if job.stays:
+            return [(job.prompt_worker, total)]
+        return [(job.prompt_worker, job.prompt), (job.token_worker, total)]
+
+    def _claim(self, worker: int, job: Job, blocks: int, sign: int) -> None:
+        self._free[worker] -= sign * blocks
+        self._legs[worker] += sign
+        self._claimed_kv[worker] += sign * job.prompt
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)

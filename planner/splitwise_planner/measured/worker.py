@@ -1,0 +1,198 @@
+"""A worker in virtual time: its queue, its batch, and the step that it computes.
+
+What the next step is `core.policy.batching` says. While nothing waits, steps of decoding are alike
+but for their context, so a run of them until the next sequence ends is one event; whoever comes
+meanwhile cuts the run at the end of the step that is being computed.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import ceil, sqrt
+from typing import Final
+
+from splitwise_core.policy.admission import PromptSpeed
+from splitwise_core.policy.batching import (
+    CHUNK_TOKENS,
+    PROMPT_BATCH_TOKENS,
+    Preempted,
+    StepKind,
+    next_step,
+)
+from splitwise_planner.measured.rules import Hardware
+
+NOBODY: Final = -1
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way. Times are seconds of the trace; those below zero are not known yet."""
+
+    number: int
+    arrival_s: float
+    prompt: int
+    output: int
+    to_compute: int  # tokens of its prompt
+    prompt_worker: int = NOBODY
+    token_worker: int = NOBODY
+    started_s: float = -1.0
+    first_token_s: float = -1.0
+    decoding_s: float = -1.0
+    ended_s: float = -1.0
+
+    @property
+    def stays(self) -> bool:
+        """Whether its KV is decoded where it was computed."""
+        return self.token_worker in (NOBODY, self.prompt_worker)
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """What is being computed: prompts, or a run of decoding steps."""
+
+    kind: StepKind
+    began_s: float
+    ends_s: float
+    steps: int
+    jobs: list[Job]  # of a step of prompts
+    tokens: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Seconds that a worker computed; `beyond_s` of them for batches larger or smaller than any
+    that was measured."""
+
+    prompt_s: float = 0.0
+    token_s: float = 0.0
+    beyond_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker. `context` are tokens of all sequences in its batch; `steps` it has decoded."""
+
+    hardware: Hardware
+    layers: int
+    waiting: deque[Job] = field(default_factory=deque)
+    running: list[tuple[int, int, Job]] = field(default_factory=list)  # a heap, by last step
+    joining: list[Job] = field(default_factory=list)
+    context: int = 0
+    steps: int = 0
+    preempted: Preempted = field(default_factory=Preempted)
+    speed: PromptSpeed = field(
+        default_factory=lambda: PromptSpeed(min(PROMPT_BATCH_TOKENS, CHUNK_TOKENS))
+    )
+    stretch: Stretch | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    def begin(self, now_s: float) -> Stretch | None:
+        """Chooses what is computed now; None when there is nothing to do."""
+        for job in self.joining:
+            job.decoding_s = now_s
+            self.context += job.prompt + 1
+            heappush(self.running, (self.steps + job.output - 1, job.number, job))
+        self.joining.clear()
+        step = next_step(self._to_compute(), len(self.running), self.preempted)
+        self.preempted = self.preempted.after(step, bool(self.waiting))
+        if step.kind is StepKind.PROMPT:
+            self.stretch = self._prompts(step.prompt_tokens, now_s)
+        elif step.kind is StepKind.TOKEN:
+            self.stretch = self._decoding(now_s)
+        else:
+            self.stretch = None
+        return self.stretch
+
+    def cut(self, now_s: float) -> Stretch | None:
+        """Ends a run of decoding with the step that is computed now; None when it ends then
+        anyway."""
+        stretch = self.stretch
+        if stretch is None or stretch.kind is not StepKind.TOKEN or stretch.steps == 1:
+            return None
+        steps = self._steps_by(now_s - stretch.began_s, stretch.steps)
+        if steps == stretch.steps:
+            return None
+        ends_s = stretch.began_s + self._seconds_of(steps)
+        self.stretch = Stretch(StepKind.TOKEN, stretch.began_s, ends_s, steps, [], ())
+        return self.stretch
+
+    def finish(self) -> list[Job]:
+        """Ends what was computed; the jobs whose prompt, or whose last token, is done."""
+        stretch = self.stretch
+        assert stretch is not None
+        self.stretch = None
+        seconds = stretch.ends_s - stretch.began_s
+        if stretch.kind is StepKind.PROMPT:
+            return self._finish_prompts(stretch, seconds)
+        self.usage.token_s += seconds
+        model, sequences = self.hardware.decode, len(self.running)
+        if model.is_extrapolated(sequences, self.context):
+            self.usage.beyond_s += seconds
+        self.speed.decoded(seconds, bool(self.waiting))
+        self.steps += stretch.steps
+        self.context += sequences * stretch.steps
+        done = []
+        while self.running and self.running[0][0] <= self.steps:
+            job = heappop(self.running)[2]
+            self.context -= job.prompt + job.output
+            done.append(job)
+        return done
+
+    def _to_compute(self) -> list[int]:
+        """Tokens of the first prompts that wait: no more of them than one step could take."""
+        tokens, total = [], 0
+        for job in self.waiting:
+            tokens.append(job.to_compute)
+            total += job.to_compute
+            if total > PROMPT_BATCH_TOKENS:
+                break
+        return tokens
+
+    def _prompts(self, tokens: tuple[int, ...], now_s: float) -> Stretch:
+        """A step that computes so many tokens of each of the first prompts."""
+        jobs = [self.waiting[i] for i in range(len(tokens))]
+        total = sum(tokens)
+        length = sum(n * n for n in tokens) / total
+        hardware = self.hardware
+        seconds = hardware.prompt_slowdown * hardware.prompt.seconds(total, length)
+        if any(not job.stays and job.prompt >= hardware.layerwise_min for job in jobs):
+            seconds += self.layers * hardware.layer_push_s
+        for job in jobs:
+            if job.started_s < 0:
+                job.started_s = now_s
+        return Stretch(StepKind.PROMPT, now_s, now_s + seconds, 1, jobs, tokens)
+
+    def _decoding(self, now_s: float) -> Stretch:
+        """A run of steps until a sequence ends, or one step while prompts wait."""
+        steps = 1 if self.waiting else self.running[0][0] - self.steps
+        return Stretch(StepKind.TOKEN, now_s, now_s + self._seconds_of(steps), steps, [], ())
+
+    def _finish_prompts(self, stretch: Stretch, seconds: float) -> list[Job]:
+        total = sum(stretch.tokens)
+        self.usage.prompt_s += seconds
+        if self.hardware.prompt.is_extrapolated(total):
+            self.usage.beyond_s += seconds
+        self.speed.computed(total, seconds)
+        for job, tokens in zip(stretch.jobs, stretch.tokens):
+            job.to_compute -= tokens
+        done = [job for job in stretch.jobs if job.to_compute == 0]
+        for _ in done:
+            self.waiting.popleft()
+        return done
+
+    def _seconds_of(self, steps: int) -> float:
+        return self.hardware.decode.seconds_of(steps, len(self.running), self.context)
+
+    def _steps_by(self, elapsed_s: float, most: int) -> int:
+        """Steps of a run until one ends no sooner than so many seconds after its begin."""
+        sequences = len(self.running)
+        first = self.hardware.decode.seconds(sequences, self.context)
+        growth = self.hardware.decode.token_s * sequences / 2
+        # steps * first + growth * steps * (steps - 1) = elapsed
+        if growth > 0:
+            linear = first - growth
+            root = sqrt(linear * linear + 4 * growth * max(elapsed_s, 0.0))
+            steps = ceil((root - linear) / (2 * growth) - 1e-9)
+        else:
+            steps = ceil(elapsed_s / first - 1e-9)
+        return min(max(steps, 1), most)

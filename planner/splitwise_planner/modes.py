@@ -1,0 +1,44 @@
+"""What a simulation is: the rules of the released simulator, or ours on measured times."""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from splitwise_core.errors import UserError
+from splitwise_planner.catalog import Model
+from splitwise_planner.compat import engine as compat
+from splitwise_planner.design import Design
+from splitwise_planner.measured import engine as measured
+from splitwise_planner.measured import rules
+from splitwise_planner.outcome import Outcome
+from splitwise_planner.phase_times import Key, Shape
+from splitwise_planner.trace import Trace
+
+Mode = Literal["compat", "measured"]
+
+Result = tuple[Outcome, measured.Used | None]
+"""What became of the requests, and what the workers did where the mode tells."""
+
+Simulate = Callable[[Trace], Result]
+
+NOTES: Final[dict[Mode, str]] = {
+    "compat": "the released simulator's rules: figures to compare with the paper's, not to buy by",
+    "measured": "our policies on measured phase times: a simulation, no hardware was asked",
+}
+
+
+def simulation_of(
+    mode: Mode, times: dict[Key, list[Shape]], name: str, model: Model, design: Design
+) -> Simulate:
+    """What simulates a trace on a design. Raises UserError where it cannot."""
+    if mode == "measured":
+        own = rules.rules_for(times, name, model, design)
+        return lambda trace: measured.simulate(trace, design, own)
+    if design.tensor_parallel:
+        raise UserError(
+            "invalid-design",
+            where=str(design),
+            wrong="names a tensor-parallel degree, which compat mode does not know",
+            fix="use --mode measured, or leave the degree out",
+        )
+    theirs = compat.rules_for(times, name, model, design)
+    return lambda trace: (compat.simulate(trace, design, theirs), None)

@@ -1,0 +1,183 @@
+"""Reports to keep: Markdown, and one HTML file with its pictures in it, which loads nothing."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitwise_core.errors import UserError
+from splitwise_planner.charts import Line, chart
+from splitwise_planner.design import Design
+from splitwise_planner.modes import NOTES
+from splitwise_planner.outcome import Outcome
+from splitwise_planner.planning import Plan, Rated
+from splitwise_planner.report import frontier_of, rates_as_text
+from splitwise_planner.request import Request
+from splitwise_planner.simulation import Answer
+from splitwise_planner.slo import OBJECTIVES
+from splitwise_planner.trace import Trace
+
+STYLE: Final = (
+    "body{font:15px/1.5 sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse}td,th{padding:2px 10px;border-bottom:1px solid #e4e7eb;"
+    "text-align:right}td:first-child,th:first-child{text-align:left}pre{overflow:auto}"
+    "svg{width:100%;height:auto}"
+)
+
+CURVE_POINTS: Final = 100
+TIMELINE_POINTS: Final = 240
+
+Table = Sequence[Sequence[str]]
+"""Rows of cells, the first of them the header."""
+
+Part = str | Table
+"""A paragraph, an SVG or a table."""
+
+
+def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
+    """Writes HTML where the name ends in .html, else Markdown without the pictures. Raises
+    UserError."""
+    text = as_html(title, parts) if path.suffix == ".html" else as_markdown(title, parts)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        fix = "name a file that can be written"
+        wrong = f"cannot be written: {error.strerror}"
+        raise UserError(
+            "unreadable-file", where=f"--report {path}", wrong=wrong, fix=fix
+        ) from error
+
+
+def as_markdown(title: str, parts: Sequence[Part]) -> str:
+    """Headings, tables and paragraphs."""
+    blocks = [f"# {title}"]
+    for part in parts:
+        if isinstance(part, str):
+            if not part.startswith("<svg"):
+                blocks.append(part)
+            continue
+        head, *rows = part
+        lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def as_html(title: str, parts: Sequence[Part]) -> str:
+    """One file, in which everything is."""
+    body = []
+    for part in parts:
+        if isinstance(part, str):
+            body.append(part if part.startswith("<svg") else f"<p>{escape(part)}</p>")
+            continue
+        rows = []
+        for number, row in enumerate(part):
+            cell = "td" if number else "th"
+            rows.append("<tr>" + "".join(f"<{cell}>{escape(c)}</{cell}>" for c in row) + "</tr>")
+        body.append("<table>" + "\n".join(rows) + "</table>")
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+    return f"{head}<style>{STYLE}</style><h1>{escape(title)}</h1>\n" + "\n".join(body) + "</html>\n"
+
+
+def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:
+    """A plan: the table, the choice between the kinds, and the winner at work."""
+    assert request.rate is not None
+    table = [["design", "machines", "$/h", "power", "binding", "load", "95 % up to", "one more"]]
+    for one in plan.sized:
+        if one.design is None:
+            table.append(
+                [one.kind, "–", "–", "–", "no cluster keeps the objectives", "–", "–", "–"]
+            )
+            continue
+        more = ", ".join(f"+{name}: {load:.2f}" for name, load in one.next_load.items())
+        upper = f"{one.trial.upper_load:.2f}" if len(one.trial.verdicts) > 1 else "one seed"
+        worst = one.trial.worst
+        table.append([*_prices(one.design), worst.binding, f"{worst.load:.2f}", upper, more])
+    gains = ", ".join(f"+{name}: {gain:+d}" for name, gain in plan.gain_rps.items())
+    found = [one.design for one in plan.sized if one.design is not None]
+    best = frontier_of(plan)
+    return [
+        f"{request.rate:g} requests/s of {request.trace.name} on {request.model}; {request.seeds} "
+        f"seeds of {request.duration_s:g} s; least {request.objective}; headroom "
+        f"{request.headroom:g}, {request.spare} machines of each phase may be gone. "
+        f"{NOTES[request.mode]}.",
+        table,
+        "load: the binding objective's slowdown as a share of its limit, on the worst seed. "
+        f"Requests a second that one machine more brings the first: {gains}.",
+        chart(
+            "Cost and power of each kind's plan",
+            "$ an hour",
+            "power, the catalogue's unit",
+            [
+                Line("", [(d.dollars_per_hour, d.power_units) for d in found], [*map(str, found)]),
+                Line(
+                    "none is better in cost, power and machines",
+                    sorted((d.dollars_per_hour, d.power_units) for d in best),
+                ),
+            ],
+        ),
+        [["not beaten in cost, power and machines", "machines", "$/h", "power"]]
+        + [_prices(design) for design in best],
+        f"The first at work, on seed 0: {winner.design}.",
+        *simulation_parts(winner),
+    ]
+
+
+def rates_parts(request: Request, rated: Sequence[Rated]) -> list[Part]:
+    """The highest rates of clusters."""
+    table = [["design", "machines", "$/h", "power", "requests/s, each seed", "what breaks"]]
+    for one in rated:
+        rates = "/".join(map(str, one.max_rates))
+        table.append([*_prices(one.design), rates, ", ".join(one.breaks_first)])
+    return [rates_as_text(request, rated).split("\n", 1)[0], table, NOTES[request.mode]]
+
+
+def simulation_parts(answer: Answer) -> list[Part]:
+    """One simulation: objectives, curves of the latencies, and who was where when."""
+    verdict, outcome = answer.verdict, answer.outcome
+    if outcome.unfinished:
+        return [f"{outcome.unfinished} requests never ended: the cluster is too small."]
+    table = [["objective", "slowdown", "limit"]]
+    table += [[o.name, f"{verdict.slowdown[o.name]:.3f}", f"{o.limit:g}"] for o in OBJECTIVES]
+    return [
+        table,
+        f"Nearest to its limit: {verdict.binding}. {NOTES[answer.mode]}.",
+        _curve("Time to first token", "s", outcome.ttft_s),
+        _curve("Time between tokens", "ms", 1000 * outcome.tbt_s),
+        _curve("End to end", "s", outcome.e2e_s),
+        _timeline(outcome, answer.trace),
+    ]
+
+
+def _prices(design: Design) -> list[str]:
+    return [
+        str(design),
+        str(design.machines),
+        f"{design.dollars_per_hour:.2f}",
+        f"{design.power_units:.1f}",
+    ]
+
+
+def _curve(name: str, unit: str, values: NDArray[np.float64]) -> str:
+    percents = np.linspace(0, 99, CURVE_POINTS)
+    points = list(zip(percents.tolist(), np.percentile(values, percents).tolist()))
+    return chart(f"{name} by percentile", "percent of requests", unit, [Line("", points)])
+
+
+def _timeline(outcome: Outcome, trace: Trace) -> str:
+    """How many requests wait for their first token, and how many for the others."""
+    order = np.argsort(trace.request_id)
+    rows = order[np.searchsorted(trace.request_id, outcome.request_id, sorter=order)]
+    came = trace.arrival_s[rows]
+    first, ended = came + outcome.ttft_s, came + outcome.e2e_s
+    times = np.linspace(came.min(), ended.max(), TIMELINE_POINTS)
+
+    def between(begin: NDArray[np.float64], end: NDArray[np.float64]) -> list[tuple[float, float]]:
+        came_by, gone_by = (np.searchsorted(np.sort(at), times, "right") for at in (begin, end))
+        inside = came_by - gone_by
+        return list(zip((times - times[0]).tolist(), inside.astype(float).tolist()))
+
+    lines = [Line("prompt pool", between(came, first)), Line("token pool", between(first, ended))]
+    return chart("Requests in each pool", "seconds", "requests", lines)
