@@ -157,7 +157,8 @@ class Autoscaler:
             pool.name: scaled_pools.worker_addresses(objects, pool.name)
             for pool in cluster.spec.pools
         }
-        routers = reader.read(scaled_pools.router_addresses(cluster, objects, "/queue"), held_of)
+        doors = scaled_pools.router_addresses(cluster, objects, "/queue")
+        routers = reader.read(doors, held_of)
         loads = asyncio.gather(*(reader.read(asked, load_of) for asked in addresses.values()))
         queues, answers = await asyncio.gather(routers, loads)
         by_pool = dict(zip(addresses, answers))
@@ -171,7 +172,10 @@ class Autoscaler:
             sum(load.waiting for pool, load in every if pool.role == "prompt"),
             sum(load.reserved for _, load in every),
         )
-        missing = {name: len(asked) - len(by_pool[name]) for name, asked in addresses.items()}
+        silent = max(1, len(doors)) - len(queues)  # who knows what waits there?
+        missing = {
+            name: silent + len(asked) - len(by_pool[name]) for name, asked in addresses.items()
+        }
         return _Said(held, by_pool, parts, missing)
 
     def _reading(

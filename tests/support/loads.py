@@ -10,7 +10,8 @@ import aiohttp
 
 LONG: Final = 1000
 """Tokens of one generation."""
-AT_ONCE: Final = 200
+AT_ONCE: Final = 80
+"""More than a worker has places for; many more would keep a router from answering its probes."""
 PROMPT_TOKENS: Final = 900
 
 
@@ -84,7 +85,7 @@ async def flood(url: str) -> None:
                 async with http.post(f"{url}/completions", json=body) as answer:
                     await answer.read()
                     if answer.status == 429:
-                        await asyncio.sleep(0.5)
+                        await asyncio.sleep(2)
 
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     timeout = aiohttp.ClientTimeout(total=60)

@@ -81,7 +81,7 @@ Memory = Mapping[str, Heard]
 class Reading:
     """A pool at one moment: sums over `workers`, and what came about in the `seconds` before it.
 
-    `missing`: workers that are ready and did not answer, whose load is not in here.
+    `missing`: workers that are ready and did not answer, whose load is not in here, and routers.
     `arrived_tokens`: prompt tokens that came, whether they wait or have been computed;
     `lent_tokens` of them to token workers that were borrowed for them.
     """
