@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,14 @@ async def ask(client: AsyncOpenAI, prompt: list[int], count: int) -> tuple[list[
     return tokens, usage
 
 
+async def ask_all(
+    cluster: Cluster, asked: Sequence[tuple[list[int], int]]
+) -> list[tuple[list[str], Any]]:
+    """What each gets when all ask at once."""
+    async with AsyncOpenAI(base_url=f"{cluster.url}/v1", api_key="none") as client:
+        return await asyncio.gather(*(ask(client, *request) for request in asked))
+
+
 def test_many_streams_at_once_equal_transformers_token_for_token(
     cluster: Cluster, tiny_model: Path
 ) -> None:
@@ -99,11 +108,7 @@ def test_many_streams_at_once_equal_transformers_token_for_token(
     asked = requests(wanted.config.vocab_size)
     before = {pod["name"]: cluster.metrics(pod) for pod in cluster.pods("token")}
 
-    async def ask_all() -> list[tuple[list[str], Any]]:
-        async with AsyncOpenAI(base_url=f"{cluster.url}/v1", api_key="none") as client:
-            return await asyncio.gather(*(ask(client, *request) for request in asked))
-
-    answers = asyncio.run(ask_all())
+    answers = asyncio.run(ask_all(cluster, asked))
     geometry = kv_geometry(tiny_model)
     for (prompt, count), (tokens, usage) in zip(asked, answers, strict=True):
         expected = wanted.tokens(prompt, count)
@@ -132,13 +137,22 @@ def kv_geometry(model: Path) -> KvGeometry:
     )
 
 
-def test_bytes_moved_are_counted_alike_on_both_sides(cluster: Cluster) -> None:
-    def moved(role: str, direction: str) -> float:
-        name = "splitwise_kv_transfer_bytes_total"
-        return sum(
-            cluster.metrics(pod).value(name, direction=direction, transport="shm")
-            for pod in cluster.pods(role)
-        )
+def test_bytes_moved_are_counted_alike_on_both_sides(cluster: Cluster, tiny_model: Path) -> None:
+    def counted() -> list[float]:
+        return [
+            sum(
+                cluster.metrics(pod).value(name, direction=direction, transport="shm")
+                for pod in cluster.pods(role)
+            )
+            for role in ("prompt", "token")
+            for direction in ("sent", "received")
+        ]
 
-    assert moved("prompt", "sent") == moved("token", "received") > 0
-    assert moved("prompt", "received") == moved("token", "sent") == 0
+    name = "splitwise_kv_transfer_bytes_total"
+    draw = random.Random(8)
+    vocabulary = reference(tiny_model).config.vocab_size
+    asked = [([draw.randrange(vocabulary) for _ in range(n)], 3) for n in (1, 64, 500, 1500)]
+    before = counted()
+    asyncio.run(ask_all(cluster, asked))
+    moved = sum(kv_geometry(tiny_model).sequence_bytes(len(prompt)) for prompt, _ in asked)
+    assert [now - then for now, then in zip(counted(), before)] == [moved, 0, 0, moved]

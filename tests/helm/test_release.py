@@ -51,7 +51,7 @@ RIGHTS: Final = {
     ("", "services", ""): "get list watch create patch delete",
     ("", "configmaps", ""): "get list watch create patch",
     ("", "serviceaccounts", ""): "get list watch create patch",
-    ("", "pods", ""): "list watch",
+    ("", "pods", ""): "list watch patch",
     ("", "events", ""): "create",
     ("policy", "poddisruptionbudgets", ""): "get list watch create patch delete",
     ("networking.k8s.io", "networkpolicies", ""): "get list watch create patch delete",
