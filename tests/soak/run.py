@@ -20,8 +20,8 @@ RETURN_S: Final = 10.0
 
 STUCK_S: Final = 30.0
 GROWTH_BYTES: Final = 32 << 20
-"""Memory is flat when it grew by less: the allocator keeps what a burst has taken, for each thread by
-itself, and it takes minutes until each has met its largest one."""
+"""Memory is flat when it grew by less: the allocator keeps what a burst has taken, for each thread
+by itself, and it takes minutes until each has met its largest one."""
 
 GROWTH_DESCRIPTORS: Final = 32
 FAULTS: Final = ("kill sidecar", "kill worker", "freeze sidecar", "freeze worker")
