@@ -1,6 +1,7 @@
 """Errors a reader can fix: the place, what is wrong, the fix, and where to read more."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 CODES: Final[Mapping[str, str]] = {
@@ -53,6 +54,20 @@ class UserError(Exception):
         self.where = where
         self.wrong = wrong
         self.fix = fix
+
+
+@contextmanager
+def writing(where: str) -> Iterator[None]:
+    """The block writes the file that `where` names. Raises UserError when that is not possible."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            "unreadable-file",
+            where=where,
+            wrong=f"cannot be written: {error.strerror or error}",
+            fix="name a file that can be written",
+        ) from error
 
 
 def reference() -> str:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from splitwise_core.errors import UserError
+from splitwise_core.errors import writing
 
 COLUMNS: Final = (
     "request_id",
@@ -67,15 +67,7 @@ def write_requests(outcome: Outcome, path: Path) -> None:
         outcome.prompt_tokens,
         outcome.output_tokens,
     )
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(zip(*(column.tolist() for column in columns)))
-    except OSError as error:
-        raise UserError(
-            "unreadable-file",
-            where=str(path),
-            wrong=f"cannot be written: {error.strerror}",
-            fix="give a file in a directory that you may write to",
-        ) from error
+    with writing(str(path)), path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(*(column.tolist() for column in columns)))

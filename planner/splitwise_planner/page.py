@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from splitwise_core.errors import UserError
+from splitwise_core.errors import writing
 from splitwise_planner.charts import Line, chart
 from splitwise_planner.design import Design
 from splitwise_planner.modes import NOTES
@@ -41,14 +41,8 @@ def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
     """Writes HTML where the name ends in .html, else Markdown without the pictures. Raises
     UserError."""
     text = as_html(title, parts) if path.suffix == ".html" else as_markdown(title, parts)
-    try:
+    with writing(f"--report {path}"):
         path.write_text(text, "utf-8")
-    except OSError as error:
-        fix = "name a file that can be written"
-        wrong = f"cannot be written: {error.strerror}"
-        raise UserError(
-            "unreadable-file", where=f"--report {path}", wrong=wrong, fix=fix
-        ) from error
 
 
 def as_markdown(title: str, parts: Sequence[Part]) -> str:

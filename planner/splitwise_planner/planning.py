@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from os import cpu_count
-from typing import Final
+from typing import Final, TypeVar
 
 from splitwise_core.errors import UserError
 from splitwise_planner.design import Design, parse_design
@@ -37,6 +38,9 @@ class Rated:
     simulations: int
 
 
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+
 Progress = Callable[[int, int, str], None]
 """Kinds or clusters that are done, all of them, and what is being done."""
 
@@ -48,37 +52,17 @@ def plan(request: Request, progress: Progress) -> Plan:
     kinds = request.kinds
     if len(kinds) > MAX_KINDS:
         raise refused("--designs", f"are {len(kinds)} kinds", f"give {MAX_KINDS} at most")
-    done = 0
-
-    def tell(text: str) -> None:
-        progress(done, len(kinds), text)
-
     with prepared(request) as (catalog, evaluator):
-        with ThreadPoolExecutor(_threads(evaluator, len(kinds))) as threads:
-            searches = [
-                threads.submit(size, request, catalog, replace(evaluator), kind, tell)
-                for kind in kinds
-            ]
-            sized = []
-            for search in searches:
-                sized.append(search.result())
-                done += 1
-                tell("")
+        sized = _side_by_side(evaluator, kinds, partial(size, request, catalog), progress)
         if not any(one.design for one in sized):
             raise _impossible(request, sized)
         sized.sort(key=lambda one: _rank(one, request.objective))
-        tell("what one machine more would bring")
+        progress(len(kinds), len(kinds), "what one machine more would bring")
         return Plan(tuple(sized), _gain(request, evaluator, sized[0]))
 
 
 def rate(request: Request, progress: Progress) -> list[Rated]:
     """The highest rate of each cluster, in the order asked for. Raises UserError."""
-    names = request.kinds
-    done = 0
-
-    def tell(text: str) -> None:
-        progress(done, len(names), text)
-
     if request.power_caps or request.tensor_parallel:
         raise refused(
             "--power-caps and --tensor-parallel",
@@ -86,18 +70,31 @@ def rate(request: Request, progress: Progress) -> list[Rated]:
             "name caps and degrees in --designs, as in HH@70/4-35P-5T",
         )
     with prepared(request) as (catalog, evaluator):
-        designs = [parse_design(name, catalog) for name in names]
-        with ThreadPoolExecutor(_threads(evaluator, len(designs))) as threads:
-            searches = [
-                threads.submit(_rate, request.seeds, replace(evaluator), design, tell)
-                for design in designs
-            ]
-            rated = []
-            for search in searches:
-                rated.append(search.result())
-                done += 1
-                tell("")
-            return rated
+        designs = [parse_design(name, catalog) for name in request.kinds]
+        return _side_by_side(evaluator, designs, partial(_rate, request.seeds), progress)
+
+
+def _side_by_side(
+    evaluator: Evaluator,
+    asked: Sequence[Asked],
+    search: Callable[[Evaluator, Asked, Callable[[str], None]], Found],
+    progress: Progress,
+) -> list[Found]:
+    """What `search` finds for each, in their order; each has an evaluator of its own, and says
+    what it does."""
+    done = 0
+
+    def tell(text: str) -> None:
+        progress(done, len(asked), text)
+
+    with ThreadPoolExecutor(_threads(evaluator, len(asked))) as threads:
+        searches = [threads.submit(search, replace(evaluator), one, tell) for one in asked]
+        found = []
+        for running in searches:
+            found.append(running.result())
+            done += 1
+            tell("")
+    return found
 
 
 def _threads(evaluator: Evaluator, most: int) -> int:

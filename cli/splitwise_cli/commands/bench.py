@@ -21,7 +21,7 @@ from splitwise_cli.bench.prompts import TINY, Prompts
 from splitwise_cli.bench.report import print_report, progress
 from splitwise_cli.bench.summary import Summary
 from splitwise_cli.endpoint import open_router, served_model
-from splitwise_core.errors import UserError
+from splitwise_core.errors import writing
 from splitwise_core.trace import Arrival
 
 SHOWN_EVERY_S: Final = 0.25
@@ -116,11 +116,7 @@ def _written(file: Path | None) -> Iterator[TextIO | None]:
     if file is None:
         yield None
         return
-    try:
+    with writing(f"--json {file}"):
         out = file.open("w", encoding="utf-8")
-    except OSError as error:
-        fix = "name a file that can be written"
-        wrong = error.strerror or str(error)
-        raise UserError("unreadable-file", where=f"--json {file}", wrong=wrong, fix=fix) from error
     with out:
         yield out

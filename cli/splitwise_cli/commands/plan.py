@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from splitwise_cli.commands.simulate import need_planner, tell_of_compiling
-from splitwise_core.errors import UserError
+from splitwise_core.errors import UserError, writing
 
 if TYPE_CHECKING:  # numba and numpy are loaded when a plan is asked for
     from splitwise_planner.request import Request
@@ -70,7 +70,9 @@ def _planned(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
         title = f"What to buy for {asked.rate:g} requests/s of {asked.trace.name}"
         write_report(options.report, title, plan_parts(asked, found, at_work(asked, found)))
     if options.cluster is not None and options.model_path is not None:
-        _write(options.cluster, cluster_of(asked, found, options.model_path))
+        text = cluster_of(asked, found, options.model_path)
+        with writing(f"--cluster {options.cluster}"):
+            options.cluster.write_text(text, "utf-8")
     return report.plan_as_text(asked, found), report.plan_as_dict(asked, found)
 
 
@@ -91,17 +93,6 @@ def _rated(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
         title = f"The highest rates of {asked.trace.name}"
         write_report(options.report, title, rates_parts(asked, rated))
     return report.rates_as_text(asked, rated), report.rates_as_dict(asked, rated)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        wrong = f"cannot be written: {error.strerror}"
-        fix = "name a file that can be written"
-        raise UserError(
-            "unreadable-file", where=f"--cluster {path}", wrong=wrong, fix=fix
-        ) from error
 
 
 def _request(options: Options) -> "Request":

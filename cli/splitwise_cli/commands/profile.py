@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splitwise_cli.commands.simulate import need_planner
-from splitwise_core.errors import UserError
+from splitwise_core.errors import UserError, writing
 
 
 def profile(
@@ -60,9 +60,5 @@ def _convert(
     for one in found:
         if one.remark:
             sys.stderr.write(f"{one.where}: {one.remark}\n")
-    try:
+    with writing(f"--out {out}"):
         out.write_text(phase_times_csv((model, gpu, tensor_parallel), found), "utf-8")
-    except OSError as error:
-        fix = "name a file that can be written"
-        wrong = error.strerror or str(error)
-        raise UserError("unreadable-file", where=f"--out {out}", wrong=wrong, fix=fix) from error
