@@ -12,6 +12,7 @@ import yaml
 from helm import generate
 from monitoring import generate as dashboards
 from splitwise_core.labels import CLUSTER_LABEL
+from monitoring.rules import SOURCE
 from tests.helm.release import CHART, NAMESPACE, ROOT, Helm, Object, container, of_kind, operator
 
 EVERYTHING = """
@@ -29,6 +30,7 @@ monitoring:
   serviceMonitor: {enabled: true, labels: {release: prometheus}}
   podMonitor: {enabled: true, labels: {release: prometheus}}
   dashboards: {enabled: true, labels: {grafana_dashboard: "1", team: serving}}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
 """ % ("0" * 64)
 
 
@@ -275,6 +277,15 @@ def test_kustomize_makes_the_same_dashboards_and_monitors(
     for kind in ("ServiceMonitor", "PodMonitor"):
         (one,), (other,) = of_kind(made, kind), of_kind(full, kind)
         assert one["spec"].keys() == other["spec"].keys()
+
+
+def test_the_rules_are_those_that_prometheus_was_tested_with(
+    default: list[Object], full: list[Object]
+) -> None:
+    assert not of_kind(default, "PrometheusRule")
+    (made,) = of_kind(full, "PrometheusRule")
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert made["spec"] == yaml.safe_load(SOURCE.read_text("utf-8"))
 
 
 def test_a_release_of_another_name_has_other_names(helm: Helm) -> None:
