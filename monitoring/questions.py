@@ -1,7 +1,9 @@
 """What a dashboard asks of Prometheus, with its variables filled in as Grafana does."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from monitoring.dashboards import Board, document
 from splitwise_core.metric import Component
@@ -21,10 +23,8 @@ class Question:
 
     def named(self, labels: Mapping[str, str]) -> str:
         """What the legend says of a line with these labels."""
-        text = self.legend
-        for name, value in labels.items():
-            text = text.replace(f"{{{{{name}}}}}", value)
-        return text
+        text = re.sub(r"{{(\w+)}}", lambda label: labels.get(label[1], ""), self.legend)
+        return text.strip()
 
     @property
     def needs_operator(self) -> bool:
@@ -36,19 +36,30 @@ class Question:
 def questions(board: Board) -> Iterator[Question]:
     """All queries of a dashboard, in the order in which they stand there."""
     for panel in document(board)["panels"]:
-        unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit", "")
+        units = dict(_units(panel))
         for target in panel.get("targets", []):
+            legend = target["legendFormat"]
             yield Question(
                 board=board.title,
                 panel=panel["title"],
                 kind=panel["type"],
-                unit=unit,
-                legend=target["legendFormat"],
+                unit=units.get(legend) or units.get("", ""),
+                legend=legend,
                 expr=target["expr"],
             )
     for marks in board.marks:
         query = marks.query
         yield Question(board.title, marks.name, "annotation", "", query.legend, query.expr)
+
+
+def _units(panel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The unit of all values (""), and those of single columns by their headings."""
+    fields = panel.get("fieldConfig", {})
+    yield "", fields.get("defaults", {}).get("unit", "")
+    for own in fields.get("overrides", []):
+        for given in own["properties"]:
+            if given["id"] == "unit":
+                yield own["matcher"]["options"], given["value"]
 
 
 def filled(expr: str, variables: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from monitoring.dashboards.board import Board, Row, Variable
+from monitoring.dashboards.board import Board, Row, Variable, at_a_glance
 from monitoring.dashboards.panels import (
     REQUESTS_PER_S,
     SECONDS,
@@ -30,9 +30,8 @@ _ABOUT: Final = {
     "4 first decode": "KV verified to the token worker's first token.",
 }
 
-_AT_A_GLANCE: Final = Row(
-    "At a glance",
-    [
+_AT_A_GLANCE: Final = at_a_glance(
+    *(
         number(
             name[2:].capitalize(),
             f"{_ABOUT[name]} The mean.",
@@ -40,21 +39,19 @@ _AT_A_GLANCE: Final = Row(
             Query(_SCOPE.mean(metric), "mean"),
         )
         for name, metric in _STAGES.items()
-    ]
-    + [
-        number(
-            "Prompt",
-            "The mean size of a prompt.",
-            TOKENS,
-            Query(share(_SCOPE.rate(router.PROMPT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
-        ),
-        number(
-            "Answer",
-            "The mean size of an answer.",
-            TOKENS,
-            Query(share(_SCOPE.rate(router.OUTPUT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
-        ),
-    ],
+    ),
+    number(
+        "Prompt",
+        "The mean size of a prompt.",
+        TOKENS,
+        Query(share(_SCOPE.rate(router.PROMPT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
+    ),
+    number(
+        "Answer",
+        "The mean size of an answer.",
+        TOKENS,
+        Query(share(_SCOPE.rate(router.OUTPUT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
+    ),
 )
 
 _STAGE_BY_STAGE: Final = Row(

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.builders import dashboard as grafana
 from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.stat import Panel as StatPanel
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import (
     Dashboard,
@@ -21,7 +22,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from monitoring.dashboards.panels import SOURCE, Panel, Query
+from monitoring.dashboards.panels import SOURCE, WHOLE, Panel, Query
 from splitwise_core.metric import Metric
 from splitwise_core.metrics.router import INFLIGHT_REQUESTS
 from splitwise_core.metrics.worker import RUNNING
@@ -51,6 +52,12 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
+
+
+def at_a_glance(*numbers: StatPanel) -> Row:
+    """Numbers side by side, which share the whole width alike."""
+    assert WHOLE % len(numbers) == 0
+    return Row("At a glance", [panel.span(WHOLE // len(numbers)) for panel in numbers])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from typing import Final
 
-from monitoring.dashboards.board import Board, Row, Variable, address
+from monitoring.dashboards.board import Board, Row, Variable, address, at_a_glance
+from monitoring.dashboards.objectives import kept
 from monitoring.dashboards.panels import (
     COUNT,
+    DOLLARS,
     PART,
     REQUESTS_PER_S,
     SECONDS,
     TOKENS_PER_S,
+    WATTS,
     Limits,
     Query,
     lines,
@@ -16,7 +19,7 @@ from monitoring.dashboards.panels import (
     table,
 )
 from monitoring.dashboards.promql import Scope, or_zero, share
-from splitwise_core.metrics import router, worker
+from splitwise_core.metrics import operator, router, worker
 
 _SCOPE: Final = Scope(("namespace", "cluster"))
 _EACH: Final = ("namespace", "cluster")
@@ -26,54 +29,75 @@ _KV_TAKEN: Final = "1 - " + share(
 )
 _BUSY: Final = Limits(look=0.8, bad=0.95)
 
-_AT_A_GLANCE: Final = Row(
-    "At a glance",
-    [
-        number(
-            "Clusters",
-            "Clusters with a router that answers.",
-            COUNT,
-            Query(f"count({_SCOPE.now(router.INFLIGHT_REQUESTS, _EACH)})", "clusters"),
-        ),
-        number(
-            "Workers",
-            "Workers that answer, of all roles.",
-            COUNT,
-            Query(f"count({_SCOPE.of(worker.RUNNING)})", "workers"),
-        ),
-        number(
-            "Requests",
-            "Requests answered, whatever the answer.",
-            REQUESTS_PER_S,
-            Query(_SCOPE.rate(router.HTTP_REQUESTS), "requests"),
-        ),
-        number(
-            "Output",
-            "Tokens streamed to clients.",
-            TOKENS_PER_S,
-            Query(_SCOPE.rate(router.OUTPUT_TOKENS), "tokens"),
-        ),
-        number(
-            "Waiting for capacity",
-            "Requests that wait at routers, since no worker has room for them.",
-            COUNT,
-            Query(_SCOPE.now(router.QUEUED_REQUESTS), "requests"),
-            limits=Limits(look=1, bad=100),
-        ),
-        number(
-            "Not answered well",
-            "The part of answers with HTTP status 429 or 5xx: turned away, or failed.",
-            PART,
-            Query(
-                share(
-                    or_zero(_SCOPE.rate(router.HTTP_REQUESTS, status="429|5..")),
-                    _SCOPE.rate(router.HTTP_REQUESTS),
-                ),
-                "part",
+_AT_A_GLANCE: Final = at_a_glance(
+    number(
+        "Clusters",
+        "Clusters with a router that answers.",
+        COUNT,
+        Query(f"count({_SCOPE.now(router.INFLIGHT_REQUESTS, _EACH)})", "clusters"),
+    ),
+    number(
+        "Not ready",
+        "Clusters that are not as their specs say, or do not serve, as an operator has it.",
+        COUNT,
+        Query(
+            or_zero(
+                _SCOPE.now(
+                    operator.CLUSTER_CONDITION,
+                    condition="Ready",
+                    condition_status="False|Unknown",
+                )
             ),
-            limits=Limits(look=0.001, bad=0.01),
+            "clusters",
         ),
-    ],
+        limits=Limits(look=1, bad=2),
+    ),
+    number(
+        "Workers",
+        "Workers that answer, of all roles.",
+        COUNT,
+        Query(f"count({_SCOPE.of(worker.RUNNING)})", "workers"),
+    ),
+    number(
+        "Requests",
+        "Requests answered, whatever the answer.",
+        REQUESTS_PER_S,
+        Query(_SCOPE.rate(router.HTTP_REQUESTS), "requests"),
+    ),
+    number(
+        "Output",
+        "Tokens streamed to clients.",
+        TOKENS_PER_S,
+        Query(_SCOPE.rate(router.OUTPUT_TOKENS), "tokens"),
+    ),
+    number(
+        "Waiting for capacity",
+        "Requests that wait at routers, since no worker has room for them.",
+        COUNT,
+        Query(_SCOPE.now(router.QUEUED_REQUESTS), "requests"),
+        limits=Limits(look=1, bad=100),
+    ),
+    number(
+        "Not answered well",
+        "The part of answers with HTTP status 429 or 5xx: turned away, or failed.",
+        PART,
+        Query(
+            share(
+                or_zero(_SCOPE.rate(router.HTTP_REQUESTS, status="429|5..")),
+                _SCOPE.rate(router.HTTP_REQUESTS),
+            ),
+            "part",
+        ),
+        limits=Limits(look=0.001, bad=0.01),
+    ),
+    number(
+        "Kept to the objectives",
+        "The part of requests that kept to the objectives of their cluster's spec.",
+        PART,
+        Query(kept(_SCOPE), "part"),
+        limits=Limits(look=0.99, bad=0.95),
+        without="no objectives",
+    ),
 )
 
 _CLUSTERS: Final = Row(
@@ -93,6 +117,8 @@ _CLUSTERS: Final = Row(
                 ("TBT P90", SECONDS, _SCOPE.quantile(0.9, router.TBT, _EACH)),
                 ("busy", PART, _SCOPE.rate(worker.BUSY, _EACH, how="avg")),
                 ("KV taken", PART, _KV_TAKEN),
+                ("kept", PART, kept(_SCOPE, _EACH)),
+                ("$ per hour", DOLLARS, f"3600 * {_SCOPE.rate(worker.COST, _EACH)}"),
             ],
             address("splitwise-cluster", "namespace", "cluster"),
         ),
@@ -147,6 +173,30 @@ _LOAD: Final = Row(
 _USE: Final = Row(
     "Use",
     [
+        lines(
+            "Kept to the objectives",
+            "The part of requests that kept to the objectives of their cluster's spec. There is "
+            "nothing of clusters that have none.",
+            PART,
+            Query(kept(_SCOPE, _EACH), _NAME),
+            most=1,
+        ),
+        lines(
+            "Cost per hour",
+            "By the prices of pools' `machine`. There is nothing of pools without one.",
+            DOLLARS,
+            Query(f"3600 * {_SCOPE.rate(worker.COST, _EACH)}", _NAME),
+            width=6,
+            stacked=True,
+        ),
+        lines(
+            "Power",
+            "Measured by GPUs, or estimated from the watts of pools' `machine`.",
+            WATTS,
+            Query(_SCOPE.rate(worker.ENERGY, _EACH), _NAME),
+            width=6,
+            stacked=True,
+        ),
         lines(
             "Utilisation by role",
             "The part of their time that engines spend in steps, as a mean over the workers of a "

@@ -35,6 +35,9 @@ TOKENS: Final = "suffix: tokens"
 TOKENS_PER_S: Final = "suffix: tokens/s"
 REQUESTS_PER_S: Final = "reqps"
 PER_S: Final = "ops"
+WATTS: Final = "watt"
+JOULES: Final = "joule"
+DOLLARS: Final = "currencyUSD"
 
 Panel = LinesPanel | StatPanel | heatmaps.Panel | TablePanel
 _Panel = TypeVar("_Panel", LinesPanel, StatPanel, heatmaps.Panel, TablePanel)
@@ -106,12 +109,11 @@ def number(
     about: str,
     unit: str,
     *queries: Query,
-    width: int = 4,
     limits: Limits | None = None,
     without: str = "no data",
 ) -> StatPanel:
     """The last value of each line, large, with its past; `without` is said where there is none."""
-    panel = _begin(StatPanel(), title, about, width, height=4).unit(unit).no_value(without)
+    panel = _begin(StatPanel(), title, about, 1, height=4).unit(unit).no_value(without)
     panel.graph_mode(common.BigValueGraphMode.AREA).text_mode(common.BigValueTextMode.AUTO)
     panel.reduce_options(styles.ReduceDataOptions().calcs(["lastNotNull"]))
     if limits is None:
@@ -147,7 +149,7 @@ def table(
     panel = _begin(TablePanel(), title, about, WHOLE, height=8)
     headings = dict(keys)
     for place, (heading, unit, expr) in enumerate(columns):
-        target = _target(place, Query(expr, "")).format(PromQueryFormat.TABLE)
+        target = _target(place, Query(expr, heading)).format(PromQueryFormat.TABLE)
         panel.with_target(target.instant())
         headings[f"Value #{_letter(place)}"] = heading
         panel.override_by_name(heading, [DynamicConfigValue(id_val="unit", value=unit)])

@@ -13,6 +13,8 @@ TARGET_LABELS: Final = ("namespace", "cluster", "pod", "container")
 NOTHING: Final = "none"
 """The label of a line at 0 that stands for what there is none of."""
 WINDOW: Final = "$__rate_interval"
+MARKED_S: Final = 60
+"""How long a mark lasts: longer than an operator's scrapes are apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Scope:
         """The rate of what may never happen, by one label; a line at 0 while there was none."""
         return or_none(self.rate(metric, (by,), **equals), by)
 
+    def happened(self, metric: Metric, by: Sequence[str]) -> str:
+        """Above 0 for MARKED_S after a counter has grown; its first time too, as no rate does."""
+        now = _taken("sum", by, metric, self.of(metric))
+        then = _taken("sum", by, metric, f"{self.of(metric)} offset {MARKED_S}s")
+        return f"{now} - ({then} or 0 * {now}) > 0"
+
     def mean(self, metric: Metric, by: Sequence[str] = (), **equals: str) -> str:
         """The mean of what a histogram has seen; no value where that is nothing."""
         assert metric.kind is Histogram, metric.name
@@ -64,6 +72,9 @@ class Scope:
         """How often a histogram sees something, per second."""
         assert metric.kind is Histogram, metric.name
         return _taken("sum", by, metric, f"rate({self.of(metric, '_count', **equals)}[{WINDOW}])")
+
+
+ONE_CLUSTER: Final = Scope(("namespace", "cluster", "pool"))
 
 
 def share(part: str, whole: str) -> str:

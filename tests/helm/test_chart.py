@@ -11,8 +11,8 @@ import yaml
 
 from helm import generate
 from monitoring import generate as dashboards
-from splitwise_core.labels import CLUSTER_LABEL
 from monitoring.rules import SOURCE
+from splitwise_core.labels import CLUSTER_LABEL
 from tests.helm.release import CHART, NAMESPACE, ROOT, Helm, Object, container, of_kind, operator
 
 EVERYTHING = """

@@ -6,13 +6,11 @@ import math
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from monitoring.dashboards import BOARDS, Board
@@ -21,7 +19,7 @@ from monitoring.questions import Question, filled, questions
 from splitwise_core.metric import SECONDS, STEP_SECONDS
 from splitwise_core.trace import Arrival, write_trace
 from tests.support.cluster import Cluster, eventually, running, splitwise, write_cluster
-from tests.support.loads import LONG, Streams
+from tests.support.open_streams import OpenStreams
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.e2e
@@ -30,12 +28,29 @@ SCRAPED_EVERY_S = 1.0
 TRACE = [Arrival(number / 12, 40 + 7 * (number % 9), 8 + number % 5) for number in range(60)]
 WHOLE = {"namespace": "default", "cluster": "test", "pool": ".*", "__rate_interval": "5m"}
 """A window that reaches back to the start, when Prometheus saw every counter at 0."""
+LATELY = WHOLE | {"__rate_interval": "15s"}
+"""A window that lies within the time that was watched, so that its rates are those of the end."""
 NOW = WHOLE | {"__rate_interval": "5s"}
-STREAMS = 24
+MACHINE = {
+    "dollarsPerHour": 2.5,
+    "idleWatts": 50,
+    "promptWatts": 300,
+    "tokenWatts": 200,
+    "peakFlopsPerSecond": 1e12,
+    "peakBytesPerSecond": 1e11,
+}
+STREAMS = 48
 PLACES = 8
 """Sequences that the token worker may decode at a time: the other streams wait."""
+POOLS = [
+    {"name": "prompt", "role": "prompt", "kvMemory": "256Mi", "machine": MACHINE},
+    {"name": "token", "role": "token", "kvMemory": "256Mi", "machine": MACHINE}
+    | {"maxSequences": PLACES},
+]
+OBJECTIVES = {"ttftSeconds": 60, "tbtSeconds": 10, "percentile": 99}
+"""Any answer keeps to them, on any machine."""
 OF_CLUSTERS = [board for board in BOARDS if board.variables]
-MOST = {"percentunit": 1.001, "s": 20 * 365 * 86400}
+MOST = {"percentunit": 1.01, "s": 20 * 365 * 86400}
 """By unit, what no value can be above: a certificate lasts for years."""
 
 
@@ -53,9 +68,9 @@ class Scene:
         found = self.prometheus.ask(filled(question.expr, variables), at_s)
         return {question.named(sample.labels): sample.value for sample in found}
 
-    def panel(self, board: str, panel: str) -> dict[str, float]:
-        """All lines of a panel, over the whole trace."""
-        return self._panel(board, panel, WHOLE, self.ended_s)
+    def panel(self, board: str, panel: str, variables: dict[str, str] = WHOLE) -> dict[str, float]:
+        """All lines of a panel at the end of the trace; over the whole of it, unless they say."""
+        return self._panel(board, panel, variables, self.ended_s)
 
     def panel_now(self, board: str, panel: str) -> dict[str, float]:
         """All lines of a panel, over the last seconds."""
@@ -80,12 +95,7 @@ def scene(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     if shutil.which("prometheus") is None:
         pytest.skip(NEEDS)
     directory = tmp_path_factory.mktemp("truth")
-    pools = [
-        {"name": "prompt", "role": "prompt", "replicas": 1, "kvMemory": "256Mi"},
-        {"name": "token", "role": "token", "kvMemory": "256Mi", "maxSequences": PLACES},
-    ]
-    pools[1]["replicas"] = 1
-    file = write_cluster(directory, tiny_model, pools=pools)
+    file = write_cluster(directory, tiny_model, pools=POOLS, slo=OBJECTIVES)
     trace = directory / "trace.csv"
     trace.write_text("".join(write_trace(TRACE)))
     with running(file, directory / "state", "--port", str(free_port())) as cluster:
@@ -187,6 +197,25 @@ def test_stages_add_up_to_no_more_than_what_the_client_waited(scene: Scene) -> N
         assert seconds == pytest.approx(scene.report["stages_s"][stage]["mean"], rel=0.02), name
 
 
+def test_goodput_and_prices_are_those_of_the_spec(scene: Scene) -> None:
+    assert scene.report["goodput_ratio"] == 1
+    kept = scene.panel("cluster", "Kept to the objectives")
+    assert kept == {
+        "time to first token": 1,
+        "time between tokens": 1,
+        "both": 1,
+        "part": 1,
+        "asked for": pytest.approx(0.99),
+    }
+    assert scene.panel("cluster", "Error budget used up") == {"times": 0}
+    cost = scene.panel("cluster", "Cost per hour", LATELY)
+    assert cost == {pool: pytest.approx(2.5, rel=0.1) for pool in ("prompt", "token")}
+    power = scene.panel("cluster", "Power", LATELY)
+    assert power.keys() == {"prompt machine", "token machine"}
+    for watts in power.values():
+        assert 45 <= watts <= 300
+
+
 def test_a_pod_and_a_pool_are_told_apart_as_in_kubernetes(scene: Scene) -> None:
     found = scene.prometheus.ask("splitwise_worker_running_sequences", scene.ended_s)
     keys = ("namespace", "cluster", "pool", "role", "pod", "container")
@@ -200,16 +229,17 @@ async def test_queues_and_utilisation_are_those_of_the_load(scene: Scene) -> Non
     """Comes last: what it counts is not of the trace."""
     waiting, utilisation = "Requests in flight and waiting", "Utilisation"
     shown: list[tuple[float, float]] = []
-    async with Load.of(scene.cluster.url, STREAMS) as load:
+    async with OpenStreams.of(scene.cluster.url, STREAMS) as load:
         while True:
             at_s = await asyncio.to_thread(scraped, scene.prometheus)
             queues = await asyncio.to_thread(scene.panel_now, "fleet", waiting)
-            if at_s == await asyncio.to_thread(scraped, scene.prometheus):
+            have_all_come = shown or sum(queues.values()) == STREAMS
+            if have_all_come and at_s == await asyncio.to_thread(scraped, scene.prometheus):
                 shown.append((at_s, sum(queues.values())))
             used = await asyncio.to_thread(scene.panel_now, "cluster", utilisation)
             decoding = await asyncio.to_thread(scene.panel_now, "cluster", "Sequences that decode")
             are_told_apart = used.get("token", 0) > 0.9 and used.get("prompt", 1) < 0.02
-            if are_told_apart and decoding and load.knew(shown[-1:]):
+            if are_told_apart and decoding and load.knows(shown[-1:], more_than=PLACES):
                 break
             await asyncio.sleep(0.3)
             assert load.open, f"the load ended before its pool looked saturated: {used}"
@@ -222,53 +252,3 @@ async def test_queues_and_utilisation_are_those_of_the_load(scene: Scene) -> Non
 def scraped(watching: Prometheus) -> float:
     """When the router was scraped last; seconds since 1970."""
     return value(watching, "timestamp(splitwise_router_inflight_requests)")
-
-
-class Load:
-    """Generations that began together, and how many of them were open when."""
-
-    AROUND_S = (0.5, 1.5)
-    """Between being answered and being seen to be, and a scrape's own time, lies no more."""
-
-    def __init__(self) -> None:
-        self.open = 0
-        self._past = [(0.0, 0)]
-
-    @classmethod
-    @asynccontextmanager
-    async def of(cls, url: str, streams: int) -> AsyncIterator["Load"]:
-        """So many at once; those that are open at the end are given up."""
-        load = cls()
-        timeout = aiohttp.ClientTimeout(total=240)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            asked = Streams(http, f"{url}/v1")
-            load._changed(streams)
-            tasks = [asyncio.create_task(load._generate(asked)) for _ in range(streams)]
-            try:
-                yield load
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        assert asked.failed == []
-
-    async def _generate(self, asked: Streams) -> None:
-        await asked.ask(16, LONG)
-        self._changed(-1)
-
-    def _changed(self, by: int) -> None:
-        self.open += by
-        self._past.append((time.time(), self.open))
-
-    def open_about(self, at_s: float) -> tuple[int, int]:
-        """The least and the most that were open about that time."""
-        before, after = self.AROUND_S
-        since = max(when for when, _ in self._past if when <= at_s - before)
-        counts = [count for when, count in self._past if since <= when <= at_s + after]
-        return min(counts), max(counts)
-
-    def knew(self, shown: list[tuple[float, float]]) -> bool:
-        """Whether it is sure of how many were open when this was, and more than had a place."""
-        return any(
-            least == most > PLACES for least, most in (self.open_about(at_s) for at_s, _ in shown)
-        )

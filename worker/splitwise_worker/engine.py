@@ -112,7 +112,10 @@ class Engine:
 
     def turn(self, wait: bool) -> bool:
         """One round of the loop; whether it computed something. `wait` is for a command to come."""
+        began = self._clock()
         self._take_commands(wait)
+        if wait:
+            began = self._clock()  # what it waited is not work
         self._expire()
         now = self._clock()
         self._draining.look(now)
@@ -122,6 +125,8 @@ class Engine:
         if work.sequences:
             self._stepper.step(work)
         self._emit()
+        if work.sequences:
+            self._metrics.worked(self._clock() - began)
         return bool(work.sequences)
 
     def _emit(self) -> None:

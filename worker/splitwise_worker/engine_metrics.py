@@ -99,9 +99,12 @@ class EngineMetrics:
         self._seconds[kind].observe(seconds)
         self._tokens[kind].observe(tokens)
         self._computed[kind].inc(tokens)
-        self._busy.inc(seconds)
         self.load.stepped(kind, tokens, seconds)
         self._estimates.stepped(kind, parts, seconds)
+
+    def worked(self, seconds: float) -> None:
+        """Counts one round of the loop that had a step in it, all but waiting for work."""
+        self._busy.inc(seconds)
 
     def admitted(self, sequence: LiveSequence) -> None:
         """Counts what of a sequence was found in the prefix cache."""
