@@ -226,11 +226,12 @@ class ClusterSpec(SpecModel):
         given = [one for one in asked if one is not None]
         if not given:
             return None
-        return SloTargets(
-            ttft_seconds=min(one.ttft_seconds for one in given),
-            tbt_seconds=min(one.tbt_seconds for one in given),
-            percentile=max(one.percentile for one in given),
-        )
+        strictest = {
+            "ttft_seconds": min(one.ttft_seconds for one in given),
+            "tbt_seconds": min(one.tbt_seconds for one in given),
+            "percentile": max(one.percentile for one in given),
+        }
+        return given[0].model_copy(update=strictest)
 
 
 class SplitwiseCluster(SpecModel):

@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from splitwise_core.metric import POOL, Component, Metric, page
 from splitwise_core.metrics import operator, router, sidecar, worker
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody has declared those series
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value

@@ -11,6 +11,7 @@ from splitwise_core.metric import Metric
 from splitwise_core.metrics.operator import (
     CLUSTER_BEHIND,
     CLUSTER_CONDITION,
+    CLUSTERS,
     POOL_BACKLOG,
     POOL_BOUND,
     POOL_LOOK_AGE,
@@ -50,6 +51,7 @@ def show_clusters(
         for metric in _SHOWN:
             telemetry.show_only(metric, samples[metric.name])
 
+    telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
     telemetry.before_scrape(show)
 
 

@@ -20,7 +20,7 @@ from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure
 from splitwise_core.metric import Component
-from splitwise_core.metrics.operator import CLUSTERS, LEADERS
+from splitwise_core.metrics.operator import LEADERS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
@@ -139,7 +139,6 @@ async def _reconcile(
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()
             watches.append(tasks.create_task(autoscaler.run()))
-            telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
             telemetry.gauge(LEADERS).set(1)
             show_clusters(telemetry, store, looks)
             registry = kopf.OperatorRegistry()

@@ -6,7 +6,7 @@ from splitwise_core.labels import CLUSTER_LABEL, REVISION_LABEL, ROUTER
 from splitwise_core.quantity import quantity
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
-from splitwise_operator import kv_secret, names
+from splitwise_operator import kv_secret, metric_flags, names
 from splitwise_operator.images import Images
 from splitwise_operator.names import Object
 
@@ -134,20 +134,9 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "sidecar-socket": _SOCKET,
             "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
             "drain-seconds": spec.rollout.drain_seconds,
-            **_machine(pool),
+            **metric_flags.machine(pool),
         }
     )
-
-
-def _machine(pool: Pool) -> dict[str, Any]:
-    return {
-        "dollars-per-hour": pool.machine.dollars_per_hour,
-        "idle-watts": pool.machine.idle_watts,
-        "prompt-watts": pool.machine.prompt_watts,
-        "token-watts": pool.machine.token_watts,
-        "peak-flops-per-second": pool.machine.peak_flops_per_second,
-        "peak-bytes-per-second": pool.machine.peak_bytes_per_second,
-    }
 
 
 def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
@@ -212,7 +201,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "capability-key": kv_secret.CAPABILITY_PATH,
         "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
-        **_objectives(cluster),
+        **metric_flags.objectives(cluster),
     }
     return {
         "name": ROUTER,
@@ -229,17 +218,6 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         ],
         "securityContext": _CONTAINER_SECURITY,
         **_probes("/healthz", "/readyz", "http", starts_within_s=60),
-    }
-
-
-def _objectives(cluster: SplitwiseCluster) -> dict[str, Any]:
-    asked = cluster.spec.objectives
-    if asked is None:
-        return {}
-    return {
-        "slo-ttft-seconds": asked.ttft_seconds,
-        "slo-tbt-seconds": asked.tbt_seconds,
-        "slo-percentile": asked.percentile,
     }
 
 

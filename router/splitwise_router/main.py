@@ -245,6 +245,14 @@ def _parser() -> argparse.ArgumentParser:
         "sidecars must ask for no capability",
     )
     add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
+    add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
+    _add_objectives(parser)
+    return parser
+
+
+def _add_objectives(parser: argparse.ArgumentParser) -> None:
+    """What requests are counted by; nothing is decided by it."""
+    add = parser.add_argument
     add(
         "--slo-ttft-seconds", type=_seconds, help="to the first token, for requests to count as met"
     )
@@ -252,8 +260,6 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--slo-percentile", type=_percentile, default=90, help="part of requests that are to be met"
     )
-    add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
-    return parser
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class SidecarMetrics:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
+        self._transports: set[tuple[str, str]] = set()
         # Made now, so that a scrape finds a 0 and not a gap.
         self._attached = telemetry.gauge(ATTACHED)
         self._late_writes = telemetry.counter(LATE_WRITES)
@@ -65,7 +66,17 @@ class SidecarMetrics:
         self._telemetry.counter(TRANSFER_BYTES, direction=direction, transport=transport).inc(count)
 
     def ended(self, direction: str, transport: str, outcome: kv_pb2.Outcome) -> None:
-        """A transfer ended, or a peer's message about one was refused as senseless."""
+        """A transfer ended, or a peer's message about one was refused as senseless.
+
+        With the first of a transport all outcomes begin to be shown, at 0: the rate of a counter
+        that begins at 1 misses its first step, which is the one that somebody waits for.
+        """
+        if (direction, transport) not in self._transports:
+            self._transports.add((direction, transport))
+            for name in kv_pb2.Outcome.keys()[1:]:  # all but "unspecified"
+                self._telemetry.counter(
+                    TRANSFERS, direction=direction, transport=transport, outcome=name.lower()
+                )
         self._telemetry.counter(
             TRANSFERS, direction=direction, transport=transport, outcome=label(outcome)
         ).inc()

@@ -16,7 +16,16 @@ UNITS = (
     "_per_second",
     "_ratio",
 )
-COUNTED = ("_links", "_leases", "_workers", "_clusters", "_leaders", "_generations", "_info")
+COUNTED = (
+    "_links",
+    "_leases",
+    "_workers",
+    "_clusters",
+    "_leaders",
+    "_generations",
+    "_info",
+    "_transports",
+)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -84,10 +84,7 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--drain-seconds", type=_count, default=20, help="for running sequences")
     _add_machine(parser)
     values = vars(parser.parse_args(arguments))
-    watts = [values.pop(name) for name in _WATTS]
-    if None in watts and any(one is not None for one in watts):
-        parser.error("--idle-watts, --prompt-watts and --token-watts go together")
-    values["power"] = None if None in watts else PowerModel(*watts)
+    values["power"] = _power(parser, [values.pop(name) for name in _WATTS])
     values["prefix_caching"] = values["prefix_caching"] == "on"
     return WorkerConfig(**values)
 
@@ -102,6 +99,13 @@ def _add_machine(parser: ArgumentParser) -> None:
     peak = "that the device reaches at most, for metrics; known of some GPUs"
     parser.add_argument("--peak-flops-per-second", type=_amount, help=peak)
     parser.add_argument("--peak-bytes-per-second", type=_amount, help=peak)
+
+
+def _power(parser: ArgumentParser, watts: Sequence[float | None]) -> PowerModel | None:
+    given = [one for one in watts if one is not None]
+    if 0 < len(given) < len(watts):
+        parser.error("--idle-watts, --prompt-watts and --token-watts go together")
+    return PowerModel(*given) if given else None
 
 
 def _amount(text: str) -> float:
