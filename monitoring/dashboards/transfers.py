@@ -214,7 +214,7 @@ _TROUBLE: Final = Row(
             "All but `ok` are recomputed or failed, never decoded.",
             PER_S,
             Query(SCOPE.events(sidecar.TRANSFERS, "outcome"), "{{outcome}}"),
-            width=8,
+            width=6,
         ),
         lines(
             "Damage",
@@ -225,14 +225,24 @@ _TROUBLE: Final = Row(
             Query(SCOPE.rate(sidecar.REPUSHES), "pushed again"),
             Query(SCOPE.rate(sidecar.LATE_WRITES), "late writes"),
             Query(SCOPE.rate(sidecar.FORCED_FENCES), "memory taken back"),
-            width=8,
+            width=6,
         ),
         lines(
             "Refused",
             "Calls of peers without the right to what they asked for, by reason.",
             PER_S,
             Query(SCOPE.events(sidecar.REFUSED_CALLS, "refusal"), "{{refusal}}"),
-            width=8,
+            width=6,
+        ),
+        lines(
+            "Transports left out",
+            "Sidecars that have the devices of a transport and cannot use it: KV moves by a slower "
+            "one. The sidecar's log says why.",
+            COUNT,
+            Query(
+                or_none(SCOPE.now(sidecar.LEFT_OUT, ("transport",)), "transport"), "{{transport}}"
+            ),
+            width=6,
         ),
     ],
 )
