@@ -13,7 +13,8 @@ from splitwise_core.manifest import load_cluster
 from splitwise_operator.render import render
 from splitwise_planner.catalog import SHIPPED
 from splitwise_planner.charts import Line, chart
-from splitwise_planner.page import plan_parts, simulation_parts, write_report
+from splitwise_planner.document import write_report
+from splitwise_planner.page import plan_parts, simulation_parts
 from splitwise_planner.phase_times import COLUMNS, PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
 from splitwise_planner.winner import at_work, cluster_of
