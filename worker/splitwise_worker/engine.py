@@ -131,7 +131,8 @@ class Engine:
         now, duty = self._clock(), self._scheduler.duty
         busy_s = self._metrics.load.busy_s
         self._outbox.flush(load_of(census, ready, self._draining.begun, speed, busy_s, duty, now))
-        self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
+        evicted = self._scheduler.blocks.evicted
+        self._metrics.observe(census, len(self._probe.blocks), evicted, speed)
         self._metrics.duty(duty, now)
 
     # ---- commands ----
