@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +21,7 @@ from splitwise_core.errors import UserError
 from tests.cli.support import Desk
 from tests.cli.test_bench import QUICKLY, SIZES, cut_in_the_middle, rightly
 from tests.support.completions_server import Exchange, serving
+from tests.support.html import Page
 
 ABOUT = {"url": "http://x", "model": "tiny", "stopped": False, "began": "now"}
 
@@ -170,8 +170,7 @@ def test_compare_fails_when_something_is_worse(desk: Desk) -> None:
     worse = desk.says("bench", "compare", fast, slow, "--html", "both.html")
     assert worse.returncode == 1, worse.stderr
     assert "worse" in worse.stdout
-    page = Page()
-    page.feed((desk.directory / "both.html").read_text())
+    page = Page((desk.directory / "both.html").read_text())
     assert (page.loads, page.pictures) == ([], 3)
     better = desk.says("bench", "compare", slow, fast, "-o", "json")
     found = json.loads(better.stdout)
@@ -198,28 +197,13 @@ def test_what_is_no_report_is_refused(desk: Desk, text: str) -> None:
     assert "fix:" in done.stderr
 
 
-class Page(HTMLParser):
-    """What a page would load or run, and how many pictures it has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.pictures = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.pictures += tag == "svg"
-        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
-        self.loads += ["script"] * (tag == "script")
-
-
 def test_a_page_of_a_run_has_its_plots_in_it_and_loads_nothing(desk: Desk) -> None:
     with serving(rightly) as server:
         load = [*QUICKLY, *SIZES, "--requests", "6", "--html", "run.html", "--slo", "ttft_p50=9s"]
         done = desk.says("bench", "--url", server.url, *load)
     assert done.returncode == 0, done.stderr
     text = (desk.directory / "run.html").read_text()
-    page = Page()
-    page.feed(text)
+    page = Page(text)
     assert (page.loads, page.pictures) == ([], 7)
     assert "ttft_p50 at most 9 s" in text
 

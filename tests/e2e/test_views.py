@@ -2,9 +2,9 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from playwright.sync_api import Browser, expect
 
 from tests.support import browser as chromium
 from tests.support.browser import NARROW, Seen, opened
-from tests.support.cluster import SPLITWISE, Cluster, eventually, running, splitwise, write_cluster
+from tests.support.cluster import (
+    SPLITWISE,
+    Cluster,
+    eventually,
+    running,
+    splitwise,
+    under_load,
+    write_cluster,
+)
 from tests.support.ports import free_port
 from tests.support.terminal import terminal
 
@@ -47,17 +55,10 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@contextmanager
-def load(url: str) -> Iterator[None]:
-    """Short requests, as many as keep coming."""
-    sizes = ["--rate", "8", "--requests", "4000", "--prompt-tokens", "64", "--output-tokens", "16"]
-    quiet = subprocess.DEVNULL
-    command = [SPLITWISE, "bench", "--url", url, *sizes]
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as sending:
-        try:
-            yield
-        finally:
-            sending.kill()
+@cache
+def url_of(cluster: Cluster) -> str:
+    """Asked for once: each answer starts a command."""
+    return cluster.url
 
 
 def top(cluster: Cluster, *more: str) -> list[str]:
@@ -65,7 +66,7 @@ def top(cluster: Cluster, *more: str) -> list[str]:
 
 
 def test_once_for_scripts_under_load(viewed: Cluster) -> None:
-    with load(viewed.url):
+    with under_load(url_of(viewed), rate=8):
         found: dict[str, Any] = {}
 
         def shows_load() -> bool:
@@ -107,7 +108,7 @@ def test_no_colour_where_it_is_no_terminal(viewed: Cluster) -> None:
 @contextmanager
 def page(browser: Browser, cluster: Cluster, **how: Any) -> Iterator[Seen]:
     """The status page with its numbers, whose console stays silent."""
-    with opened(browser, f"{cluster.url}/status", **how) as seen:
+    with opened(browser, f"{url_of(cluster)}/status", **how) as seen:
         seen.page.wait_for_selector(".workers button", timeout=SHOWN_MS)
         yield seen
         assert seen.said == []
@@ -125,7 +126,7 @@ def test_the_page_shows_what_the_metrics_say(browser: Browser, viewed: Cluster) 
     router, token = pods["router"], pods["token"]
 
     def is_idle() -> bool:
-        requests: dict[str, Any] = httpx.get(f"{viewed.url}/load").json()["requests"]
+        requests: dict[str, Any] = httpx.get(f"{url_of(viewed)}/load").json()["requests"]
         return requests["running"] == 0
 
     eventually(is_idle, 30, viewed.logs)
@@ -149,7 +150,7 @@ def test_the_page_lives_and_pauses_by_keyboard_alone(browser: Browser, viewed: C
     with page(browser, viewed) as seen:
         seen.page.keyboard.press("Tab")
         assert seen.page.evaluate("document.activeElement.id") == "pause"
-        with load(viewed.url):
+        with under_load(url_of(viewed), rate=8):
             for place, idle in (("decode-now", "0 tokens/s"), ("transfer-time", "P50 –, P99 –")):
                 expect(seen.page.locator(f"#{place}")).not_to_have_text(idle, timeout=60_000)
         assert "by shm" in seen.text("#transfer-more")
@@ -180,20 +181,19 @@ def test_reports_of_bench_read_well_in_a_browser(
     sizes = ["--prompt-tokens", "32", "--output-tokens", "8", "--rate", "40", "--requests", "40"]
     file = str(tmp_path / "a.json")
     files = ["--json", file, "--html", str(tmp_path / "a.html")]
-    done = splitwise("bench", "--url", viewed.url, *sizes, *files, "--slo", "answered=100%")
+    done = splitwise("bench", "--url", url_of(viewed), *sizes, *files, "--slo", "answered=100%")
     assert done.returncode == 0, done.stdout + done.stderr
     done = splitwise("bench", "compare", file, file, "--html", str(tmp_path / "both.html"))
     assert done.returncode == 0, "a run is no worse than itself"
     report = json.loads(Path(file).read_text())
-    for file, pictures in (("a.html", 7), ("both.html", 3)):
-        for scheme in ("light", "dark"):
-            how = {"color_scheme": scheme, "viewport": NARROW}
-            with opened(browser, f"file://{tmp_path / file}", **how) as seen:
-                assert seen.page.locator("svg").count() == pictures
-                assert not seen.overflows()
-                assert seen.contrast("p") >= READABLE
-                assert seen.contrast("svg text") >= READABLE
-                assert seen.said == []
+    for name, pictures, scheme in (("a", 7, "light"), ("a", 7, "dark"), ("both", 3, "dark")):
+        how = {"color_scheme": scheme, "viewport": NARROW}
+        with opened(browser, f"file://{tmp_path / name}.html", **how) as seen:
+            assert seen.page.locator("svg").count() == pictures
+            assert not seen.overflows()
+            assert seen.contrast("p") >= READABLE
+            assert seen.contrast("svg text") >= READABLE
+            assert seen.said == []
     with opened(browser, f"file://{tmp_path / 'a.html'}") as seen:
         assert "answered at least 100 %, measured 100.00%" in seen.text("body")
         assert f"{report['requests']['ok']} requests in" in seen.text("p")

@@ -72,6 +72,10 @@ def _value(value: float | None, unit: str) -> str:
     return f"{value:.4g}/s" if unit else f"{value:.1%}"
 
 
+_USUAL: Final = (None, 0, 1.0)
+"""What is not worth a word: an option that was left out, or a scale that changes nothing."""
+
+
 def _about(report: Mapping[str, Any]) -> str:
     requests = report["requests"]
     said = (
@@ -80,7 +84,8 @@ def _about(report: Mapping[str, Any]) -> str:
         f"{report['output_tokens_per_s']:.0f} output tokens/s, goodput "
         f"{report['goodput_rps']:.2f} requests/s ({report['goodput_ratio']:.1%})."
     )
-    load = ", ".join(f"{name} {value}" for name, value in report["load"].items() if value)
+    asked = {name: value for name, value in report["load"].items() if value not in _USUAL}
+    load = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asked.items())
     stopped = " It was stopped before its end." if report["stopped"] else ""
     return f"{said} Load: {load}.{stopped}"
 

@@ -1,6 +1,7 @@
 """Percentiles of any number of durations in bounded memory."""
 
 from bisect import bisect_left
+from collections.abc import Collection
 from itertools import accumulate
 from math import ceil, log
 from typing import Final
@@ -30,18 +31,22 @@ class Sketch:
         self.most = 0.0
 
     def add(self, seconds: float, beside: "Sketch | None" = None) -> None:
-        """Counts one duration here, and `beside` too: its bucket is told once for both."""
-        within = min(max(seconds, _LEAST_S), _MOST_S)
-        bucket = ceil(log(within / _LEAST_S) / log(_GROWTH))
-        self._count(bucket, seconds)
-        if beside is not None:
-            beside._count(bucket, seconds)
+        """Counts one duration here, and `beside` too."""
+        self.add_all((seconds,), beside)
 
-    def _count(self, bucket: int, seconds: float) -> None:
-        self._counts[bucket] += 1
-        self.count += 1
-        self.total += seconds
-        self.most = max(self.most, seconds)
+    def add_all(self, durations: Collection[float], beside: "Sketch | None" = None) -> None:
+        """Counts durations here, and `beside` too: the bucket of each is told once for both."""
+        sketches = (self,) if beside is None else (self, beside)
+        lists = [sketch._counts for sketch in sketches]
+        for seconds in durations:
+            within = min(max(seconds, _LEAST_S), _MOST_S)
+            bucket = ceil(log(within / _LEAST_S) / log(_GROWTH))
+            for counts in lists:
+                counts[bucket] += 1
+        for sketch in sketches:
+            sketch.count += len(durations)
+            sketch.total += sum(durations)
+            sketch.most = max(sketch.most, max(durations, default=0.0))
 
     def take_in(self, other: "Sketch") -> None:
         """Adds what another one has counted."""

@@ -140,8 +140,7 @@ class Summary:
         self.e2e.add(answer.e2e_s, within.e2e)
         if answer.ttft_s is not None:
             self.ttft.add(answer.ttft_s, within.ttft)
-        for gap_s in answer.gaps_s:
-            self.tbt.add(gap_s, within.tbt)
+        self.tbt.add_all(answer.gaps_s, within.tbt)
         self.kv_bytes += int(answer.told("kv_bytes") or 0)
         for name, sketch in self.stages.items():
             if (milliseconds := answer.told(f"{name}_ms")) is not None:

@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from splitwise_cli.top.readings import Reading, RouterReading, Wanted
-from splitwise_cli.top.sources import TIMEOUTS_S, Source, Unseen, reading_of
+from splitwise_cli.top.sources import TIMEOUTS_S, Source, Unseen, reading_of, some
 from splitwise_core.errors import UserError
 from splitwise_core.fields import GROUP
 from splitwise_core.labels import CLUSTER_LABEL, ROLE_LABEL, ROUTER
@@ -15,23 +15,76 @@ from splitwise_core.spec import API_VERSION
 MOST_ROUTERS: Final = 10
 """Of more routers the first are asked: each answer costs the API server a proxied request."""
 
-Answer = TypeVar("Answer")
-
 
 def on_kubernetes(name: str, namespace: str | None) -> Source:
     """The SplitwiseCluster of that name, as KUBECONFIG or the account of this pod may see it.
 
     Asks nothing yet. Raises UserError when no API server is known.
     """
-    client, config, urllib3 = _libraries()
-    configuration = client.Configuration()
-    space = namespace or _namespace(config)
+    api = _Api(namespace)
+
+    def read() -> Reading:
+        cluster = api.cluster(name)
+        port = cluster.get("spec", {}).get("router", {}).get("port", 8000)
+        routers: dict[str, RouterReading] = {}
+        missing: dict[str, str] = {}
+        for pod in api.routers(name)[:MOST_ROUTERS]:
+            try:
+                routers[pod] = api.load(pod, port)
+            except Unseen as why:
+                missing[pod] = str(why)
+        where = f"{api.namespace}/{name}"
+        return some(Reading(where, routers, wanted_of(cluster), missing))
+
+    return read
+
+
+class _Api:
+    """The API server, as far as this asks it. Its methods raise Unseen."""
+
+    def __init__(self, namespace: str | None) -> None:
+        """Raises UserError when there is no way to know the server."""
+        client, config, urllib3 = _libraries()
+        api = client.ApiClient(_configuration(client, config))
+        self.namespace = namespace or _namespace(config)
+        self._custom, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+        self._failures = (client.ApiException, urllib3.exceptions.HTTPError, OSError)
+
+    def cluster(self, name: str) -> dict[str, Any]:
+        """The SplitwiseCluster."""
+        where = (GROUP, API_VERSION.rpartition("/")[2], self.namespace, "splitwiseclusters", name)
+        own = f"SplitwiseCluster {self.namespace}/{name}"
+        return _object(self._ask(own, self._custom.get_namespaced_custom_object, *where))
+
+    def routers(self, name: str) -> list[str]:
+        """The pods of its routers that run."""
+        selector = f"{CLUSTER_LABEL}={name},{ROLE_LABEL}={ROUTER}"
+        call = self._core.list_namespaced_pod
+        found = self._ask("the routers' pods", call, self.namespace, label_selector=selector)
+        return _running(_object(found))
+
+    def load(self, pod: str, port: int) -> RouterReading:
+        """What a router says."""
+        call = self._core.connect_get_namespaced_pod_proxy_with_path
+        return reading_of(self._ask("its /load", call, f"{pod}:{port}", self.namespace, "load"))
+
+    def _ask(self, what: str, call: Callable[..., Any], *given: Any, **named: Any) -> bytes:
+        try:
+            answer = call(*given, **named, _preload_content=False, _request_timeout=TIMEOUTS_S)
+            return bytes(answer.data)
+        except self._failures as error:
+            raise Unseen(f"{what}: {_why(error)}") from error
+
+
+def _configuration(client: Any, config: Any) -> Any:
+    """Where the API server is, and who asks. Raises UserError when nobody says."""
+    made, file = client.Configuration(), os.environ.get("KUBECONFIG")
+    made.retries = False
     try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-            config.load_incluster_config(client_configuration=configuration)
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not file:
+            config.load_incluster_config(client_configuration=made)
         else:
-            file = os.environ.get("KUBECONFIG")
-            config.load_kube_config(file, client_configuration=configuration)
+            config.load_kube_config(file, client_configuration=made)
     except (config.ConfigException, OSError, ValueError) as error:
         raise UserError(
             "environment",
@@ -40,42 +93,7 @@ def on_kubernetes(name: str, namespace: str | None) -> Source:
             fix="set KUBECONFIG to the file that kubectl uses, or leave --cluster out to see the "
             "cluster on this machine",
         ) from error
-    configuration.retries = False
-    api = client.ApiClient(configuration)
-    custom, core = client.CustomObjectsApi(api), client.CoreV1Api(api)
-    failures = (client.ApiException, urllib3.exceptions.HTTPError, OSError)
-
-    def ask(what: str, call: Callable[..., Any], *given: Any, **named: Any) -> bytes:
-        try:
-            answer = call(*given, **named, _preload_content=False, _request_timeout=TIMEOUTS_S)
-            return bytes(answer.data)
-        except failures as error:
-            raise Unseen(f"{what}: {_why(error)}") from error
-
-    def read() -> Reading:
-        version = API_VERSION.rpartition("/")[2]
-        where = (GROUP, version, space, "splitwiseclusters", name)
-        own = f"SplitwiseCluster {space}/{name}"
-        cluster = _object(ask(own, custom.get_namespaced_custom_object, *where))
-        selector = f"{CLUSTER_LABEL}={name},{ROLE_LABEL}={ROUTER}"
-        pods = _object(
-            ask("the routers' pods", core.list_namespaced_pod, space, label_selector=selector)
-        )
-        port = cluster.get("spec", {}).get("router", {}).get("port", 8000)
-        routers: dict[str, RouterReading] = {}
-        missing: dict[str, str] = {}
-        for pod in _running(pods)[:MOST_ROUTERS]:
-            proxy = core.connect_get_namespaced_pod_proxy_with_path
-            try:
-                routers[pod] = reading_of(ask("proxy", proxy, f"{pod}:{port}", space, "load"))
-            except Unseen as why:
-                missing[pod] = str(why)
-        if not routers:
-            told = "; ".join(f"{pod}: {why}" for pod, why in missing.items())
-            raise Unseen(told or f"{own} has no router that runs")
-        return Reading(f"{space}/{name}", routers, wanted_of(cluster), missing)
-
-    return read
+    return made
 
 
 def wanted_of(cluster: Mapping[str, Any]) -> dict[str, Wanted]:

@@ -53,7 +53,7 @@ def on_this_machine(state_dir: Path | None) -> Source:
         )
         pods = [pod["pool"] for pod in status["pods"] if pod["role"] != ROUTER]
         wanted = {pool: Wanted(pods.count(pool)) for pool in pods}
-        return _some(Reading(str(status["cluster"]), routers, wanted, missing))
+        return some(Reading(str(status["cluster"]), routers, wanted, missing))
 
     return read
 
@@ -75,7 +75,7 @@ def _each(urls: Mapping[str, str]) -> tuple[dict[str, RouterReading], dict[str, 
     return found, missing
 
 
-def _some(reading: Reading) -> Reading:
+def some(reading: Reading) -> Reading:
     """The reading, if any router has answered. Raises Unseen."""
     if not reading.routers:
         told = "; ".join(f"{name}: {why}" for name, why in reading.missing.items())
