@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from splitwise_core.metric import POOL, Component, Metric, page
-from splitwise_core.metrics import operator, router, sidecar, worker
+from splitwise_core.metrics import operator, process, router, sidecar, worker
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value
-    for module in (router, worker, sidecar, operator)
+    for module in (router, worker, sidecar, operator, process)
     for value in vars(module).values()
     if isinstance(value, Metric)
 )
@@ -31,7 +31,7 @@ class Telemetry:
         self._fixed = {"role": role, "pool": pool}
         self._made: dict[str, MetricWrapperBase] = {}
         for metric in METRICS:
-            if metric.component is component:
+            if metric.component in (component, Component.EVERY):
                 self._made[metric.name] = self._make(metric)
 
     def _make(self, metric: Metric) -> MetricWrapperBase:

@@ -15,6 +15,7 @@ from splitwise_core.metric import Component
 from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import OFF, Recorder
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits
 from splitwise_worker.engine import Engine
@@ -31,6 +32,7 @@ from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import SequenceKey
+from splitwise_worker.spans import EngineSpans
 from splitwise_worker.switchover import Switchover
 from tests.worker.listening_sidecar import ListeningSidecar
 
@@ -106,6 +108,7 @@ class Rig:
         prefix_key: bytes | None = PREFIX_KEY,
         chunk_tokens: int = 512,
         duty: Duty | None = None,
+        recorder: Recorder = OFF,
     ) -> None:
         c = decoder.config
         self.geometry = KvGeometry(
@@ -132,7 +135,8 @@ class Rig:
         )
         handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)
-        self.metrics = EngineMetrics(self.telemetry, lambda: switchover.min_tokens)
+        spans = EngineSpans(recorder, lambda: self.now, lambda: WALL_S + self.now)
+        self.metrics = EngineMetrics(self.telemetry, lambda: switchover.min_tokens, spans)
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, block_tokens, "cpu"),

@@ -34,6 +34,7 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
+from splitwise_worker.spans import EngineSpans
 
 log = logging.getLogger("splitwise.worker.duty")
 
@@ -47,8 +48,14 @@ class EngineMetrics:
     Gauges are read from the last census when somebody scrapes: a step pays for none of them.
     """
 
-    def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        layerwise_min_tokens: Callable[[], float],
+        spans: EngineSpans | None = None,
+    ) -> None:
         self.load = LoadMeter()
+        self.spans = spans or EngineSpans()
         self._telemetry = telemetry
         self._lent_blocks = 0
         self._busy = telemetry.counter(BUSY)
