@@ -60,6 +60,7 @@ generate: setup ## Write everything that is generated from the code
 	$(BIN)/python -m splitwise_core.rpc.generate
 	$(BIN)/python docs/generate.py
 	$(BIN)/python crds/generate.py
+	$(BIN)/python -m monitoring.rules
 	$(BIN)/python -m helm.generate
 
 verify: generate lint ## Fail when something generated is not what the code says

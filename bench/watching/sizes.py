@@ -10,6 +10,7 @@ import time
 
 from prometheus_client.exposition import choose_encoder
 
+from splitwise_core.latency.power import PowerModel
 from splitwise_core.metric import Component
 from splitwise_core.metrics.router import HTTP_REQUESTS, PLACEMENTS, PROMPT_TOKENS
 from splitwise_core.policy.batching import StepKind
@@ -20,8 +21,12 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import Recorder, SpanContext
 from splitwise_router.choice import Clock
 from splitwise_router.generation import Generation
+from splitwise_router.goodput import Goodput, Objectives
 from splitwise_router.request_trace import UNTRACED, GenerationTrace, RequestTrace
 from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.estimates import Estimates
+from splitwise_worker.machine import Machine
+from splitwise_worker.model_work import ModelWork
 
 FORMATS = {"text": "", "openmetrics": "application/openmetrics-text;version=1.0.0"}
 
@@ -29,7 +34,8 @@ FORMATS = {"text": "", "openmetrics": "application/openmetrics-text;version=1.0.
 def router_bytes(requests: int) -> dict[str, int]:
     """Bytes of a router's page in each format."""
     telemetry = Telemetry(Component.ROUTER)
-    clock, draw = Clock(telemetry), random.Random(7)
+    clock = Clock(telemetry, Goodput(telemetry, Objectives(1.0, 0.1, 0.9)))
+    draw = random.Random(7)
     recorder = Recorder(1)
     reasons = list(Reason)
     for number in range(requests):
@@ -47,7 +53,7 @@ def router_bytes(requests: int) -> dict[str, int]:
         )
         clock.tokens(1, arrived_s, None, first_s, generation.trace)
         clock.tokens(3, arrived_s, first_s, last_s, generation.trace)
-        clock.ended(generation, arrived_s, last_s)
+        clock.ended(generation, arrived_s, first_s, last_s)
         telemetry.counter(PROMPT_TOKENS).inc(100)
         telemetry.counter(HTTP_REQUESTS, endpoint="chat", status="200").inc()
         telemetry.counter(PLACEMENTS, reason=reasons[number % len(reasons)].value).inc()
@@ -57,10 +63,13 @@ def router_bytes(requests: int) -> dict[str, int]:
 def worker_bytes(requests: int) -> dict[str, int]:
     """Bytes of a worker's page in each format."""
     telemetry = Telemetry(Component.WORKER, role="token", pool="token")
-    metrics, draw = EngineMetrics(telemetry, lambda: 1.0), random.Random(7)
+    machine = Machine(2.0, PowerModel(100.0, 600.0, 400.0), 1e15, 1e12)
+    estimates = Estimates(telemetry, ModelWork(10**9, 10**8, 10**5, 10**9, 10**5, None), machine)
+    metrics, draw = EngineMetrics(telemetry, lambda: 1.0, estimates, 1024), random.Random(7)
     for number in range(requests):
         kind = StepKind.TOKEN if number % 4 else StepKind.PROMPT
-        metrics.stepped(kind, draw.randrange(1, 5000), draw.lognormvariate(-4, 2))
+        tokens = draw.randrange(1, 5000)
+        metrics.stepped(kind, tokens, draw.lognormvariate(-4, 2), [(tokens, 1)])
         metrics.ended(list(kv_pb2.Outcome.values())[number % len(kv_pb2.Outcome.values())])
     return _bytes(telemetry)
 

@@ -16,7 +16,7 @@ from splitwise_core.fields import (
     not_ours,
 )
 from splitwise_core.policy.admission import MAX_QUEUE_S
-from splitwise_core.spec_autoscaling import Ratio
+from splitwise_core.spec_autoscaling import Ratio, SloTargets
 from splitwise_core.spec_monitoring import Monitoring
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
@@ -181,6 +181,13 @@ class ClusterSpec(SpecModel):
             "of role token. Where bounds leave no way, they win."
         ),
     ] = None
+    slo: Annotated[
+        SloTargets | None,
+        Field(
+            description="Objectives that the routers count requests by, and alerts watch. Without "
+            "it, the strictest of the pools that are scaled by SLO."
+        ),
+    ] = None
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
     monitoring: Annotated[
@@ -213,6 +220,21 @@ class ClusterSpec(SpecModel):
     def sleeps(self) -> bool:
         """Whether all pools go to zero together while nobody asks."""
         return all(pool.sleeps for pool in self.pools)
+
+    @property
+    def objectives(self) -> SloTargets | None:
+        """What requests are counted by: those of the cluster, else the strictest of its pools."""
+        if self.slo is not None:
+            return self.slo
+        asked = [pool.autoscaling.slo for pool in self.pools if pool.autoscaling is not None]
+        given = [one for one in asked if one is not None]
+        if not given:
+            return None
+        return SloTargets(
+            ttft_seconds=min(one.ttft_seconds for one in given),
+            tbt_seconds=min(one.tbt_seconds for one in given),
+            percentile=max(one.percentile for one in given),
+        )
 
 
 class SplitwiseCluster(SpecModel):

@@ -21,13 +21,14 @@ from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
 from splitwise_core.logs import configure, count_drops
 from splitwise_core.metric import Component
-from splitwise_core.metrics.operator import CLUSTERS
+from splitwise_core.metrics.operator import CLUSTERS, LEADERS
 from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
 from splitwise_operator.advice_reader import AdviceReader
 from splitwise_operator.autoscaler import Autoscaler
+from splitwise_operator.cluster_metrics import show_clusters
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
 from splitwise_operator.kube import ApiError, Kube
@@ -141,6 +142,8 @@ async def _reconcile(
                 await event.wait()
             watches.append(tasks.create_task(autoscaler.run()))
             telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
+            telemetry.gauge(LEADERS).set(1)
+            show_clusters(telemetry, store, looks)
             registry = kopf.OperatorRegistry()
             handlers.register(registry, store, worklist)
             await kopf.operator(

@@ -135,8 +135,20 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "sidecar-socket": _SOCKET,
             "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
             "drain-seconds": spec.rollout.drain_seconds,
+            **_machine(pool),
         }
     )
+
+
+def _machine(pool: Pool) -> dict[str, Any]:
+    return {
+        "dollars-per-hour": pool.machine.dollars_per_hour,
+        "idle-watts": pool.machine.idle_watts,
+        "prompt-watts": pool.machine.prompt_watts,
+        "token-watts": pool.machine.token_watts,
+        "peak-flops-per-second": pool.machine.peak_flops_per_second,
+        "peak-bytes-per-second": pool.machine.peak_bytes_per_second,
+    }
 
 
 def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
@@ -201,6 +213,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "capability-key": kv_secret.CAPABILITY_PATH,
         "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
+        **_objectives(cluster),
     }
     return {
         "name": ROUTER,
@@ -217,6 +230,17 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         ],
         "securityContext": _CONTAINER_SECURITY,
         **_probes("/healthz", "/readyz", "http", starts_within_s=60),
+    }
+
+
+def _objectives(cluster: SplitwiseCluster) -> dict[str, Any]:
+    asked = cluster.spec.objectives
+    if asked is None:
+        return {}
+    return {
+        "slo-ttft-seconds": asked.ttft_seconds,
+        "slo-tbt-seconds": asked.tbt_seconds,
+        "slo-percentile": asked.percentile,
     }
 
 

@@ -20,6 +20,7 @@ from splitwise_core.rpc.worker_pb2 import TokenLogprobs
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.generation import Generation
+from splitwise_router.goodput import Goodput
 from splitwise_router.request_trace import GenerationTrace
 from splitwise_router.text.stream import TextStream
 
@@ -37,7 +38,8 @@ class Delta:
 class Clock:
     """The times of requests, as clients see them, on their way into the metrics."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, goodput: Goodput) -> None:
+        self._goodput = goodput
         self._ttft = telemetry.histogram(TTFT)
         self._tbt = telemetry.histogram(TBT)
         self._e2e = telemetry.histogram(E2E)
@@ -64,9 +66,14 @@ class Clock:
         elif count:
             self._tbt.observe((now_s - before_s) / count, trace.exemplar)
 
-    def ended(self, generation: Generation, arrived_s: float, now_s: float) -> None:
-        """Counts a request that has ended well, with the stages it went through."""
+    def ended(self, generation: Generation, arrived_s: float, first_s: float, now_s: float) -> None:
+        """Counts a request that has ended well, with the stages it went through.
+
+        Its first token came at `first_s`.
+        """
         self._e2e.observe(now_s - arrived_s, generation.trace.exemplar)
+        gaps = max(1, len(generation.output) - 1)
+        self._goodput.answered(first_s - arrived_s, (now_s - first_s) / gaps)
         stages = generation.stages
         if stages.HasField("queue_s"):
             self._queue.observe(stages.queue_s)
@@ -88,12 +95,13 @@ async def deltas(
     A stop string ends the choice here, and what runs on the workers with it. The token that ended
     it there (end of sequence, or a stop token) is counted but is no part of the text.
     """
-    before_s: float | None = None
+    before_s = first_s = None
     async with aclosing(dispatcher.run(generation)) as pieces:
         async for piece in pieces:
             now_s = time.monotonic()
             clock.tokens(len(piece.tokens), arrived_s, before_s, now_s, generation.trace)
             before_s = now_s
+            first_s = now_s if first_s is None else first_s
             tokens = piece.tokens[:-1] if piece.finish == "stop" else piece.tokens
             delta = Delta(text.push(tokens), tokens, piece.logprobs[: len(tokens)], piece.finish)
             if text.stopped:
@@ -101,7 +109,7 @@ async def deltas(
             elif piece.finish is not None:
                 delta.text += text.finish()
             if delta.finish is not None:
-                clock.ended(generation, arrived_s, now_s)
+                clock.ended(generation, arrived_s, first_s, now_s)
             yield delta
             if delta.finish is not None:
                 return

@@ -32,6 +32,7 @@ from splitwise_router.discovery import SliceQuery, read_source, watch_workers
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.endpoint_slices import SliceWatch
 from splitwise_router.fleet import Fleet
+from splitwise_router.goodput import Objectives
 from splitwise_router.minting import minting
 from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
@@ -80,7 +81,10 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
-    service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log, tracing)
+    objectives = _objectives(asked)
+    service = Service(
+        asked.model_name, tokenizer, dispatcher, limits, telemetry, log, tracing, objectives
+    )
     app = App(service, fleet, telemetry, admission.waiting)
     chores = [
         asyncio.create_task(_discover(asked, fleet, telemetry, log)),
@@ -112,6 +116,13 @@ def _watched(asked: argparse.Namespace, telemetry: Telemetry) -> Tracing:
     count_drops(telemetry.counter(LOG_DROPS).inc)
     place = {"service.instance.id": asked.environment.get("POD_NAME", asked.listen)}
     return open_tracing(Component.ROUTER, asked.environment, telemetry, place)
+
+
+def _objectives(asked: argparse.Namespace) -> Objectives | None:
+    ttft_s, tbt_s = asked.slo_ttft_seconds, asked.slo_tbt_seconds
+    if ttft_s is None or tbt_s is None:
+        return None
+    return Objectives(ttft_s, tbt_s, asked.slo_percentile / 100)
 
 
 def _server(app: App, drain_s: int) -> _Server:
@@ -198,6 +209,12 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
+def _percentile(text: str) -> int:
+    if text.isdigit() and 0 < int(text) < 100:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 99")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="splitwise-router", description="The OpenAI HTTP API in front of Splitwise workers."
@@ -239,6 +256,13 @@ def _parser() -> argparse.ArgumentParser:
         "sidecars must ask for no capability",
     )
     add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
+    add(
+        "--slo-ttft-seconds", type=_seconds, help="to the first token, for requests to count as met"
+    )
+    add("--slo-tbt-seconds", type=_seconds, help="between tokens; both are given, or none")
+    add(
+        "--slo-percentile", type=_percentile, default=90, help="part of requests that are to be met"
+    )
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
     return parser
 

@@ -18,6 +18,7 @@ from splitwise_core.tracing import (
     SpanContext,
     Tracing,
     parse_traceparent,
+    unix_offset_s,
 )
 
 
@@ -145,7 +146,7 @@ class GenerationTrace:
         if self._attempt is None or not stages.HasField("arrived_unix_s"):
             return
         now_s, worked_s = self._clock(), stages.queue_s + stages.prefill_s
-        told_s = stages.arrived_unix_s - (self._unix_clock() - now_s)
+        told_s = stages.arrived_unix_s - unix_offset_s(self._clock, self._unix_clock)
         arrived_s = max(self._began_s, min(told_s, now_s - worked_s))
         self._request.add("dispatch", self._began_s, arrived_s, self._attempt)
         self._computed_s = arrived_s + worked_s

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS
+from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS, REQUEST_TIMEOUT
 from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import Tracing
 from splitwise_router.answer import Answer, Asked, Choice
@@ -24,6 +24,7 @@ from splitwise_router.choice import Clock
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import ClientGone, Exchange
 from splitwise_router.generation import Generation
+from splitwise_router.goodput import Goodput, Objectives
 from splitwise_router.request_trace import begin
 from splitwise_router.text.stream import TextStream
 from splitwise_router.text.tokenizer import Tokenizer
@@ -39,6 +40,9 @@ COMPLETION_MAX_TOKENS: Final = 16
 
 CLIENT_GONE_STATUS: Final = 499
 """Counted, never sent: the client hung up before the answer had begun."""
+
+TURNED_AWAY_STATUS: Final = 429
+"""For want of capacity: the client has done nothing wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Service:
         telemetry: Telemetry,
         log: logging.Logger,
         tracing: Tracing,
+        objectives: Objectives | None = None,
     ) -> None:
         self._model = model
         self._created = int(time.time())
@@ -68,7 +73,9 @@ class Service:
         self._dispatcher = dispatcher
         self._limits = limits
         self._telemetry = telemetry
-        self._clock = Clock(telemetry)
+        self._goodput = Goodput(telemetry, objectives)
+        self._clock = Clock(telemetry, self._goodput)
+        telemetry.gauge(REQUEST_TIMEOUT).set(limits.request_timeout_s)
         self._log = log
         self._tracing = tracing
 
@@ -118,16 +125,25 @@ class Service:
         except ClientGone:
             pass
         except ApiError as error:
-            await _fail(exchange, error)
+            await self._fail(exchange, error)
         except TimeoutError:
-            await _fail(exchange, self._too_late())
+            await self._fail(exchange, self._too_late())
         except Exception:
             fields = {"request_id": exchange.request_id, **exchange.trace.fields}
             self._log.exception("a bug", extra={"fields": fields})
-            await _fail(exchange, _bug(exchange.request_id))
+            await self._fail(exchange, _bug(exchange.request_id))
         status = exchange.status or CLIENT_GONE_STATUS
         self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=str(status)).inc()
         exchange.end_trace(endpoint, status)
+
+    async def _fail(self, exchange: Exchange, error: ApiError) -> None:
+        """Tells the client: with a status before the answer began, with an event after."""
+        if error.status >= 500 or error.status == TURNED_AWAY_STATUS:
+            self._goodput.failed()
+        if exchange.status == 0:
+            await exchange.answer_error(error)
+        else:
+            await exchange.write(error_event(error), last=True)
 
     def _chat(self, body: bytes, content_type: str | None) -> Asked:
         request = parse_chat(body, content_type)
@@ -272,14 +288,6 @@ async def _while_listening(
     finally:
         working = False
         listener.cancel()
-
-
-async def _fail(exchange: Exchange, error: ApiError) -> None:
-    """Tells the client: with a status before the answer began, with an event after."""
-    if exchange.status == 0:
-        await exchange.answer_error(error)
-    else:
-        await exchange.write(error_event(error), last=True)
 
 
 def _bug(request_id: str) -> ApiError:

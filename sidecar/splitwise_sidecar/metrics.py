@@ -13,6 +13,7 @@ from splitwise_core.metrics.sidecar import (
     KEY_FAILURES,
     LATE_WRITES,
     LEASES,
+    LEFT_OUT,
     LINK_PROBES,
     OLDEST_LEASE,
     PROBE,
@@ -114,6 +115,10 @@ class SidecarMetrics:
     def connections_refused(self, transport: str, count: int) -> None:
         """So many connections at the door of `transport` were not let in."""
         self._telemetry.counter(CONNECTIONS_REFUSED, transport=transport).inc(count)
+
+    def left_out(self, transport: str) -> None:
+        """A transport that there are devices for does not work."""
+        self._telemetry.gauge(LEFT_OUT, transport=transport).set(1)
 
     def late_write(self) -> None:
         """A chunk for a lease that takes none was dropped."""

@@ -151,6 +151,7 @@ class Sidecar:
         except UserError as error:
             if self._config.named:
                 raise
+            self._metrics.left_out(name)
             log.warning("a transport is left out", extra={"fields": {"not": name, "why": error}})
             return False
         self._agents[name] = agent

@@ -14,8 +14,9 @@ UNITS = (
     "_sequences",
     "_sessions",
     "_per_second",
+    "_ratio",
 )
-COUNTED = ("_links", "_leases", "_workers", "_clusters")
+COUNTED = ("_links", "_leases", "_workers", "_clusters", "_leaders", "_generations", "_info")
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

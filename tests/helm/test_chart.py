@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from helm import generate
+from monitoring.rules import SOURCE
 from tests.helm.release import CHART, NAMESPACE, ROOT, Helm, Object, container, of_kind, operator
 
 EVERYTHING = """
@@ -26,6 +27,7 @@ topologySpreadConstraints:
 monitoring:
   serviceMonitor: {enabled: true, labels: {release: prometheus}}
   podMonitor: {enabled: true, labels: {release: prometheus}}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
 """ % ("0" * 64)
 
 
@@ -223,6 +225,15 @@ def test_monitors_are_there_when_asked_for_with_the_labels_that_select_them(
     assert pods["spec"]["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
     ports = [endpoint["port"] for endpoint in pods["spec"]["podMetricsEndpoints"]]
     assert ports == ["status", "kv-status", "http"]
+
+
+def test_the_rules_are_those_that_prometheus_was_tested_with(
+    default: list[Object], full: list[Object]
+) -> None:
+    assert not of_kind(default, "PrometheusRule")
+    (made,) = of_kind(full, "PrometheusRule")
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert made["spec"] == yaml.safe_load(SOURCE.read_text("utf-8"))
 
 
 def test_a_release_of_another_name_has_other_names(helm: Helm) -> None:

@@ -131,7 +131,8 @@ class Engine:
         speed = self._scheduler.prompt_speed.tokens_per_s
         now, duty = self._clock(), self._scheduler.duty
         self._outbox.flush(load_of(census, ready, self._draining.begun, speed, duty, now))
-        self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
+        evicted = self._scheduler.blocks.evicted
+        self._metrics.observe(census, len(self._probe.blocks), evicted, speed)
         self._metrics.duty(duty, now)
 
     # ---- commands ----

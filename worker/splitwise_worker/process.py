@@ -30,12 +30,15 @@ from splitwise_worker.admission import Limits
 from splitwise_worker.config import WorkerConfig
 from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import DeviceStore, HostStore
 from splitwise_worker.loaded import Loaded, load
+from splitwise_worker.machine import Machine, machine_of
+from splitwise_worker.model_work import ModelWork
 from splitwise_worker.outbox import Outbox, Updates
 from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
@@ -118,7 +121,13 @@ class _Process:
         blocks = BlockPool(loaded.num_blocks)
         handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
         switchover = Switchover(geometry)
-        metrics = self._metrics = EngineMetrics(telemetry, lambda: switchover.min_tokens, spans)
+        metrics = self._metrics = EngineMetrics(
+            telemetry,
+            lambda: switchover.min_tokens,
+            _estimates(config, loaded, telemetry),
+            geometry.block_bytes,
+            spans,
+        )
         self._engine = Engine(
             scheduler=Scheduler(
                 blocks,
@@ -207,6 +216,22 @@ class _Process:
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+_WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+
+
+def _estimates(config: WorkerConfig, loaded: Loaded, telemetry: Telemetry) -> Estimates:
+    work = ModelWork.of(
+        loaded.decoder.config, _WEIGHT_BYTES[loaded.weights], loaded.geometry.sequence_bytes(1)
+    )
+    asked = Machine(
+        config.dollars_per_hour,
+        config.power,
+        config.peak_flops_per_second,
+        config.peak_bytes_per_second,
+    )
+    return Estimates(telemetry, work, machine_of(asked, loaded.device, loaded.weights))
 
 
 def _info(config: WorkerConfig, geometry: KvGeometry, loaded: Loaded) -> worker_pb2.WorkerInfo:

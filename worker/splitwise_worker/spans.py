@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.tracing import OFF, Recorder, Span, SpanContext, parse_traceparent
+from splitwise_core.tracing import (
+    OFF,
+    Recorder,
+    Span,
+    SpanContext,
+    parse_traceparent,
+    unix_offset_s,
+)
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceTrace
 
 _WELL = (kv_pb2.OK, kv_pb2.CANCELLED)
@@ -49,7 +56,7 @@ class EngineSpans:
             cached_tokens=sequence.cached_tokens,
         )
         trace.since_s = now_s
-        return self._unix_clock() - (self._clock() - sequence.arrived_s)
+        return sequence.arrived_s + unix_offset_s(self._clock, self._unix_clock)
 
     def verified(self, sequence: LiveSequence) -> None:
         """All of its KV has arrived."""

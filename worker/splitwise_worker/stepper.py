@@ -84,7 +84,9 @@ class Stepper:
             accept(sequence, token, now)
         self._scheduler.computed(work, now - started)
         self._scheduler.duty.worked(work.kind, len(work.sequences), now - started, now)
-        self._metrics.stepped(work.kind, sum(work.tokens), now - started)
+        pairs = zip(work.sequences, work.tokens, strict=True)
+        parts = ((max(0, one.computed_tokens - tokens), tokens) for one, tokens in pairs)
+        self._metrics.stepped(work.kind, sum(work.tokens), now - started, parts)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""

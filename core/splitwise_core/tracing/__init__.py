@@ -6,6 +6,7 @@ ended, into a bounded queue; a thread of its own sends them. OpenTelemetry is im
 alone, which only a process imports that is asked for traces.
 """
 
+from splitwise_core.tracing.clocks import unix_offset_s
 from splitwise_core.tracing.context import SpanContext, parse_traceparent
 from splitwise_core.tracing.recorder import OFF, Attribute, Recorder, Span
 from splitwise_core.tracing.setup import Tracing, open_tracing
@@ -19,4 +20,5 @@ __all__ = [
     "Tracing",
     "open_tracing",
     "parse_traceparent",
+    "unix_offset_s",
 ]

@@ -6,7 +6,6 @@ what our record of it does.
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import Final
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
+from splitwise_core.tracing.clocks import unix_offset_s
 from splitwise_core.tracing.context import SpanContext
 from splitwise_core.tracing.recorder import Attribute, Recorder, Span
 
@@ -95,15 +95,15 @@ class Exporter:
     def _send(self, spans: Sequence[Span]) -> None:
         # The processes of a host read one monotonic clock: a step of the wall's clock can part
         # their spans only if it falls between two processes' exports, and no step before it can.
-        wall_ns = time.time_ns() - time.monotonic_ns()
+        offset_s = unix_offset_s()
         try:
-            result = self._otlp.export([self._readable(span, wall_ns) for span in spans])
+            result = self._otlp.export([self._readable(span, offset_s) for span in spans])
         except Exception:  # of a library: no span is worth a process
             log.exception("spans were not sent")
             result = SpanExportResult.FAILURE
         self._count["sent" if result is SpanExportResult.SUCCESS else "failed"](len(spans))
 
-    def _readable(self, span: Span, wall_ns: int) -> ReadableSpan:
+    def _readable(self, span: Span, offset_s: float) -> ReadableSpan:
         context = span.context
         own = trace.SpanContext(context.trace_id, context.span_id, False, _SAMPLED)
         parent = None
@@ -117,7 +117,7 @@ class Exporter:
             dict(span.attributes),
             kind=trace.SpanKind.SERVER if span.answers else trace.SpanKind.INTERNAL,
             status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
-            start_time=wall_ns + int(span.began_s * 1e9),
-            end_time=wall_ns + int(span.ended_s * 1e9),
+            start_time=int((span.began_s + offset_s) * 1e9),
+            end_time=int((span.ended_s + offset_s) * 1e9),
             instrumentation_scope=_SCOPE,
         )
