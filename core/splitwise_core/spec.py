@@ -17,6 +17,7 @@ from splitwise_core.fields import (
 )
 from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.spec_autoscaling import Ratio, SloTargets
+from splitwise_core.spec_monitoring import Monitoring
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
 from splitwise_core.spec_transfer import Transfer
@@ -125,6 +126,13 @@ class Router(SpecModel):
     retries: Annotated[
         int, Field(ge=0, le=10, description="New attempts of a request whose worker was lost.")
     ] = 2
+    status_page: Annotated[
+        bool,
+        Field(
+            description="Whether a browser finds a live picture of the pools at /status on the "
+            "API's port; docs/views.md says what it discloses."
+        ),
+    ] = False
     pod_template: Annotated[
         Pod, Field(description="Goes over the routers' pods; their container is `router`.")
     ] = Pod()
@@ -189,6 +197,9 @@ class ClusterSpec(SpecModel):
     ] = None
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
+    monitoring: Annotated[
+        Monitoring, Field(description="What the processes say of themselves.")
+    ] = Monitoring()
     network_policy: Annotated[
         NetworkPolicy, Field(description="Who may connect to what; Kubernetes only.")
     ] = NetworkPolicy()

@@ -159,7 +159,8 @@ BUSY: Final = Metric(
     Component.WORKER,
     Counter,
     "splitwise_worker_busy_seconds_total",
-    "Time the engine spent in steps; its rate is the utilisation.",
+    "Time the engine's loop spent in rounds with a step, all but waiting for work: its rate is the "
+    "utilisation.",
     POOL,
 )
 MODEL_FLOPS: Final = Metric(
