@@ -1,12 +1,17 @@
 """From nothing to right answers and back, as the docs tell it: helm, kubectl, an OpenAI client."""
 
+import json
+import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from splitwise_operator.kinds import APPLIED, POOL
 from tests.helm.release import NAMESPACE, Helm
 from tests.kubernetes.e2e.conftest import RELEASE
+from tests.support.cluster import SPLITWISE
 from tests.support.machine import Machine
 from tests.support.operated import FOLLOWING, Operated, quickstart
 
@@ -38,6 +43,12 @@ def test_install_serve_delete_uninstall(
     ]
     told = operated.kubectl("describe", "swc", "quickstart")
     assert "Ready is True" in told
+    watched = seen_by_top(kube, namespace)
+    assert watched["ready"]
+    assert {pool["name"]: (pool["ready"], pool["desired"]) for pool in watched["pools"]} == {
+        "prompt": (1, 1),
+        "token": (2, 2),
+    }
 
     operated.kubectl("delete", "swc", "quickstart")
     everything = (*APPLIED, *FOLLOWING)
@@ -54,3 +65,18 @@ def test_install_serve_delete_uninstall(
     kinds = ",".join(kind.plural for kind in APPLIED if kind is not POOL)
     kinds += ",clusterroles,clusterrolebindings"
     kube.soon(lambda: not kube.get(kinds, *ours)["items"], NAMESPACE)
+
+
+def seen_by_top(kube: Machine, namespace: str) -> dict[str, Any]:
+    """What `splitwise top` tells of the cluster, through the API server alone."""
+    done = subprocess.run(
+        [SPLITWISE, "top", "-c", "quickstart", "-n", namespace, "--once", "-o", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"KUBECONFIG": str(kube.kubeconfig)},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
