@@ -125,6 +125,13 @@ class Router(SpecModel):
     retries: Annotated[
         int, Field(ge=0, le=10, description="New attempts of a request whose worker was lost.")
     ] = 2
+    status_page: Annotated[
+        bool,
+        Field(
+            description="Whether a browser finds a live picture of the pools at /status on the "
+            "API's port; docs/views.md says what it discloses."
+        ),
+    ] = False
     pod_template: Annotated[
         Pod, Field(description="Goes over the routers' pods; their container is `router`.")
     ] = Pod()

@@ -84,6 +84,12 @@ class Telemetry:
         fixed = {name: self._fixed[name] for name in POOL if name in metric.labels}
         return made.labels(**(fixed | labels))
 
+    def family(self, metric: Metric) -> Counter:
+        """The counter `metric` with all its labels, to be read."""
+        made = self._made[metric.name]
+        assert isinstance(made, Counter)
+        return made
+
     def counter(self, metric: Metric, **labels: str) -> Counter:
         """The counter `metric` with these labels."""
         child = self._child(metric, labels)

@@ -198,6 +198,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "wake-seconds": router.wake_seconds if cluster.spec.sleeps else None,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "status-page": _switch(router.status_page),
         "capability-key": kv_secret.CAPABILITY_PATH,
         "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,

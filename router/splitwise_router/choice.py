@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from splitwise_core.metrics.router import (
     E2E,
+    KV_BYTES,
     OUTPUT_TOKENS,
     ROLE_CHANGE,
     STAGE_FIRST_DECODE,
@@ -38,6 +39,7 @@ class Clock:
     """The times of requests, as clients see them, on their way into the metrics."""
 
     def __init__(self, telemetry: Telemetry, goodput: Goodput) -> None:
+        self._telemetry = telemetry
         self._goodput = goodput
         self._ttft = telemetry.histogram(TTFT)
         self._tbt = telemetry.histogram(TBT)
@@ -74,6 +76,8 @@ class Clock:
             self._transfer.observe(stages.transfer_s)
         if stages.HasField("first_decode_s"):
             self._first_decode.observe(stages.first_decode_s)
+        if stages.kv_bytes:
+            self._telemetry.counter(KV_BYTES, transport=stages.transport).inc(stages.kv_bytes)
         if generation.role_change_s is not None:
             self._role_change.observe(generation.role_change_s)
 

@@ -32,6 +32,7 @@ from splitwise_router.endpoint_slices import SliceWatch
 from splitwise_router.fleet import Fleet
 from splitwise_router.goodput import Objectives
 from splitwise_router.minting import minting
+from splitwise_router.overview import Overview
 from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
@@ -79,10 +80,12 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
+    overview = Overview(asked.model_name, fleet, telemetry, admission.waiting)
+    status_page = asked.status_page == "on"
     service = Service(
         asked.model_name, tokenizer, dispatcher, limits, telemetry, log, _objectives(asked)
     )
-    app = App(service, fleet, telemetry, admission.waiting)
+    app = App(service, fleet, telemetry, admission.waiting, overview, status_page)
     chores = [
         asyncio.create_task(_discover(asked, fleet, telemetry, log)),
         asyncio.create_task(fleet.links.keep_measured(lambda: fleet.sessions)),
@@ -246,6 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
+    add("--status-page", default="off", choices=["on", "off"], help="at /status, for browsers")
     _add_objectives(parser)
     return parser
 

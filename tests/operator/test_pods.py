@@ -165,6 +165,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
             "maxQueueSeconds": 2.5,
             "maxBodyBytes": 4096,
             "retries": 1,
+            "statusPage": True,
         },
     )
     router = pod(render(asked), "demo-router")["containers"][0]
@@ -174,7 +175,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
     assert (parsed.request_timeout, parsed.max_queued, parsed.max_body) == (60, 5, 4096)
     assert parsed.max_queue_seconds == 2.5
     assert (parsed.borrowing, parsed.disaggregation) == ("off", "Auto")
-    assert parsed.retries == 1
+    assert (parsed.retries, parsed.status_page) == (1, "on")
 
 
 def test_a_worker_is_started_as_the_spec_says() -> None:

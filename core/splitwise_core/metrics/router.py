@@ -79,6 +79,13 @@ MOVED_BYTES: Final = Metric(
     "splitwise_router_moved_kv_bytes_total",
     "KV of streams that moved: what was pushed, without what the peer had in its prefix cache.",
 )
+KV_BYTES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_kv_bytes_total",
+    "KV that was pushed for requests that have ended well, as their workers told, by transport.",
+    ("transport",),
+)
 TTFT: Final = Metric(
     Component.ROUTER,
     Histogram,
