@@ -15,6 +15,7 @@ class Component(StrEnum):
     WORKER = "worker"
     SIDECAR = "sidecar"
     OPERATOR = "operator"
+    EVERY = "every process"
 
 
 def doubling(first: float, count: int) -> tuple[float, ...]:
@@ -70,6 +71,7 @@ LABEL_VALUES: Final = {
     "refusal": "`Refusal` of capability.py",
     "status": "HTTP status codes that the API sends",
     "endpoint": "`chat`, `completions`",
+    "end": "`sent`, `failed`, `dropped`",
 }
 """Where the values of each label come from: all of them are bounded."""
 

@@ -17,6 +17,7 @@ from splitwise_core.fields import (
 )
 from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.spec_autoscaling import Ratio, SloTargets
+from splitwise_core.spec_monitoring import Monitoring
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
 from splitwise_core.spec_transfer import Transfer
@@ -196,6 +197,9 @@ class ClusterSpec(SpecModel):
     ] = None
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
+    monitoring: Annotated[
+        Monitoring, Field(description="What the processes say of themselves.")
+    ] = Monitoring()
     network_policy: Annotated[
         NetworkPolicy, Field(description="Who may connect to what; Kubernetes only.")
     ] = NetworkPolicy()

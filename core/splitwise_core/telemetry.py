@@ -20,13 +20,13 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from splitwise_core.metric import POOL, Component, Metric, page
-from splitwise_core.metrics import operator, router, sidecar, worker
+from splitwise_core.metrics import operator, process, router, sidecar, worker
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody has declared those series
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value
-    for module in (router, worker, sidecar, operator)
+    for module in (router, worker, sidecar, operator, process)
     for value in vars(module).values()
     if isinstance(value, Metric)
 )
@@ -46,7 +46,7 @@ class Telemetry:
         self._made: dict[str, MetricWrapperBase] = {}
         self._shown: dict[str, set[tuple[str, ...]]] = {}
         for metric in METRICS:
-            if metric.component is component:
+            if metric.component in (component, Component.EVERY):
                 self._made[metric.name] = self._make(metric)
 
     def before_scrape(self, show: Callable[[], None]) -> None:

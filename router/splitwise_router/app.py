@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -106,7 +105,8 @@ class App:
                 self._telemetry.gauge(PROMPT_SPEED, role=role, pool=pool).set(self._speed(pool))
         links = self._fleet.links
         self._links.show(by_pools(self._fleet.sessions, links), links.cut_off)
-        return Response(generate_latest(self._telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._telemetry.registry), media_type=content_type)
 
     def _speed(self, pool: str) -> float:
         """Prompt tokens a second of a worker of the pool."""

@@ -17,12 +17,14 @@ import uvloop
 
 from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
-from splitwise_core.logs import configure
+from splitwise_core.logs import configure, count_drops
 from splitwise_core.metric import Component
+from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
 from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Disaggregation, Mixing
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import Tracing, open_tracing
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
 from splitwise_router.app import App
@@ -54,11 +56,10 @@ class _Server(uvicorn.Server):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a router; 0 after SIGTERM, 2 for something the reader can fix."""
-    log = configure("router")
     asked = _parser().parse_args(arguments)
-    asked.kubeconfig = os.environ.get("KUBECONFIG")
+    asked.environment = dict(os.environ)
     try:
-        uvloop.run(_serve(asked, log))
+        uvloop.run(_serve(asked, configure("router", asked.environment)))
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 (for people, several lines)
         return 2
@@ -70,6 +71,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     tokenizer = Tokenizer.load(asked.model, asked.max_length)
     linger_s = LINGER_S if await _is_in_kubernetes(asked) else 0.0
     telemetry = Telemetry(Component.ROUTER)
+    tracing = _watched(asked, telemetry)
     mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
     longest_s = asked.max_queue_seconds
@@ -82,8 +84,9 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     overview = Overview(asked.model_name, fleet, telemetry, admission.waiting)
     status_page = asked.status_page == "on"
+    objectives = _objectives(asked)
     service = Service(
-        asked.model_name, tokenizer, dispatcher, limits, telemetry, log, _objectives(asked)
+        asked.model_name, tokenizer, dispatcher, limits, telemetry, log, tracing, objectives
     )
     app = App(service, fleet, telemetry, admission.waiting, overview, status_page)
     chores = [
@@ -107,7 +110,15 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
             chore.cancel()
         await asyncio.wait(chores)
         await fleet.close()
+        tracing.close()
     log.info("stopped")
+
+
+def _watched(asked: argparse.Namespace, telemetry: Telemetry) -> Tracing:
+    """Counts what the log drops; what requests are traced with."""
+    count_drops(telemetry.counter(LOG_DROPS).inc)
+    place = {"service.instance.id": asked.environment.get("POD_NAME", asked.listen)}
+    return open_tracing(Component.ROUTER, asked.environment, telemetry, place)
 
 
 def _objectives(asked: argparse.Namespace) -> Objectives | None:
@@ -137,7 +148,7 @@ async def _is_in_kubernetes(asked: argparse.Namespace) -> bool:
     """Whether a Service stands before us. Raises UserError for what is an error at the start."""
     if not isinstance(read_source(asked.endpoints), SliceQuery):
         return False
-    await (await kubernetes_api.connect(asked.kubeconfig)).close()
+    await (await kubernetes_api.connect(asked.environment.get("KUBECONFIG"))).close()
     return True
 
 
@@ -151,7 +162,7 @@ async def _discover(
 
     async def watch_slices(query: SliceQuery) -> None:
         try:
-            api = await kubernetes_api.connect(asked.kubeconfig)
+            api = await kubernetes_api.connect(asked.environment.get("KUBECONFIG"))
         except UserError as error:  # the file has changed since the start
             log.error("the list of workers is kept as it was", extra={"fields": {"why": error}})
             return

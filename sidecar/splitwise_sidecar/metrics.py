@@ -26,14 +26,17 @@ from splitwise_core.metrics.sidecar import (
 )
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
+from splitwise_sidecar.spans import SidecarSpans
 
 
 class SidecarMetrics:
     """Moves the metrics of one sidecar."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, recorder: Recorder = OFF) -> None:
+        self.spans = SidecarSpans(recorder)
         self._telemetry = telemetry
         self._transports: set[tuple[str, str]] = set()
         # Made now, so that a scrape finds a 0 and not a gap.

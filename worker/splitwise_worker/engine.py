@@ -77,6 +77,7 @@ class Engine:
             outbox,
             switchover.num_layers,
             lambda at_s: unix_clock() + at_s - clock(),
+            metrics.spans,
         )
         self._draining = Draining(scheduler, self._endings, outbox, metrics)
         self._inbox: SimpleQueue[commands.Command] = SimpleQueue()
@@ -205,6 +206,7 @@ class Engine:
         if not self._scheduler.admit(sequence, tokens):
             raise Refused(kv_pb2.NO_CAPACITY, f"no room for {tokens} tokens of KV")
         self._metrics.admitted(sequence)
+        self._metrics.spans.admitted(sequence, message.request.traceparent)
         if sequence.transfer_id:
             transfers[sequence.transfer_id] = sequence
         if sequence.hands_over:
@@ -257,6 +259,7 @@ class Engine:
         self._scheduler.keep(sequence)
         sequence.output_tokens.extend(tokens)
         sequence.decode_from_s = self._clock()
+        self._metrics.spans.verified(sequence)
         self._scheduler.move(sequence, Phase.RUNNING)
 
     def _continues(self, sequence: LiveSequence, tokens: list[int]) -> bool:

@@ -38,6 +38,7 @@ from splitwise_worker.estimates import Estimates
 from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
+from splitwise_worker.spans import EngineSpans
 
 log = logging.getLogger("splitwise.worker.duty")
 
@@ -57,9 +58,11 @@ class EngineMetrics:
         layerwise_min_tokens: Callable[[], float],
         estimates: Estimates,
         block_bytes: int,
+        spans: EngineSpans | None = None,
     ) -> None:
         """`block_bytes` are those of a KV block of all layers."""
         self.load = LoadMeter()
+        self.spans = spans or EngineSpans()
         self._estimates = estimates
         self._block_bytes = block_bytes
         self._prompt_tokens_per_s = 0.0

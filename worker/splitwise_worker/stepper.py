@@ -121,6 +121,7 @@ class Stepper:
             queue_s=sequence.prefill_started_s - sequence.arrived_s,
             prefill_s=now - sequence.prefill_started_s,
             cached_tokens=sequence.cached_tokens,
+            arrived_unix_s=self._metrics.spans.prefilled(sequence, now),
         )
         self._metrics.load.first_token(now - sequence.arrived_s)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
@@ -138,6 +139,7 @@ class Stepper:
         stages = None
         if sequence.decode_from_s is not None:
             stages = worker_pb2.Stages(first_decode_s=now - sequence.decode_from_s)
+            self._metrics.spans.first_decoded(sequence, now)
             sequence.decode_from_s = None
         finish = self._finish(sequence)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
