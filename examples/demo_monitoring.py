@@ -49,7 +49,8 @@ def main() -> int:
             console.print(f"[bold]a load[/]: splitwise bench {' '.join(LOAD)}")
             splitwise("bench", *LOAD, "--state-dir", str(STATE))
             time.sleep(2 * SCRAPED_EVERY_S)  # what was counted last is scraped
-            missing = [question for board in BOARDS for question in show(board, watching)]
+            at_s = time.time()  # all are asked of one moment, however long that takes
+            missing = [question for board in BOARDS for question in show(board, watching, at_s)]
             show_alerts(watching)
             serve_grafana(Path(directory), watching.url)
     for question in missing:
@@ -68,8 +69,8 @@ def up() -> Iterator[None]:
         subprocess.run([SPLITWISE, "down", "--state-dir", str(STATE)], check=False)
 
 
-def show(board: Board, watching: Prometheus) -> list[Question]:
-    """Prints what its panels show now. Returns what should have an answer and has none."""
+def show(board: Board, watching: Prometheus, at_s: float) -> list[Question]:
+    """Prints what its panels show at a time. Returns what should have an answer and has none."""
     table = Table(title=board.title, title_justify="left", expand=True)
     table.add_column("panel", ratio=2)
     table.add_column("now", ratio=5)
@@ -77,7 +78,7 @@ def show(board: Board, watching: Prometheus) -> list[Question]:
     for panel, asked in groupby(questions(board), key=lambda question: question.panel):
         lines = []
         for question in asked:
-            found = watching.ask(filled(question.expr, VARIABLES))
+            found = watching.ask(filled(question.expr, VARIABLES), at_s)
             lines += list(shown(question, found))
             if not found and not question.needs_operator:
                 missing.append(question)
