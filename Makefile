@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-kubernetes kubernetes lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
+.PHONY: help setup demo demo-monitoring test test-fast test-kubernetes kubernetes browser lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -38,7 +38,10 @@ $(READY): pyproject.toml requirements.lock sidecar/splitwise_sidecar/moves/move.
 demo: setup ## Start a cluster, ask it questions, show where each answer was computed
 	@$(BIN)/python examples/demo.py
 
-test: kubernetes ## Run every test; without Go, those on Kubernetes are skipped and say so
+demo-monitoring: setup ## Watch a cluster under load with a real Prometheus; show what dashboards show
+	@$(BIN)/python -m examples.demo_monitoring
+
+test: kubernetes browser ## Run every test; without Go, those on Kubernetes are skipped and say so
 	@$(BIN)/splitwise model tiny .cache/models/tiny
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
@@ -51,6 +54,9 @@ test-kubernetes: kubernetes ## Run the tests on Kubernetes alone
 kubernetes: setup ## Build the control plane and the helm that they use, once, where Go is
 	@$(BIN)/python -m tests.support.kube_programs
 
+browser: setup ## Install the browser that pages are tested in, once, where root may (Debian)
+	@$(BIN)/python -m tests.support.browser
+
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +66,8 @@ generate: setup ## Write everything that is generated from the code
 	$(BIN)/python -m splitwise_core.rpc.generate
 	$(BIN)/python docs/generate.py
 	$(BIN)/python crds/generate.py
+	$(BIN)/python -m monitoring.generate
+	$(BIN)/python -m monitoring.rules
 	$(BIN)/python -m helm.generate
 
 verify: generate lint ## Fail when something generated is not what the code says

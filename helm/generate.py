@@ -1,7 +1,8 @@
 """Writes what is made from the chart, and what the chart is made from: `python -m helm.generate`.
 
-The CRDs go into the chart as they are, the values into a table of docs/install.md, and the objects
-of a default release into manifests/base, for which helm is needed.
+The CRDs go into the chart as they are, the values into a table of docs/install.md, the objects of a
+default release into manifests/base, and the monitors that may be added to it into
+manifests/monitoring; for these two helm is needed.
 """
 
 import subprocess
@@ -19,6 +20,7 @@ CHART: Final = ROOT / "helm" / "splitwise"
 CRDS: Final = ROOT / "crds"
 COPIES: Final = CHART / "files" / "crds"
 BASE: Final = ROOT / "manifests" / "base"
+MONITORING: Final = ROOT / "manifests" / "monitoring"
 INSTALL: Final = ROOT / "docs" / "install.md"
 
 RELEASE: Final = "splitwise"
@@ -37,6 +39,7 @@ _FILES: Final = {
     "ClusterRole": "rbac.yaml",
     "ClusterRoleBinding": "rbac.yaml",
 }
+_MONITORS: Final = ("ServiceMonitor", "PodMonitor")
 _MARKS: Final = ("<!-- values -->\n", "<!-- end of values -->\n")
 
 
@@ -47,10 +50,11 @@ def main() -> None:
     INSTALL.write_text(with_values(INSTALL.read_text("utf-8")), "utf-8")
     helm = helm_program()
     if helm is None:
-        sys.stderr.write(f"SKIPPED manifests/base: {NEEDS_HELM}\n")
+        sys.stderr.write(f"SKIPPED manifests: {NEEDS_HELM}\n")
         return
     for name, text in base(helm).items():
         (BASE / name).write_text(text, "utf-8")
+    (MONITORING / "monitors.yaml").write_text(monitors(helm), "utf-8")
 
 
 def crd_copies() -> dict[str, str]:
@@ -63,11 +67,21 @@ def base(helm: Path) -> dict[str, str]:
     files: dict[str, list[Object]] = {}
     for item in template(helm):
         files.setdefault(_FILES.get(item["kind"], "operator.yaml"), []).append(without_marks(item))
+    return {name: _text(items) for name, items in files.items()}
+
+
+def monitors(helm: Path) -> str:
+    """What a Prometheus operator is told to scrape, of a release that is monitored."""
+    switches = ",".join(
+        f"monitoring.{name}.enabled=true" for name in ("serviceMonitor", "podMonitor")
+    )
+    items = template(helm, "--set", switches)
+    return _text([without_marks(item) for item in items if item["kind"] in _MONITORS])
+
+
+def _text(items: list[Object]) -> str:
     head = "# Generated from helm/splitwise by `make generate`.\n"
-    return {
-        name: head + yaml.safe_dump_all(items, sort_keys=False, width=100)
-        for name, items in files.items()
-    }
+    return head + yaml.safe_dump_all(items, sort_keys=False, width=100)
 
 
 def template(helm: Path, *arguments: str) -> list[Object]:

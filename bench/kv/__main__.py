@@ -86,7 +86,11 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
                 plain = plains.get(name)
                 processes = plain.processes if plain else pairs[name].processes
                 before = used_s(processes)
-                took = plain.move() if plain else (await pairs[name].move(BULK_TOKENS)).transfer_s
+                took = (
+                    plain.move()
+                    if plain
+                    else (await pairs[name].move(BULK_TOKENS)).ended.transfer_s
+                )
                 if number >= WARM_UP:
                     seconds[name].append(took)
                     cpu_s[name] += used_s(processes) - before
@@ -97,6 +101,7 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             cost = cpu_s[name] / ROUNDS / total * 1e9
             print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
         some = pairs[TRANSPORTS[0]]
+        await control(some, "nothing", lambda: asyncio.sleep(CONTROL_S))
         await control(some, "a plain socket", lambda: asyncio.to_thread(raw.move))
         latencies = []
         for name, measured in pairs.items():

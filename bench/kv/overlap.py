@@ -58,11 +58,11 @@ async def overlap(geometry: KvGeometry, transport: str, place: Path) -> list[Poi
 
 async def _point(measured: Pair, geometry: KvGeometry, tokens: int) -> Point:
     await measured.move(tokens)
-    prompt_s = max([(await measured.move(tokens)).transfer_s for _ in range(REPEATS)])
+    prompt_s = max([(await measured.move(tokens)).ended.transfer_s for _ in range(REPEATS)])
     at_end, by_layer = [], []
     for _ in range(REPEATS):
-        at_end.append((await measured.move(tokens, prompt_s, layerwise=False)).visible_s)
-        by_layer.append((await measured.move(tokens, prompt_s)).visible_s)
+        at_end.append((await measured.move(tokens, prompt_s, layerwise=False)).seen_s)
+        by_layer.append((await measured.move(tokens, prompt_s)).seen_s)
     return Point(
         geometry.model,
         measured.transport,

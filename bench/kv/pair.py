@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from psutil import Process
 
@@ -17,7 +19,22 @@ from tests.support.kv_worker import KvWorker
 from tests.support.ports import free_port
 
 START_S = 20.0
+KV_STANDS: Final = 0.12
+"""The part of a layer's time after which its K/V stand in the pool, and the worker says so: Q, K
+and V are 11.5 % of the multiplications of a layer of Llama-3-8B and 9.8 % of one of 70B, by their
+published sizes: width x (width + 2 KV widths) of that and width x (width + 3 MLP widths)."""
 SIDECARS_SAY: int | None = subprocess.DEVNULL
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One transfer, as its prompt worker was told of it.
+
+    `seen_s`: seconds from the prompt's end until the token worker was told that it may decode.
+    """
+
+    ended: kv_pb2.TransferEnded
+    seen_s: float
 
 
 class Pair:
@@ -40,10 +57,11 @@ class Pair:
 
     async def move(
         self, num_tokens: int, prompt_s: float = 0.0, *, layerwise: bool = True
-    ) -> kv_pb2.TransferEnded:
+    ) -> Moved:
         """One transfer whose prompt takes `prompt_s`; raises RuntimeError when it fails.
 
-        Layer-wise, each layer is announced when its share of the time is over; else all at the end.
+        Layer-wise, each layer is announced when its K/V would stand, as the worker's decoder does
+        before it attends; else all are at the end.
         """
         self._number += 1
         name = f"bench-{self._number}"
@@ -53,18 +71,28 @@ class Pair:
         self.prompt.start_transfer(name, self.address, list(blocks), num_tokens)
         began = time.perf_counter()
         for layer in range(geometry.num_layers):
-            due = began + prompt_s * (layer + 1) / geometry.num_layers
-            await asyncio.sleep(max(0.0, due - time.perf_counter()) if prompt_s else 0)
+            await _until(began + prompt_s * (layer + KV_STANDS) / geometry.num_layers)
             if layerwise:
                 self.prompt.layers_ready(name, layer, layer + 1)
+        await _until(began + prompt_s)
         if not layerwise:
             self.prompt.layers_ready(name)
         self.prompt.finish(name)
-        ended: kv_pb2.TransferEnded = await self.prompt.expect("transfer_ended")
+        finished = time.perf_counter()
+        ended, told = await asyncio.gather(self.prompt.expect("transfer_ended"), self._told())
         if ended.outcome != kv_pb2.OK:
             raise RuntimeError(f"a transfer failed: {ended}")
-        await self.token.expect("lease_verified")
-        return ended
+        return Moved(ended, told - finished)
+
+    async def _told(self) -> float:
+        """When the token worker was told what became of the lease."""
+        await self.token.receive()
+        return time.perf_counter()
+
+
+async def _until(due: float) -> None:
+    """Waits for a moment of `perf_counter`; others may run even when it has passed."""
+    await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import typer
 
 from splitwise_cli import planner_flags
 from splitwise_cli.bench import flags
+from splitwise_cli.bench_app import bench_app
 from splitwise_core.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 model_app = typer.Typer(help="Make a checkpoint to try things with.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
 
 ClusterFile = Annotated[
@@ -137,57 +139,34 @@ def chat(
 
 
 @app.command()
-def bench(
-    url: flags.Url = None,
-    trace: flags.TraceFile = None,
-    rate: flags.Rate = None,
-    requests: flags.Requests = None,
-    duration: flags.Duration = None,
-    prompt_tokens: flags.PromptTokens = None,
-    output_tokens: flags.OutputTokens = None,
-    arrivals: flags.Arrivals = None,
-    burst: flags.Burst = None,
-    time_scale: flags.TimeScale = 1.0,
-    length_scale: flags.LengthScale = 1.0,
-    seed: flags.Seed = 0,
-    timeout: flags.Timeout = 600.0,
-    slo_ttft: flags.SloTtft = None,
-    slo_tbt: flags.SloTbt = None,
-    slo_e2e: flags.SloE2e = None,
-    answers: flags.CheckAnswers = "auto",
-    model: flags.Model = None,
-    json: flags.Json = None,
+def top(
+    url: Annotated[
+        str | None, typer.Option(help="A router's address. Default: the cluster on this machine.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", "-c", help="A SplitwiseCluster on Kubernetes, by KUBECONFIG."),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="With --cluster. Default: kubectl's own."),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option(min=0.2, max=3600, help="Time between two looks.")
+    ] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look twice, an interval apart, print once, and end.")
+    ] = False,
+    output: TableOrJson = "table",
     state_dir: State = None,
 ) -> None:
-    """Send a load, each request when it is due, and report what came of it.
+    """Watch a cluster live: pools, queues, KV, times of requests. Ctrl-C ends it.
 
-    Arrivals never wait for answers. Ctrl-C ends it with the results so far.
-
-    Exit status 1: a request was lost, failed or wrong, or none was answered; 429 is no fault.
+    With -o json, or where stdout is no terminal, each look is printed below the last.
     """
-    from splitwise_cli.bench.options import Options
-    from splitwise_cli.commands.bench import bench as run
+    from splitwise_cli.commands.top import top as run
 
-    options = Options(
-        trace=trace,
-        rate=rate,
-        requests=requests,
-        duration=duration,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        arrivals=arrivals,
-        burst=burst,
-        time_scale=time_scale,
-        length_scale=length_scale,
-        seed=seed,
-        timeout=timeout,
-        slo_ttft=slo_ttft,
-        slo_tbt=slo_tbt,
-        slo_e2e=slo_e2e,
-        answers=answers,
-    )
-    if status := run(options, url, model, json, state_dir):
-        raise typer.Exit(status)
+    run((url, cluster, namespace, state_dir), interval, once, output)
 
 
 @app.command()

@@ -53,12 +53,19 @@ def _commands(path: str, group: typer.Typer) -> Iterator[tuple[str, Callable[...
         yield f"{path} {command.name or command.callback.__name__}", command.callback
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
+        whole = inner.typer_instance.registered_callback
+        if whole is not None and whole.callback is not None:
+            yield f"{path} {inner.name}", whole.callback
         yield from _commands(f"{path} {inner.name}", inner.typer_instance)
 
 
 def _section(path: str, command: Callable[..., Any]) -> str:
     signature = inspect.signature(command, eval_str=True)
-    parameters = [_parameter(one) for one in signature.parameters.values()]
+    parameters = [
+        _parameter(one)
+        for one in signature.parameters.values()
+        if one.annotation is not typer.Context
+    ]
     usage = " ".join([path, *(p.usage if p.required else f"[{p.usage}]" for p in parameters)])
     rows = "".join(parameter.row for parameter in parameters)
     table = f"\n| | default | |\n|---|---|---|\n{rows}" if rows else ""

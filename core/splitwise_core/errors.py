@@ -14,7 +14,8 @@ CODES: Final[Mapping[str, str]] = {
     "invalid-sampling": "A sampling parameter is out of its range.",
     "port-taken": "Another process already listens on the address that a component needs.",
     "already-running": "A cluster with this state directory is already up.",
-    "not-running": "No cluster is up with this state directory.",
+    "not-running": "No cluster is up with this state directory, or no router answers where one was "
+    "looked for; the message says what was tried.",
     "start-failed": "A cluster did not become ready in time, or a container of it kept failing.",
     "out-of-memory": "The KV pool does not fit the memory that it was given.",
     "unknown-preset": "`splitwise model random` knows a few shapes; the message lists them.",

@@ -15,6 +15,7 @@ class Component(StrEnum):
     WORKER = "worker"
     SIDECAR = "sidecar"
     OPERATOR = "operator"
+    EVERY = "every process"
 
 
 def doubling(first: float, count: int) -> tuple[float, ...]:
@@ -50,6 +51,15 @@ LABEL_VALUES: Final = {
     "transport": "`shm`, `tcp`, `grpc`, or `none` where nothing was moved",
     "direction": "`sent`, `received`",
     "state": "see the metric's help",
+    "namespace": "namespaces of SplitwiseClusters",
+    "cluster": "names of SplitwiseClusters",
+    "condition": "`Condition` of docs/conditions.md",
+    "condition_status": "`True`, `False`, `Unknown`",
+    "condition_reason": "`Reason` of docs/conditions.md",
+    "bound": "`least`, `most`",
+    "source": "`nvml`, `machine`",
+    "objective": "`ttft`, `tbt`, `all`",
+    "verdict": "`met`, `missed`",
     "kind": "`prompt`, `token`",
     "fate": "`Fate` of policy/draining.py",
     "move": "`moved`, `failed`, `needless` (the stream ended first)",
@@ -61,6 +71,7 @@ LABEL_VALUES: Final = {
     "refusal": "`Refusal` of capability.py",
     "status": "HTTP status codes that the API sends",
     "endpoint": "`chat`, `completions`",
+    "end": "`sent`, `failed`, `dropped`",
 }
 """Where the values of each label come from: all of them are bounded."""
 

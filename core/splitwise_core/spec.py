@@ -16,7 +16,8 @@ from splitwise_core.fields import (
     not_ours,
 )
 from splitwise_core.policy.admission import MAX_QUEUE_S
-from splitwise_core.spec_autoscaling import Ratio
+from splitwise_core.spec_autoscaling import Ratio, SloTargets
+from splitwise_core.spec_monitoring import Monitoring
 from splitwise_core.spec_pool import Pod, Pool
 from splitwise_core.spec_scheduling import Scheduling
 from splitwise_core.spec_transfer import Transfer
@@ -125,6 +126,13 @@ class Router(SpecModel):
     retries: Annotated[
         int, Field(ge=0, le=10, description="New attempts of a request whose worker was lost.")
     ] = 2
+    status_page: Annotated[
+        bool,
+        Field(
+            description="Whether a browser finds a live picture of the pools at /status on the "
+            "API's port; docs/views.md says what it discloses."
+        ),
+    ] = False
     pod_template: Annotated[
         Pod, Field(description="Goes over the routers' pods; their container is `router`.")
     ] = Pod()
@@ -180,8 +188,18 @@ class ClusterSpec(SpecModel):
             "of role token. Where bounds leave no way, they win."
         ),
     ] = None
+    slo: Annotated[
+        SloTargets | None,
+        Field(
+            description="Objectives that the routers count requests by, and alerts watch. Without "
+            "it, the strictest of the pools that are scaled by SLO."
+        ),
+    ] = None
     router: Annotated[Router, Field(description="The HTTP API.")] = Router()
     rollout: Annotated[Rollout, Field(description="How pods are replaced.")] = Rollout()
+    monitoring: Annotated[
+        Monitoring, Field(description="What the processes say of themselves.")
+    ] = Monitoring()
     network_policy: Annotated[
         NetworkPolicy, Field(description="Who may connect to what; Kubernetes only.")
     ] = NetworkPolicy()
@@ -209,6 +227,22 @@ class ClusterSpec(SpecModel):
     def sleeps(self) -> bool:
         """Whether all pools go to zero together while nobody asks."""
         return all(pool.sleeps for pool in self.pools)
+
+    @property
+    def objectives(self) -> SloTargets | None:
+        """What requests are counted by: those of the cluster, else the strictest of its pools."""
+        if self.slo is not None:
+            return self.slo
+        asked = [pool.autoscaling.slo for pool in self.pools if pool.autoscaling is not None]
+        given = [one for one in asked if one is not None]
+        if not given:
+            return None
+        strictest = {
+            "ttft_seconds": min(one.ttft_seconds for one in given),
+            "tbt_seconds": min(one.tbt_seconds for one in given),
+            "percentile": max(one.percentile for one in given),
+        }
+        return given[0].model_copy(update=strictest)
 
 
 class SplitwiseCluster(SpecModel):

@@ -67,6 +67,52 @@ class Toleration(SpecModel):
         return self
 
 
+class Machine(SpecModel):
+    """What one worker's machine costs, draws and can do: for metrics, which say what is estimated.
+
+    Nothing is decided by it.
+    """
+
+    dollars_per_hour: Annotated[
+        float | None,
+        Field(ge=0, le=10_000, description="Price of one worker's share of a machine."),
+    ] = None
+    idle_watts: Annotated[
+        float | None, Field(ge=0, le=100_000, description="What it draws while it does nothing.")
+    ] = None
+    prompt_watts: Annotated[
+        float | None,
+        Field(ge=0, le=100_000, description="What it draws while it computes prompts."),
+    ] = None
+    token_watts: Annotated[
+        float | None, Field(ge=0, le=100_000, description="What it draws while it decodes.")
+    ] = None
+    peak_flops_per_second: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e18,
+            description="What it computes at most, in the type of the weights, without sparsity; "
+            "known of some GPUs without it.",
+        ),
+    ] = None
+    peak_bytes_per_second: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e15,
+            description="What its memory reads at most; known of some GPUs without it.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _watts_are_whole(self) -> "Machine":
+        watts = (self.idle_watts, self.prompt_watts, self.token_watts)
+        if any(one is None for one in watts) and any(one is not None for one in watts):
+            raise ValueError("idleWatts, promptWatts and tokenWatts go together; give all or none")
+        return self
+
+
 class PodMetadata(SpecModel):
     """Labels and annotations of pods."""
 
@@ -144,6 +190,9 @@ class Pool(SpecModel):
     tolerations: Annotated[
         list[Toleration], Field(max_length=16, description="Taints that the pods put up with.")
     ] = []
+    machine: Annotated[
+        Machine, Field(description="Price, power and peaks, for estimates in metrics.")
+    ] = Machine()
     pod_template: Annotated[
         Pod,
         Field(

@@ -5,8 +5,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from splitwise_core.errors import UserError
 
@@ -50,10 +50,11 @@ class StatusServer:
             self._server.shutdown()
             self._server.server_close()
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body for a GET of `path`."""
+    def answer(self, path: str, accept: str = "") -> tuple[int, str, bytes]:
+        """Status, content type and body for a GET of `path`; `accept` is the header's text."""
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+            encode, content_type = choose_encoder(accept)
+            return 200, content_type, encode(self._registry)
         if path == "/healthz":
             return 200, "text/plain", b"ok\n"
         if path == "/readyz":
@@ -72,7 +73,8 @@ class StatusServer:
             timeout = 5  # a client that stalls frees its thread
 
             def do_GET(self) -> None:
-                status, content_type, body = page.answer(self.path.partition("?")[0])
+                path, accept = self.path.partition("?")[0], self.headers.get("Accept", "")
+                status, content_type, body = page.answer(path, accept)
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))

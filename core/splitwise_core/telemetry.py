@@ -4,17 +4,29 @@ A process makes one `Telemetry` and asks it for the metrics it moves; a metric t
 cannot be made, and a label that is not declared cannot be set.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from splitwise_core.metric import POOL, Component, Metric, page
-from splitwise_core.metrics import operator, router, sidecar, worker
+from splitwise_core.metrics import operator, process, router, sidecar, worker
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody has declared those series
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value
-    for module in (router, worker, sidecar, operator)
+    for module in (router, worker, sidecar, operator, process)
     for value in vars(module).values()
     if isinstance(value, Metric)
 )
@@ -28,11 +40,31 @@ class Telemetry:
 
     def __init__(self, component: Component, role: str = "", pool: str = "") -> None:
         self.registry = CollectorRegistry()
+        self._prepare = _BeforeScrape()
+        self.registry.register(self._prepare)  # the first one registered is asked first
         self._fixed = {"role": role, "pool": pool}
         self._made: dict[str, MetricWrapperBase] = {}
+        self._shown: dict[str, set[tuple[str, ...]]] = {}
         for metric in METRICS:
-            if metric.component is component:
+            if metric.component in (component, Component.EVERY):
                 self._made[metric.name] = self._make(metric)
+
+    def before_scrape(self, show: Callable[[], None]) -> None:
+        """`show()` brings metrics up to date, whenever somebody scrapes: nobody pays in between.
+
+        It is called in the thread of the scrape, and never twice at a time.
+        """
+        self._prepare.calls.append(show)
+
+    def show_only(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
+        """Gives the gauge `metric` these series, by the values of its labels, and no others."""
+        made, shown = self._made[metric.name], self._shown.setdefault(metric.name, set())
+        assert isinstance(made, Gauge)
+        for labels, value in values.items():
+            made.labels(*labels).set(value)
+        for labels in shown - values.keys():
+            made.remove(*labels)
+        self._shown[metric.name] = set(values)
 
     def _make(self, metric: Metric) -> MetricWrapperBase:
         if metric.kind is Histogram:
@@ -52,6 +84,12 @@ class Telemetry:
         fixed = {name: self._fixed[name] for name in POOL if name in metric.labels}
         return made.labels(**(fixed | labels))
 
+    def family(self, metric: Metric) -> Counter:
+        """The counter `metric` with all its labels, to be read."""
+        made = self._made[metric.name]
+        assert isinstance(made, Counter)
+        return made
+
     def counter(self, metric: Metric, **labels: str) -> Counter:
         """The counter `metric` with these labels."""
         child = self._child(metric, labels)
@@ -69,6 +107,23 @@ class Telemetry:
         child = self._child(metric, labels)
         assert isinstance(child, Histogram)
         return child
+
+
+class _BeforeScrape(Collector):
+    """Collects nothing; being asked to is the news that a scrape begins."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self._lock = Lock()
+
+    def describe(self) -> Iterable[Family]:
+        return ()
+
+    def collect(self) -> Iterable[Family]:
+        with self._lock:
+            for call in self.calls:
+                call()
+        return ()
 
 
 def reference() -> str:

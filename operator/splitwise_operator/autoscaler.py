@@ -40,7 +40,7 @@ from splitwise_operator.kinds import EVENT, POOL
 from splitwise_operator.kube import AUTOSCALER, ApiError, Kube
 from splitwise_operator.load_reader import LoadReader
 from splitwise_operator.loads import held_by, held_of, load_of
-from splitwise_operator.looks import Look, Looks, PoolLook
+from splitwise_operator.looks import Look, Looks, look_of
 from splitwise_operator.manifest import cluster_of
 from splitwise_operator.names import Object, object_name
 from splitwise_operator.scaled_pools import ScalingView
@@ -144,7 +144,7 @@ class Autoscaler:
         known.states = {name: pool.state for name, pool in pools.items()}
         made = decide(pools, scaled_pools.ratio_of(cluster), said.held.requests, now_s)
         told = {
-            name: PoolLook(pool.counts, readings[name], made[name][0] if name in made else None)
+            name: look_of(pool, readings[name], made[name][0] if name in made else None)
             for name, pool in pools.items()
         }
         self._looks.add(key, Look(now_s, said.held.requests, told))
@@ -217,15 +217,20 @@ class Autoscaler:
                     entries.append(scaled_pools.entry_of(name, before, decision, _now()))
                 known.states[name] = state  # only what was written has been decided
         finally:
-            self._show(key, made, entries)
+            self._show(key, cluster, made, entries)
         for entry in entries:
             await self._tell(key, entry)
 
     def _show(
-        self, key: Key, made: Mapping[str, tuple[Decision, State]], entries: Sequence[Object]
+        self,
+        key: Key,
+        cluster: SplitwiseCluster,
+        made: Mapping[str, tuple[Decision, State]],
+        entries: Sequence[Object],
     ) -> None:
+        roles = {pool.name: pool.role for pool in cluster.spec.pools}
         for entry in entries:
-            self._telemetry.counter(SCALE_DECISIONS, scale_reason=entry["reason"]).inc()
+            self._count(key, entry, roles[entry["pool"]])
             self._log.info("scaled", extra={"fields": {"cluster": "/".join(key), **entry}})
         before_view = self._store.scaling.get(key) or ScalingView(last=self._last(key))
         view = ScalingView(
@@ -236,6 +241,11 @@ class Autoscaler:
         self._store.scaling[key] = view
         if view != before_view:
             self._worklist.wake(key, is_urgent=bool(entries))
+
+    def _count(self, key: Key, entry: Object, role: str) -> None:
+        labels = {"namespace": key[0], "cluster": key[1], "role": role, "pool": entry["pool"]}
+        reason = entry["reason"]
+        self._telemetry.counter(SCALE_DECISIONS, **labels, scale_reason=reason).inc()
 
     def _last(self, key: Key) -> list[Object]:
         """What status has from an operator before."""

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -18,14 +19,16 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
-from splitwise_core.logs import configure
+from splitwise_core.logs import configure, count_drops
 from splitwise_core.metric import Component
-from splitwise_core.metrics.operator import CLUSTERS
+from splitwise_core.metrics.operator import LEADERS
+from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_operator import handlers
 from splitwise_operator.advice_reader import AdviceReader
 from splitwise_operator.autoscaler import Autoscaler
+from splitwise_operator.cluster_metrics import show_clusters
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import CLUSTER, POOL, WATCHED
 from splitwise_operator.kube import ApiError, Kube
@@ -44,11 +47,10 @@ STOP_S: Final = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs an operator; 0 after SIGTERM, 1 without leadership, 2 for what a reader can fix."""
-    log = configure("operator")
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     asked = _parser().parse_args(arguments)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
-        return asyncio.run(_serve(asked, log))
+        return asyncio.run(_serve(asked, configure("operator", os.environ)))
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 (for people, several lines)
         return 2
@@ -58,6 +60,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> int:
     """Until SIGTERM (0), or until leadership is lost (1)."""
     configuration = await _configuration()
     telemetry = Telemetry(Component.OPERATOR)
+    count_drops(telemetry.counter(LOG_DROPS).inc)
     host, _, port = asked.listen.rpartition(":")
     looks = Looks()
     page = StatusServer(telemetry.registry, lambda: None, {"/scaling": looks.page})
@@ -138,7 +141,8 @@ async def _reconcile(
             for event in listed:  # what there is must be known before anything is decided
                 await event.wait()
             watches.append(tasks.create_task(autoscaler.run()))
-            telemetry.gauge(CLUSTERS).set_function(lambda: len(store.clusters))
+            telemetry.gauge(LEADERS).set(1)
+            show_clusters(telemetry, store, looks)
             registry = kopf.OperatorRegistry()
             handlers.register(registry, store, worklist)
             await kopf.operator(

@@ -6,7 +6,7 @@ from splitwise_core.labels import CLUSTER_LABEL, REVISION_LABEL, ROUTER
 from splitwise_core.quantity import quantity
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
-from splitwise_operator import kv_secret, names
+from splitwise_operator import kv_secret, metric_flags, names, watching
 from splitwise_operator.images import Images
 from splitwise_operator.names import Object
 
@@ -97,6 +97,7 @@ def _worker(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
             {"name": "SPLITWISE_CPU_MILLIS", "valueFrom": {"resourceFieldRef": _CPU_MILLIS}},
             {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
             *(_WRITABLE if pool.gpu else ()),
+            *watching.environment(cluster.spec.monitoring),
         ],
         "ports": [
             {"name": "grpc", "containerPort": names.WORKER_PORT},
@@ -134,6 +135,7 @@ def _worker_arguments(cluster: SplitwiseCluster, pool: Pool) -> list[str]:
             "sidecar-socket": _SOCKET,
             "sidecar-address": f"$(POD_IP):{names.SIDECAR_PORT}",
             "drain-seconds": spec.rollout.drain_seconds,
+            **metric_flags.machine(pool),
         }
     )
 
@@ -167,7 +169,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "restartPolicy": "Always",  # a native sidecar: starts before the worker, stops after it
         "command": ["splitwise-sidecar"],
         "args": flags,
-        "env": _identity(),
+        "env": [*_identity(), *watching.environment(cluster.spec.monitoring)],
         "ports": [
             {"name": "kv", "containerPort": names.SIDECAR_PORT},
             {"name": "kv-tcp", "containerPort": names.SIDECAR_TCP_PORT},
@@ -197,9 +199,11 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "wake-seconds": router.wake_seconds if cluster.spec.sleeps else None,
         "max-body": router.max_body_bytes,
         "retries": router.retries,
+        "status-page": _switch(router.status_page),
         "capability-key": kv_secret.CAPABILITY_PATH,
         "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,
+        **metric_flags.objectives(cluster),
     }
     return {
         "name": ROUTER,
@@ -207,7 +211,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "command": ["splitwise-router"],
         "args": _flags(arguments),
-        "env": _identity(),
+        "env": [*_identity(), *watching.environment(cluster.spec.monitoring)],
         "ports": [{"name": "http", "containerPort": router.port}],
         "volumeMounts": [
             _model_mount(cluster),

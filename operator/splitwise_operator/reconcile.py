@@ -50,6 +50,8 @@ class Reconciler:
         self._store = store
         self._images = images
         self._telemetry = telemetry
+        for result in ("done", "incomplete", "failed"):  # shown from 0 on, so that a rate sees all
+            telemetry.histogram(RECONCILE, result=result)
         self._log = log
         self._victims = Victims(kube, telemetry, log)
 

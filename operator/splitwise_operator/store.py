@@ -32,7 +32,7 @@ class Store:
     def objects(self, key: Key) -> Mapping[tuple[str, str], Seen]:
         """(kind, name) -> the record of every object of a cluster."""
         found = self._objects.get(key, {})
-        return {(one.kind, one.name): one for one in found.values()}
+        return {(one.kind, one.name): one for one in tuple(found.values())}  # threads ask too
 
     def put(self, kind: str, body: Object) -> Key:
         """Takes in an object as it is now; an older version than the one known changes nothing."""

@@ -1,16 +1,14 @@
-"""Reports to keep: Markdown, and one HTML file with its pictures in it, which loads nothing."""
+"""What stands in the reports of plans and simulations."""
 
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitwise_core.errors import writing
 from splitwise_planner.charts import Line, chart
 from splitwise_planner.design import Design
+from splitwise_planner.document import Part
 from splitwise_planner.modes import NOTES
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.planning import Plan, Rated
@@ -20,59 +18,8 @@ from splitwise_planner.simulation import Answer
 from splitwise_planner.slo import OBJECTIVES
 from splitwise_planner.trace import Trace
 
-STYLE: Final = (
-    "body{font:15px/1.5 sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:2px 10px;border-bottom:1px solid #e4e7eb;"
-    "text-align:right}td:first-child,th:first-child{text-align:left}pre{overflow:auto}"
-    "svg{width:100%;height:auto}"
-)
-
 CURVE_POINTS: Final = 100
 TIMELINE_POINTS: Final = 240
-
-Table = Sequence[Sequence[str]]
-"""Rows of cells, the first of them the header."""
-
-Part = str | Table
-"""A paragraph, an SVG or a table."""
-
-
-def write_report(path: Path, title: str, parts: Sequence[Part]) -> None:
-    """Writes HTML where the name ends in .html, else Markdown without the pictures. Raises
-    UserError."""
-    text = as_html(title, parts) if path.suffix == ".html" else as_markdown(title, parts)
-    with writing(f"--report {path}"):
-        path.write_text(text, "utf-8")
-
-
-def as_markdown(title: str, parts: Sequence[Part]) -> str:
-    """Headings, tables and paragraphs."""
-    blocks = [f"# {title}"]
-    for part in parts:
-        if isinstance(part, str):
-            if not part.startswith("<svg"):
-                blocks.append(part)
-            continue
-        head, *rows = part
-        lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-        blocks.append("\n".join(f"| {' | '.join(row)} |" for row in lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def as_html(title: str, parts: Sequence[Part]) -> str:
-    """One file, in which everything is."""
-    body = []
-    for part in parts:
-        if isinstance(part, str):
-            body.append(part if part.startswith("<svg") else f"<p>{escape(part)}</p>")
-            continue
-        rows = []
-        for number, row in enumerate(part):
-            cell = "td" if number else "th"
-            rows.append("<tr>" + "".join(f"<{cell}>{escape(c)}</{cell}>" for c in row) + "</tr>")
-        body.append("<table>" + "\n".join(rows) + "</table>")
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-    return f"{head}<style>{STYLE}</style><h1>{escape(title)}</h1>\n" + "\n".join(body) + "</html>\n"
 
 
 def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:

@@ -75,6 +75,8 @@ class Admission:
         self._max_queue_s = max_queue_s
         self._wake_s = wake_s
         self._telemetry = telemetry
+        for why in Rejection:  # each begins at 0: a rate misses the first step of others
+            telemetry.counter(REJECTED_REQUESTS, reason=why.value)
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
         telemetry.gauge(EXPECTED_WAIT).set_function(self._wait_s)
         self._queue: list[_Waiter] = []  # the next one first

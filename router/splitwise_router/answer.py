@@ -59,7 +59,6 @@ class Answer:
         tokenizer: Tokenizer,
         dispatcher: Dispatcher,
         clock: Clock,
-        arrived_s: float,
     ) -> None:
         prefix = "chatcmpl-" if asked.kind == "chat" else "cmpl-"
         self._about = responses.About(
@@ -74,7 +73,6 @@ class Answer:
         self._tokenizer = tokenizer
         self._dispatcher = dispatcher
         self._clock = clock
-        self._arrived_s = arrived_s
         self._starting = asyncio.Lock()
 
     async def send(self) -> None:
@@ -125,9 +123,8 @@ class Answer:
                 choice.finish = delta.finish or ""
 
     def _deltas(self, choice: Choice) -> AsyncGenerator[Delta, None]:
-        return deltas(
-            choice.generation, choice.text, self._dispatcher, self._clock, self._arrived_s
-        )
+        arrived_s = self._exchange.arrived_s
+        return deltas(choice.generation, choice.text, self._dispatcher, self._clock, arrived_s)
 
     async def _start(self, choice: Choice) -> None:
         """Sends the headers, with the workers of the choice that came first."""

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +17,8 @@ from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.exchange import Exchange
 from splitwise_router.fleet import Fleet
+from splitwise_router.overview import Overview
+from splitwise_router.page import HEADERS, page
 from splitwise_router.pool_links import LinkMetrics, by_pools
 from splitwise_router.service import Service
 from splitwise_router.views import duties
@@ -32,9 +33,12 @@ class App:
         fleet: Fleet,
         telemetry: Telemetry,
         waiting: Callable[[], Mapping[str, int]],
+        overview: Overview,
+        status_page: bool = False,
     ) -> None:
         self.draining = False
         self._waiting = waiting
+        self._overview = overview
         self._fleet = fleet
         self._service = service
         self._telemetry = telemetry
@@ -54,6 +58,8 @@ class App:
                 Route("/transfer", self._transfer),
                 Route("/queue", self._queue),
                 Route("/workers", self._workers),
+                Route("/load", self._load),
+                *([Route("/status", _status)] if status_page else ()),
                 *(Route(path, _never, methods=["POST"]) for path in self._generate),
             ],
             exception_handlers={HTTPException: _http_error},
@@ -99,7 +105,8 @@ class App:
                 self._telemetry.gauge(PROMPT_SPEED, role=role, pool=pool).set(self._speed(pool))
         links = self._fleet.links
         self._links.show(by_pools(self._fleet.sessions, links), links.cut_off)
-        return Response(generate_latest(self._telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._telemetry.registry), media_type=content_type)
 
     def _speed(self, pool: str) -> float:
         """Prompt tokens a second of a worker of the pool."""
@@ -120,6 +127,16 @@ class App:
         """Which part each worker plays, for people."""
         return JSONResponse({"workers": duties(self._fleet.sessions)})
 
+    async def _load(self, request: Request) -> Response:
+        """Load and times, for `splitwise top` and the status page."""
+        body = self._overview.body()
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+async def _status(request: Request) -> Response:
+    """The status page; what it shows it reads from /load."""
+    return Response(page(), media_type="text/html", headers=HEADERS)
+
 
 async def _never(request: Request) -> Response:
     """Stands in Starlette's table so that it answers other methods with 405; see App.__call__."""
@@ -132,7 +149,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     fixes = {
         404: f"{asked} is not known here. Generation is POST /v1/chat/completions or "
         "/v1/completions; there are GET /v1/models, /healthz, /readyz, /metrics, /transfer, "
-        "/queue and /workers too.",
+        "/queue, /workers and /load too.",
         405: f"{asked} is not allowed. Use {(error.headers or {}).get('Allow', 'another method')}.",
     }
     codes = {404: "unknown_url", 405: "method_not_allowed"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -69,7 +70,8 @@ class Attempt:
         self._failure: LegFailed | None = None
         self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
         self._waiter: asyncio.Future[None] | None = None
-        self._began_s = asyncio.get_running_loop().time()
+        self._began_s = time.monotonic()
+        generation.trace.placed(found.prompt.name, (found.token or found.prompt).name)
         self._start(sequence, found, mint)
         self._succession = Succession(
             moves, generation, *self._legs[0], self._from_token, self._known
@@ -186,10 +188,11 @@ class Attempt:
 
     def _note_prompt(self, stages: Stages) -> None:
         """Takes what the prompt worker says of its part: what it computed, and how fast."""
+        self._generation.trace.prefilled(stages)
         if stages.HasField("cached_tokens") and self._prefilled == len(self._generation.prompt):
             self._generation.cached_tokens = stages.cached_tokens
         if self.found.changes_role and stages.HasField("prefill_s"):
-            waited_s = asyncio.get_running_loop().time() - self._began_s - stages.prefill_s
+            waited_s = time.monotonic() - self._began_s - stages.prefill_s
             self._generation.role_change_s = max(0.0, waited_s)
         self.found.prompt.prompted(self._prefilled - stages.cached_tokens, stages.prefill_s)
 

@@ -44,10 +44,12 @@ class Dispatcher:
         Every way out, cancellation too, ends what runs on the workers. A failed attempt is made
         again with the tokens so far, so that none comes twice. Raises ApiError.
         """
+        generation.trace.asks()
         attempt = await self._admission.start(generation)
         failures = 0
         while True:
             self._inflight.inc()
+            why = ""
             try:
                 while True:
                     piece = await attempt.next()
@@ -57,10 +59,11 @@ class Dispatcher:
                     if piece.finish is not None:
                         return
             except LegFailed as error:
-                failed = error
+                failed, why = error, kv_pb2.Outcome.Name(error.outcome).lower()
             finally:
                 self._inflight.dec()
                 attempt.end()
+                generation.trace.attempt_ended(why, len(generation.output))
             if generation.to_generate <= 0:  # the last token came, the word that it was did not
                 yield Piece([], [], "length")
                 return
@@ -72,7 +75,8 @@ class Dispatcher:
     ) -> Attempt:
         """The next attempt after `failed`. Raises ApiError when there shall be none."""
         reason = kv_pb2.Outcome.Name(failed.outcome).lower()
-        fields = {"request": generation.request_id, "failures": failures, "why": failed}
+        fields = {"request_id": generation.request_id, "failures": failures, "why": failed}
+        fields |= generation.trace.fields
         if failures > self._retries or failed.outcome in FINAL:
             self._log.error("request failed", extra={"fields": fields})
             raise _gave_up(failed, failures)
@@ -82,6 +86,7 @@ class Dispatcher:
         if before.found.token is not None:
             avoid.append(before.found.token)
         avoid_s = AVOID_BUSY_S if failed.outcome in BUSY else AVOID_FAILED_S
+        generation.trace.asks()
         return await self._admission.start(generation, avoid, avoid_s)
 
 

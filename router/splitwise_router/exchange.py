@@ -2,13 +2,16 @@
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from splitwise_core.tracing import Attribute
 from splitwise_router.api.errors import ApiError
+from splitwise_router.request_trace import UNTRACED, GenerationTrace
 
 REQUEST_ID: Final = "x-request-id"
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -26,6 +29,8 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, is_last: bool = False) -> None:
         self.status = 0
+        self.arrived_s = time.monotonic()  # not the event loop's, which stands still within a turn
+        self.trace = UNTRACED
         self._is_last = is_last
         self._scope = scope
         self._receive = receive
@@ -37,6 +42,21 @@ class Exchange:
     def header(self, name: str) -> str | None:
         """The value of a request header; the last one where it came twice."""
         return dict(self._scope["headers"]).get(name.encode(), b"").decode("latin-1") or None
+
+    def trace_of(self, choice: int) -> GenerationTrace:
+        """The part of its trace that is of one choice."""
+        return GenerationTrace(self.trace, self.arrived_s, choice)
+
+    def end_trace(self, endpoint: str, status: int) -> None:
+        """Says to its trace that the exchange is over."""
+        attributes: dict[str, Attribute] = {
+            "http.request.method": "POST",
+            "http.response.status_code": status,
+            "url.path": self._scope["path"],
+            "splitwise.request_id": self.request_id,
+        }
+        error = f"HTTP status {status}" if status >= 500 else ""
+        self.trace.ended(endpoint, self.arrived_s, time.monotonic(), error, attributes)
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole request body. Raises ApiError 413 above the limit, and ClientGone."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from splitwise_core.capability import Capability
 from splitwise_core.rpc.worker_pb2 import Request, Sampling, Stages
 from splitwise_router.caller import Caller
+from splitwise_router.request_trace import GenerationTrace, untraced
 from splitwise_router.session import Revision
 
 
@@ -29,6 +30,7 @@ class Generation:
     prompt_worker: str = ""
     token_worker: str = ""
     role_change_s: float | None = None  # of the worker that computes its prompt, if it changed
+    trace: GenerationTrace = field(default_factory=untraced)
 
     @property
     def to_prefill(self) -> int:
@@ -56,6 +58,7 @@ class Generation:
             deadline_unix_ms=self.deadline_unix_ms,
             priority=self.asked_by.priority,
             tenant=self.asked_by.tenant,
+            traceparent=self.trace.traceparent,
         )
 
     def capability(

@@ -17,12 +17,14 @@ import uvloop
 
 from splitwise_core.arguments import address
 from splitwise_core.errors import UserError
-from splitwise_core.logs import configure
+from splitwise_core.logs import configure, count_drops
 from splitwise_core.metric import Component
+from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.metrics.router import DISCOVERY_FAILURES, KEY_FAILURES
 from splitwise_core.policy.admission import MAX_QUEUE_S
 from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Disaggregation, Mixing
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import Tracing, open_tracing
 from splitwise_router import kubernetes_api
 from splitwise_router.admission import Admission
 from splitwise_router.app import App
@@ -30,7 +32,9 @@ from splitwise_router.discovery import SliceQuery, read_source, watch_workers
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.endpoint_slices import SliceWatch
 from splitwise_router.fleet import Fleet
+from splitwise_router.goodput import Objectives
 from splitwise_router.minting import minting
+from splitwise_router.overview import Overview
 from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
@@ -52,11 +56,10 @@ class _Server(uvicorn.Server):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a router; 0 after SIGTERM, 2 for something the reader can fix."""
-    log = configure("router")
     asked = _parser().parse_args(arguments)
-    asked.kubeconfig = os.environ.get("KUBECONFIG")
+    asked.environment = dict(os.environ)
     try:
-        uvloop.run(_serve(asked, log))
+        uvloop.run(_serve(asked, configure("router", asked.environment)))
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 (for people, several lines)
         return 2
@@ -68,6 +71,7 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     tokenizer = Tokenizer.load(asked.model, asked.max_length)
     linger_s = LINGER_S if await _is_in_kubernetes(asked) else 0.0
     telemetry = Telemetry(Component.ROUTER)
+    tracing = _watched(asked, telemetry)
     mint = minting(asked.capability_key, telemetry.counter(KEY_FAILURES).inc)
     served = Served(asked.model_name, tokenizer.fingerprint)
     longest_s = asked.max_queue_seconds
@@ -78,8 +82,13 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
-    service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, log)
-    app = App(service, fleet, telemetry, admission.waiting)
+    overview = Overview(asked.model_name, fleet, telemetry, admission.waiting)
+    status_page = asked.status_page == "on"
+    objectives = _objectives(asked)
+    service = Service(
+        asked.model_name, tokenizer, dispatcher, limits, telemetry, log, tracing, objectives
+    )
+    app = App(service, fleet, telemetry, admission.waiting, overview, status_page)
     chores = [
         asyncio.create_task(_discover(asked, fleet, telemetry, log)),
         asyncio.create_task(fleet.links.keep_measured(lambda: fleet.sessions)),
@@ -101,7 +110,22 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
             chore.cancel()
         await asyncio.wait(chores)
         await fleet.close()
+        tracing.close()
     log.info("stopped")
+
+
+def _watched(asked: argparse.Namespace, telemetry: Telemetry) -> Tracing:
+    """Counts what the log drops; what requests are traced with."""
+    count_drops(telemetry.counter(LOG_DROPS).inc)
+    place = {"service.instance.id": asked.environment.get("POD_NAME", asked.listen)}
+    return open_tracing(Component.ROUTER, asked.environment, telemetry, place)
+
+
+def _objectives(asked: argparse.Namespace) -> Objectives | None:
+    ttft_s, tbt_s = asked.slo_ttft_seconds, asked.slo_tbt_seconds
+    if ttft_s is None or tbt_s is None:
+        return None
+    return Objectives(ttft_s, tbt_s, asked.slo_percentile / 100)
 
 
 def _server(app: App, drain_s: int) -> _Server:
@@ -124,7 +148,7 @@ async def _is_in_kubernetes(asked: argparse.Namespace) -> bool:
     """Whether a Service stands before us. Raises UserError for what is an error at the start."""
     if not isinstance(read_source(asked.endpoints), SliceQuery):
         return False
-    await (await kubernetes_api.connect(asked.kubeconfig)).close()
+    await (await kubernetes_api.connect(asked.environment.get("KUBECONFIG"))).close()
     return True
 
 
@@ -138,7 +162,7 @@ async def _discover(
 
     async def watch_slices(query: SliceQuery) -> None:
         try:
-            api = await kubernetes_api.connect(asked.kubeconfig)
+            api = await kubernetes_api.connect(asked.environment.get("KUBECONFIG"))
         except UserError as error:  # the file has changed since the start
             log.error("the list of workers is kept as it was", extra={"fields": {"why": error}})
             return
@@ -188,6 +212,12 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
+def _percentile(text: str) -> int:
+    if text.isdigit() and 0 < int(text) < 100:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 99")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="splitwise-router", description="The OpenAI HTTP API in front of Splitwise workers."
@@ -230,7 +260,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
+    add("--status-page", default="off", choices=["on", "off"], help="at /status, for browsers")
+    _add_objectives(parser)
     return parser
+
+
+def _add_objectives(parser: argparse.ArgumentParser) -> None:
+    """What requests are counted by; nothing is decided by it."""
+    add = parser.add_argument
+    add(
+        "--slo-ttft-seconds", type=_seconds, help="to the first token, for requests to count as met"
+    )
+    add("--slo-tbt-seconds", type=_seconds, help="between tokens; both are given, or none")
+    add(
+        "--slo-percentile", type=_percentile, default=90, help="part of requests that are to be met"
+    )
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class _Successor:
     """The peer, and what it says before its time."""
 
     session: Session
+    began_s: float
     last_token_s: float  # when the worker before it sent one
     leg: Leg | None = None
     early: list[Update] = field(default_factory=list)
@@ -119,7 +120,8 @@ class Succession:
         request = generation.message(self._moves.next_sequence(), known[:-1])
         transfer = Transfer(transfer_id=secrets.token_hex(16))
         decode = worker_pb2.Decode(request=request, transfer=transfer)
-        successor = self._next = _Successor(peer, time.monotonic())
+        now_s = time.monotonic()
+        successor = self._next = _Successor(peer, now_s, now_s)
         deliver = partial(self._from_peer, successor)
         successor.leg = leg_of(decode, deliver, kv_tokens + most_left, peer.info)
         peer.start(successor.leg, ToWorker(decode=decode))
@@ -157,12 +159,19 @@ class Succession:
             stages.kv_bytes,
             transport=stages.transport,
             to=successor.session.name,
-            request=self._generation.request_id,
+            **self._who,
         )
+        self._generation.trace.moved(successor.began_s, "moved", successor.session.name)
+
+    @property
+    def _who(self) -> dict[str, object]:
+        """Of the log's lines."""
+        return {"request_id": self._generation.request_id, **self._generation.trace.fields}
 
     def _give_up(self, result: str, **fields: object) -> None:
         if self._next is not None:
             successor, self._next = self._next, None
             assert successor.leg is not None
             successor.session.cancel(successor.leg)
-            self._moves.ended(result, request=self._generation.request_id, **fields)
+            self._moves.ended(result, **self._who, **fields)
+            self._generation.trace.moved(successor.began_s, result, successor.session.name)

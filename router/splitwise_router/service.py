@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS
+from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS, REQUEST_TIMEOUT
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import Tracing
 from splitwise_router.answer import Answer, Asked, Choice
 from splitwise_router.api.errors import ApiError
 from splitwise_router.api.requests import (
@@ -23,6 +24,8 @@ from splitwise_router.choice import Clock
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import ClientGone, Exchange
 from splitwise_router.generation import Generation
+from splitwise_router.goodput import Goodput, Objectives
+from splitwise_router.request_trace import begin
 from splitwise_router.text.stream import TextStream
 from splitwise_router.text.tokenizer import Tokenizer
 
@@ -37,6 +40,9 @@ COMPLETION_MAX_TOKENS: Final = 16
 
 CLIENT_GONE_STATUS: Final = 499
 """Counted, never sent: the client hung up before the answer had begun."""
+
+TURNED_AWAY_STATUS: Final = 429
+"""For want of capacity: the client has done nothing wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class Service:
         limits: Limits,
         telemetry: Telemetry,
         log: logging.Logger,
+        tracing: Tracing,
+        objectives: Objectives | None = None,
     ) -> None:
         self._model = model
         self._created = int(time.time())
@@ -65,8 +73,11 @@ class Service:
         self._dispatcher = dispatcher
         self._limits = limits
         self._telemetry = telemetry
-        self._clock = Clock(telemetry)
+        self._goodput = Goodput(telemetry, objectives)
+        self._clock = Clock(telemetry, self._goodput)
+        telemetry.gauge(REQUEST_TIMEOUT).set(limits.request_timeout_s)
         self._log = log
+        self._tracing = tracing
 
     def model_card(self) -> dict[str, object]:
         """The served model as GET /v1/models lists it."""
@@ -100,7 +111,7 @@ class Service:
         self, exchange: Exchange, endpoint: str, read: Callable[[bytes, str | None], Asked]
     ) -> None:
         """One exchange from its body to its end; every way out is an answer or a lost client."""
-        arrived_s = asyncio.get_running_loop().time()
+        exchange.trace = begin(self._tracing, exchange.header("traceparent"))
         try:
             async with asyncio.timeout(self._limits.request_timeout_s) as patience:
                 body = await exchange.body(self._limits.body_bytes)
@@ -109,19 +120,30 @@ class Service:
                 asked = await asyncio.to_thread(read, body, kind) if aside else read(body, kind)
                 priority = exchange.header(PRIORITY_HEADER)
                 asked_by = caller_of(exchange.header("authorization"), priority)
-                answer = self._answer(exchange, asked, asked_by, arrived_s)
+                answer = self._answer(exchange, asked, asked_by)
                 await _while_listening(exchange, answer.send, patience)
         except ClientGone:
             pass
         except ApiError as error:
-            await _fail(exchange, error)
+            await self._fail(exchange, error)
         except TimeoutError:
-            await _fail(exchange, self._too_late())
+            await self._fail(exchange, self._too_late())
         except Exception:
-            self._log.exception("a bug", extra={"fields": {"request": exchange.request_id}})
-            await _fail(exchange, _bug(exchange.request_id))
-        status = str(exchange.status or CLIENT_GONE_STATUS)
-        self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=status).inc()
+            fields = {"request_id": exchange.request_id, **exchange.trace.fields}
+            self._log.exception("a bug", extra={"fields": fields})
+            await self._fail(exchange, _bug(exchange.request_id))
+        status = exchange.status or CLIENT_GONE_STATUS
+        self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=str(status)).inc()
+        exchange.end_trace(endpoint, status)
+
+    async def _fail(self, exchange: Exchange, error: ApiError) -> None:
+        """Tells the client: with a status before the answer began, with an event after."""
+        if error.status >= 500 or error.status == TURNED_AWAY_STATUS:
+            self._goodput.failed()
+        if exchange.status == 0:
+            await exchange.answer_error(error)
+        else:
+            await exchange.write(error_event(error), last=True)
 
     def _chat(self, body: bytes, content_type: str | None) -> Asked:
         request = parse_chat(body, content_type)
@@ -201,9 +223,7 @@ class Service:
             )
         return wanted
 
-    def _answer(
-        self, exchange: Exchange, asked: Asked, asked_by: Caller, arrived_s: float
-    ) -> Answer:
+    def _answer(self, exchange: Exchange, asked: Asked, asked_by: Caller) -> Answer:
         """The answer to come, with a generation for each choice."""
         request = asked.request
         count = len(asked.prompts) * request.n
@@ -223,6 +243,7 @@ class Service:
                 seed = (asked.seed + number) % 2**64
                 sampling = request.sampling(seed=seed, max_tokens=asked.max_tokens)
                 generation = Generation(exchange.request_id, prompt, sampling, deadline_s, asked_by)
+                generation.trace = exchange.trace_of(len(choices))
                 text = TextStream(self._tokenizer, request.stops)
                 choices.append(Choice(len(choices), generation, text))
         return Answer(
@@ -233,7 +254,6 @@ class Service:
             self._tokenizer,
             self._dispatcher,
             self._clock,
-            arrived_s,
         )
 
     def _too_late(self) -> ApiError:
@@ -268,14 +288,6 @@ async def _while_listening(
     finally:
         working = False
         listener.cancel()
-
-
-async def _fail(exchange: Exchange, error: ApiError) -> None:
-    """Tells the client: with a status before the answer began, with an event after."""
-    if exchange.status == 0:
-        await exchange.answer_error(error)
-    else:
-        await exchange.write(error_event(error), last=True)
 
 
 def _bug(request_id: str) -> ApiError:

@@ -25,6 +25,7 @@ from splitwise_core.rpc.worker_pb2 import (
     WorkerInfo,
 )
 from splitwise_core.rpc.worker_pb2_grpc import WorkerStub
+from splitwise_router.busy import BusyShare
 from splitwise_router.discovery import Endpoint
 from splitwise_router.legs import Claims, Leg
 
@@ -71,6 +72,7 @@ class Session:
         self.endpoint = endpoint
         self.info: WorkerInfo | None = None
         self.load = Load()
+        self.busy = BusyShare()
         self.claims = Claims()
         self.prompt_tokens_per_s = 0.0  # 0: not known yet
         self.leaving = False  # listed no more: it ends what it has
@@ -228,6 +230,7 @@ class Session:
         if load.borrowed != self.load.borrowed:
             self.borrowed_s = time.monotonic() if load.borrowed else None
         self.load = load
+        self.busy.note(load.busy_s, time.monotonic())
         self._noted(self)
         self._changed()
 
@@ -250,7 +253,7 @@ class Session:
             else:
                 self._log.warning("worker lost", extra={"fields": fields})
         self.info = self.borrowed_s = None
-        self.load = Load()
+        self.load, self.busy = Load(), BusyShare()
         legs, self._legs, self.claims = self._legs, {}, Claims()
         self._noted(self)
         for leg in legs.values():

@@ -23,6 +23,7 @@ from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.rehearsal import probe_tokens
 from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.scratch import Scratch
+from splitwise_sidecar.spans import Traced
 from splitwise_sidecar.transfer import Order, Transfer
 from splitwise_sidecar.transports import Transport
 
@@ -171,11 +172,12 @@ class Attachment:
             return
         within_s = message.deadline_unix_ms / 1e3 - time.time()
         right = self.rights.to_push(message.transfer_id, message.capability)
-        order = Order(message.transfer_id, span, within_s, right)
+        traced = Traced(message.request_id, message.traceparent)
+        order = Order(message.transfer_id, span, within_s, right, traced)
         pushed = partial(self._tell_pushed, order.id) if message.tell_pushed else None
         transfer = Transfer(order, self._peer(message.peer), self._metrics, pushed=pushed)
         self._transfers[order.id] = transfer
-        transfer.start(partial(self._transfer_ended, message.peer))
+        transfer.start(partial(self._transfer_ended, message.peer, traced))
 
     def _tell_pushed(self, transfer_id: str) -> None:
         told = kv_pb2.TransferPushed(transfer_id=transfer_id)
@@ -196,13 +198,14 @@ class Attachment:
         )
         self._probing = asyncio.create_task(probe.run(self._metrics))
 
-    def _transfer_ended(self, peer: str, ended: kv_pb2.TransferEnded) -> None:
+    def _transfer_ended(self, peer: str, traced: Traced, ended: kv_pb2.TransferEnded) -> None:
         del self._transfers[ended.transfer_id]
         if ended.outcome != kv_pb2.OK:
             fields = {
                 "transfer": ended.transfer_id,
                 "outcome": label(ended.outcome),
                 "detail": ended.detail,
+                **traced.fields,
             }
             log.info("transfer ended", extra={"fields": fields})
         self._tell(kv_pb2.FromSidecarToWorker(transfer_ended=ended))

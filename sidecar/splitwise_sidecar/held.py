@@ -8,6 +8,7 @@ from splitwise_sidecar.arrivals import Arrivals
 from splitwise_sidecar.lease import Event, Lease, step
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.pool import Span
+from splitwise_sidecar.spans import Traced
 from splitwise_sidecar.transports import NONE
 
 
@@ -21,24 +22,25 @@ class Held:
         self,
         lease: Lease,
         span: Span,
-        held_tokens: int,
-        lease_ms: int,
-        request_id: str,
+        message: kv_pb2.OpenLease,
         expire: Callable[["Held"], None],
         metrics: SidecarMetrics,
         send: Callable[[kv_pb2.FromSidecarToWorker], None],
     ) -> None:
         self.lease = lease
         self.span = span
-        self.held_tokens = held_tokens  # before those of the span, and not part of the transfer
+        # Before those of the span, and not part of the transfer.
+        self.held_tokens = message.held_tokens
         self.arrivals = Arrivals(span)
-        self.lease_ms = lease_ms
-        self.request_id = request_id
+        self.lease_ms = message.lease_ms
+        self.traced = Traced(message.request_id, message.traceparent)
         self.holder = b""  # the write token of who has claimed it
         self.metrics = metrics
         self.send = send
         self.transport = NONE
-        self.opened_s = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        self.opened_s = self._clock()
+        self._checked_s = 0.0
         self.checking: asyncio.Task[list[int]] | None = None
         self.outcome: kv_pb2.Outcome = kv_pb2.OUTCOME_UNSPECIFIED  # once it has ended
         self.detail = ""
@@ -51,6 +53,11 @@ class Held:
         metrics.lease_moved(None, lease.state)
 
     @property
+    def request_id(self) -> str:
+        """The request that the lease is for."""
+        return self.traced.request_id
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of the request, those that are held counted in."""
         return self.held_tokens + self.span.num_tokens
@@ -59,6 +66,8 @@ class Held:
         """Moves the lease. Raises ProtocolViolation and leaves it when that cannot be."""
         before = self.lease.state
         self.lease = step(self.lease, event, self.lease.epoch)
+        if event is Event.COMMIT:
+            self._checked_s = self._clock()
         if self.lease.state is not before:
             self.metrics.lease_moved(before, self.lease.state)
 
@@ -77,6 +86,18 @@ class Held:
         self._all_landed.set()
         self.over.set()
         self.metrics.lease_moved(self.lease.state, None)
+
+    def ended(self, outcome: kv_pb2.Outcome) -> None:
+        """Counts its end, and says it to the request's trace."""
+        self.metrics.ended("received", self.transport, outcome)
+        now_s = self._clock()
+        self.metrics.spans.ended(
+            self.traced,
+            ("kv.receive", self.opened_s, now_s),
+            [("kv.verify", self._checked_s, now_s)],
+            outcome,
+            {"transport": self.transport, "kv_bytes": self.span.total_bytes},
+        )
 
     def push_opened(self, transport: str) -> None:
         """A stream of chunks has begun."""

@@ -83,9 +83,7 @@ class Leases:
         held = Held(
             lease,
             span,
-            message.held_tokens,
-            message.lease_ms,
-            message.request_id,
+            message,
             self._expire,
             metrics or self._metrics,
             send or self._send,
@@ -279,7 +277,7 @@ class Leases:
         held.step(Event.FENCED)
         self._forget(held, held.outcome)
         fields = {"transfer": held.lease.id, "outcome": label(held.outcome), "detail": held.detail}
-        log.info("lease ended", extra={"fields": fields})
+        log.info("lease ended", extra={"fields": fields | held.traced.fields})
         ended = kv_pb2.LeaseEnded(
             transfer_id=held.lease.id, outcome=held.outcome, detail=held.detail
         )
@@ -290,7 +288,7 @@ class Leases:
         del self._held[held.lease.id]
         self.incoming.remove(held)
         self._past.add(held.lease.id, Over(held.holder, outcome == kv_pb2.OK))
-        held.metrics.ended("received", held.transport, outcome)
+        held.ended(outcome)
 
 
 def _hear(checked: asyncio.Task[list[int]]) -> None:

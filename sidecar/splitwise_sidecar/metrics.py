@@ -13,6 +13,7 @@ from splitwise_core.metrics.sidecar import (
     KEY_FAILURES,
     LATE_WRITES,
     LEASES,
+    LEFT_OUT,
     LINK_PROBES,
     OLDEST_LEASE,
     PROBE,
@@ -25,15 +26,19 @@ from splitwise_core.metrics.sidecar import (
 )
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
+from splitwise_sidecar.spans import SidecarSpans
 
 
 class SidecarMetrics:
     """Moves the metrics of one sidecar."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, recorder: Recorder = OFF) -> None:
+        self.spans = SidecarSpans(recorder)
         self._telemetry = telemetry
+        self._transports: set[tuple[str, str]] = set()
         # Made now, so that a scrape finds a 0 and not a gap.
         self._attached = telemetry.gauge(ATTACHED)
         self._late_writes = telemetry.counter(LATE_WRITES)
@@ -64,7 +69,17 @@ class SidecarMetrics:
         self._telemetry.counter(TRANSFER_BYTES, direction=direction, transport=transport).inc(count)
 
     def ended(self, direction: str, transport: str, outcome: kv_pb2.Outcome) -> None:
-        """A transfer ended, or a peer's message about one was refused as senseless."""
+        """A transfer ended, or a peer's message about one was refused as senseless.
+
+        With the first of a transport all outcomes begin to be shown, at 0: the rate of a counter
+        that begins at 1 misses its first step, which is the one that somebody waits for.
+        """
+        if (direction, transport) not in self._transports:
+            self._transports.add((direction, transport))
+            for name in kv_pb2.Outcome.keys()[1:]:  # all but "unspecified"
+                self._telemetry.counter(
+                    TRANSFERS, direction=direction, transport=transport, outcome=name.lower()
+                )
         self._telemetry.counter(
             TRANSFERS, direction=direction, transport=transport, outcome=label(outcome)
         ).inc()
@@ -111,6 +126,10 @@ class SidecarMetrics:
     def connections_refused(self, transport: str, count: int) -> None:
         """So many connections at the door of `transport` were not let in."""
         self._telemetry.counter(CONNECTIONS_REFUSED, transport=transport).inc(count)
+
+    def left_out(self, transport: str) -> None:
+        """A transport that there are devices for does not work."""
+        self._telemetry.gauge(LEFT_OUT, transport=transport).set(1)
 
     def late_write(self) -> None:
         """A chunk for a lease that takes none was dropped."""

@@ -18,6 +18,7 @@ from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc, nixl_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.config import SidecarConfig
 from splitwise_sidecar.dial import plaintext
@@ -49,9 +50,11 @@ TLS_POLL_S: Final = 2.0
 class Sidecar:
     """One sidecar. `start`, then `stop`; the port that peers reach it at is `port`."""
 
-    def __init__(self, config: SidecarConfig, telemetry: Telemetry) -> None:
+    def __init__(
+        self, config: SidecarConfig, telemetry: Telemetry, recorder: Recorder = OFF
+    ) -> None:
         self._config = config
-        self._metrics = SidecarMetrics(telemetry)
+        self._metrics = SidecarMetrics(telemetry, recorder)
         self._tls: Tls | None = None
         if config.tls_dir is not None:
             self._tls = Tls(config.tls_dir, config.tls_name, self._metrics)
@@ -148,6 +151,7 @@ class Sidecar:
         except UserError as error:
             if self._config.named:
                 raise
+            self._metrics.left_out(name)
             log.warning("a transport is left out", extra={"fields": {"not": name, "why": error}})
             return False
         self._agents[name] = agent
@@ -274,12 +278,14 @@ class Sidecar:
         self._metrics.show_oldest_lease(lambda: 0.0)
 
 
-async def serve(config: SidecarConfig, telemetry: Telemetry, ready: Callable[[bool], None]) -> None:
+async def serve(
+    config: SidecarConfig, telemetry: Telemetry, recorder: Recorder, ready: Callable[[bool], None]
+) -> None:
     """Serves until SIGTERM, drains and returns. Raises UserError when it cannot start."""
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    sidecar = Sidecar(config, telemetry)
+    sidecar = Sidecar(config, telemetry, recorder)
     try:
         await sidecar.start()
         ready(True)

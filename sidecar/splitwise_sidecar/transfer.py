@@ -20,6 +20,7 @@ from splitwise_sidecar.peer import Introduction, Peer
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Right
+from splitwise_sidecar.spans import NOBODYS, Traced
 from splitwise_sidecar.transports import NONE, Push
 
 log = logging.getLogger("splitwise.sidecar.transfer")
@@ -42,6 +43,7 @@ class Order:
     span: Span
     within_s: float
     right: Right
+    traced: Traced = NOBODYS
 
 
 class Transfer:
@@ -60,7 +62,9 @@ class Transfer:
         self.lease_ms = 0
         self._whole = order.span
         self._span = order.span  # what the peer lacks of it, once it has said so
-        self._deadline_s = clock() + min(order.within_s, LONGEST_S)
+        self._traced = order.traced
+        self._began_s = clock()
+        self._deadline_s = self._began_s + min(order.within_s, LONGEST_S)
         self._right = order.right
         self._peer = peer
         self._metrics = metrics
@@ -70,8 +74,10 @@ class Transfer:
         self._ready = [asyncio.Event() for _ in range(layers)]
         self._digests = [0] * layers
         self._finished: asyncio.Future[tuple[int, ...]] = asyncio.Future()
+        self._reserved_s = 0.0
         self._finished_s = 0.0
         self._first_byte_s = 0.0
+        self._pushed_s = 0.0
         self._push_s = 0.0
         self._pushes = 0
         self._transport = NONE
@@ -190,6 +196,7 @@ class Transfer:
             claim=self._right.claim(introduction.epoch),
         )
         self.lease_ms, held_tokens = await self._peer.reserve(request)
+        self._reserved_s = self._clock()
         self._span = self._whole.behind(held_tokens)
         return introduction
 
@@ -197,6 +204,7 @@ class Transfer:
         self, introduction: Introduction, layers: Iterable[int]
     ) -> list[int]:
         await self._push(introduction, layers)
+        self._pushed_s = self._clock()
         if self._pushed is not None and not self._finished.done():
             self._pushed()
         output_tokens = await self._finished
@@ -251,16 +259,35 @@ class Transfer:
     def _report(self, refused: Refused | None) -> kv_pb2.TransferEnded:
         outcome = kv_pb2.OK if refused is None else refused.outcome
         self._metrics.ended("sent", self._transport, outcome)
+        now = self._clock()
+        self._trace(outcome, now)
         message = kv_pb2.TransferEnded(
             transfer_id=self.id, outcome=outcome, transport=self._transport, pushes=self._pushes
         )
         if refused is not None:
             message.detail = refused.detail
             return message
-        now = self._clock()
         message.kv_bytes = self._span.total_bytes
         message.transfer_s = now - self._first_byte_s
         message.visible_s = now - self._finished_s
         message.push_s = self._push_s
         self._metrics.handed_over(self._transport, message.transfer_s, message.visible_s)
         return message
+
+    def _trace(self, outcome: kv_pb2.Outcome, now_s: float) -> None:
+        waited_s = max(self._finished_s, self._pushed_s) if self._finished_s else 0.0
+        self._metrics.spans.ended(
+            self._traced,
+            ("kv.push", self._began_s, now_s),
+            [
+                ("kv.reserve", self._began_s, self._reserved_s),
+                ("kv.send", self._first_byte_s, self._pushed_s),
+                ("kv.commit", waited_s, now_s),
+            ],
+            outcome,
+            {
+                "transport": self._transport,
+                "kv_bytes": self._span.total_bytes,
+                "pushes": self._pushes,
+            },
+        )

@@ -128,6 +128,20 @@ def test_a_relative_model_path_is_meant_from_the_file(tmp_path: Path) -> None:
         pytest.param("spec.model.path", "~/m", "spec.model.path", "pattern", id="home directory"),
         pytest.param("spec.model.path", "a\0b", "spec.model.path", "pattern", id="a null byte"),
         pytest.param("spec.model.name", "two words", "spec.model.name", "pattern", id="spaces"),
+        pytest.param(
+            "spec.monitoring",
+            {"traces": {"endpoint": "collector:4317"}},
+            "spec.monitoring.traces.endpoint",
+            "pattern",
+            id="a collector without a scheme",
+        ),
+        pytest.param(
+            "spec.monitoring",
+            {"traces": {"endpoint": "http://c:4317", "sampleRatio": 10}},
+            "spec.monitoring.traces.sampleRatio",
+            "1",
+            id="ten percent as 10",
+        ),
         pytest.param("spec", None, "spec", "", id="empty spec"),
         pytest.param(
             "spec.transfer.tls.mode", False, "spec.transfer.tls.mode", "'Plaintext'", id="tls: off"

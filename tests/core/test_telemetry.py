@@ -14,8 +14,18 @@ UNITS = (
     "_sequences",
     "_sessions",
     "_per_second",
+    "_ratio",
 )
-COUNTED = ("_links", "_leases", "_workers", "_clusters")
+COUNTED = (
+    "_links",
+    "_leases",
+    "_workers",
+    "_clusters",
+    "_leaders",
+    "_generations",
+    "_info",
+    "_transports",
+)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -34,5 +44,6 @@ def test_every_name_is_declared_once() -> None:
 @pytest.mark.parametrize("component", Component)
 def test_a_process_has_the_metrics_of_its_component_and_no_others(component: Component) -> None:
     telemetry = Telemetry(component, role="prompt", pool="p")
-    own = {m.name.removesuffix("_total") for m in METRICS if m.component is component}
+    theirs = (component, Component.EVERY)
+    own = {m.name.removesuffix("_total") for m in METRICS if m.component in theirs}
     assert {family.name for family in telemetry.registry.collect()} == own

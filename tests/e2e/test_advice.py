@@ -1,30 +1,14 @@
 """`splitwise doctor --url` on a whole cluster under load."""
 
 import json
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from splitwise_core.policy.advice import FEWEST, Confidence, Verdict, Why
-from tests.support.cluster import SPLITWISE, Cluster, splitwise
+from tests.support.cluster import Cluster, splitwise, under_load
 
 pytestmark = pytest.mark.e2e
-
-
-@contextmanager
-def load(url: str) -> Iterator[None]:
-    """Short requests, as many as keep coming."""
-    sizes = ["--rate", "10", "--requests", "4000", "--prompt-tokens", "64", "--output-tokens", "16"]
-    quiet = subprocess.DEVNULL
-    command = [SPLITWISE, "bench", "--url", url, *sizes]
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as sending:
-        try:
-            yield
-        finally:
-            sending.kill()
 
 
 def _arrangements(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,7 +18,7 @@ def _arrangements(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_running_cluster_is_told_how_its_load_should_be_split(cluster: Cluster) -> None:
     asked = ["doctor", "--url", cluster.url, "--seconds", "10"]
-    with load(cluster.url):
+    with under_load(cluster.url, rate=10):
         done = splitwise(*asked, "-o", "json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from helm import generate
+from monitoring import generate as dashboards
+from monitoring.rules import SOURCE
+from splitwise_core.labels import CLUSTER_LABEL
 from tests.helm.release import CHART, NAMESPACE, ROOT, Helm, Object, container, of_kind, operator
 
 EVERYTHING = """
@@ -26,6 +29,8 @@ topologySpreadConstraints:
 monitoring:
   serviceMonitor: {enabled: true, labels: {release: prometheus}}
   podMonitor: {enabled: true, labels: {release: prometheus}}
+  dashboards: {enabled: true, labels: {grafana_dashboard: "1", team: serving}}
+  prometheusRule: {enabled: true, labels: {release: prometheus}}
 """ % ("0" * 64)
 
 
@@ -60,6 +65,7 @@ def test_helm_finds_nothing_to_complain_of(helm: Helm, everything: Path) -> None
         ("operands.planner.tag=v1", "additional properties 'planner' not allowed"),
         ("resources.request.cpu=1", "additional properties 'request' not allowed"),
         ("monitoring.podMonitor.enable=true", "additional properties 'enable' not allowed"),
+        ("monitoring.dashboards.label=a", "additional properties 'label' not allowed"),
         ("tolerations[0].keys=a", "additional properties 'keys' not allowed"),
         ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
         ("replicas=two", "at '/replicas': got string, want integer"),
@@ -95,7 +101,8 @@ def leaves(values: Any, schema: Any, root: Any, path: str = "") -> list[str]:
     """Paths of the values that have no values of the chart below them."""
     while "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
-    if path == "resources" or not isinstance(values, dict) or not values:
+    has_any_keys = isinstance(schema.get("additionalProperties"), dict)
+    if path == "resources" or has_any_keys or not isinstance(values, dict) or not values:
         assert schema
         return [path]
     assert schema["additionalProperties"] is False
@@ -133,6 +140,8 @@ def test_the_kustomize_base_is_what_the_chart_installs(
 def test_the_generated_files_are_of_this_chart(helm: Helm) -> None:
     for name, text in generate.base(helm.program).items():
         assert (generate.BASE / name).read_text("utf-8") == text, "run `make generate`"
+    monitors = (generate.MONITORING / "monitors.yaml").read_text("utf-8")
+    assert generate.monitors(helm.program) == monitors, "run `make generate`"
     document = generate.INSTALL.read_text("utf-8")
     assert generate.with_values(document) == document, "run `make generate`"
 
@@ -223,6 +232,60 @@ def test_monitors_are_there_when_asked_for_with_the_labels_that_select_them(
     assert pods["spec"]["namespaceSelector"] == {"matchNames": ["team-a", "team-b"]}
     ports = [endpoint["port"] for endpoint in pods["spec"]["podMetricsEndpoints"]]
     assert ports == ["status", "kv-status", "http"]
+
+
+def test_a_pods_series_say_of_which_cluster_they_are_and_an_operators_keep_what_they_say(
+    full: list[Object],
+) -> None:
+    (service,) = of_kind(full, "ServiceMonitor")
+    (pods,) = of_kind(full, "PodMonitor")
+    assert [endpoint["honorLabels"] for endpoint in service["spec"]["endpoints"]] == [True]
+    meta = CLUSTER_LABEL.replace(".", "_").replace("/", "_")
+    relabelling = {
+        "sourceLabels": [f"__meta_kubernetes_pod_label_{meta}"],
+        "targetLabel": "cluster",
+    }
+    for endpoint in pods["spec"]["podMetricsEndpoints"]:
+        assert endpoint["relabelings"] == [relabelling]
+
+
+def test_dashboards_are_there_when_asked_for_with_the_label_that_a_grafana_selects(
+    default: list[Object], full: list[Object]
+) -> None:
+    assert not of_kind(default, "ConfigMap")
+    found = {}
+    for item in of_kind(full, "ConfigMap"):
+        labels = item["metadata"]["labels"]
+        assert {"grafana_dashboard": "1", "team": "serving"}.items() <= labels.items()
+        assert item["metadata"]["annotations"] == {"grafana_folder": "Splitwise"}
+        found |= {name: f"{text}\n" for name, text in item["data"].items()}
+    assert found == dashboards.dashboards()
+
+
+def test_kustomize_makes_the_same_dashboards_and_monitors(
+    full: list[Object], kube_programs: Path
+) -> None:
+    command = [str(kube_programs / "kubectl"), "kustomize", str(generate.MONITORING)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    made = [item for item in yaml.safe_load_all(done.stdout) if item]
+    assert {item["metadata"]["namespace"] for item in made} == {NAMESPACE}
+    texts = {}
+    for item in of_kind(made, "ConfigMap"):
+        assert item["metadata"]["labels"] == dashboards.SIDECAR_LABEL
+        texts |= item["data"]
+    assert texts == dashboards.dashboards()
+    for kind in ("ServiceMonitor", "PodMonitor"):
+        (one,), (other,) = of_kind(made, kind), of_kind(full, kind)
+        assert one["spec"].keys() == other["spec"].keys()
+
+
+def test_the_rules_are_those_that_prometheus_was_tested_with(
+    default: list[Object], full: list[Object]
+) -> None:
+    assert not of_kind(default, "PrometheusRule")
+    (made,) = of_kind(full, "PrometheusRule")
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert made["spec"] == yaml.safe_load(SOURCE.read_text("utf-8"))
 
 
 def test_a_release_of_another_name_has_other_names(helm: Helm) -> None:

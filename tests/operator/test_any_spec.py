@@ -57,6 +57,7 @@ SPECS = st.fixed_dictionaries(
                 "port": st.integers(1, 65535),
                 "requestTimeoutSeconds": st.integers(1, 86400),
                 "retries": st.integers(0, 10),
+                "statusPage": st.booleans(),
             },
         ),
     },

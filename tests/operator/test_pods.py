@@ -113,6 +113,33 @@ def test_a_template_of_the_user_goes_over_our_pods_by_name() -> None:
     assert made["spec"]["initContainers"] == plain["initContainers"]
 
 
+@pytest.mark.parametrize(
+    ("monitoring", "variables"),
+    [
+        pytest.param({}, {}, id="nothing"),
+        pytest.param({"logFormat": "json"}, {"SPLITWISE_LOG_FORMAT": "json"}, id="logs"),
+        pytest.param(
+            {"traces": {"endpoint": "http://c:4317", "sampleRatio": 0.5}},
+            {
+                "OTEL_TRACES_EXPORTER": "otlp",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317",
+                "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+                "OTEL_TRACES_SAMPLER_ARG": "0.5",
+            },
+            id="traces",
+        ),
+    ],
+)
+def test_monitoring_reaches_every_container(
+    monitoring: dict[str, object], variables: dict[str, str]
+) -> None:
+    for spec in all_pods(render(cluster(monitoring=monitoring))):
+        for container in containers(spec):
+            given = {v["name"]: v.get("value") for v in container["env"]}
+            watching = {n: v for n, v in given.items() if n.startswith(("OTEL_", "SPLITWISE_LOG"))}
+            assert watching == variables
+
+
 def test_a_model_may_be_in_a_claim() -> None:
     model = {"name": "tiny", "path": "/a/tiny", "claim": "weights"}
     for spec in all_pods(render(cluster(model=model))):
@@ -165,6 +192,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
             "maxQueueSeconds": 2.5,
             "maxBodyBytes": 4096,
             "retries": 1,
+            "statusPage": True,
         },
     )
     router = pod(render(asked), "demo-router")["containers"][0]
@@ -174,7 +202,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
     assert (parsed.request_timeout, parsed.max_queued, parsed.max_body) == (60, 5, 4096)
     assert parsed.max_queue_seconds == 2.5
     assert (parsed.borrowing, parsed.disaggregation) == ("off", "Auto")
-    assert parsed.retries == 1
+    assert (parsed.retries, parsed.status_page) == (1, "on")
 
 
 def test_a_worker_is_started_as_the_spec_says() -> None:

@@ -2,7 +2,6 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,12 @@ from splitwise_core.manifest import load_cluster
 from splitwise_operator.render import render
 from splitwise_planner.catalog import SHIPPED
 from splitwise_planner.charts import Line, chart
-from splitwise_planner.page import plan_parts, simulation_parts, write_report
+from splitwise_planner.document import write_report
+from splitwise_planner.page import plan_parts, simulation_parts
 from splitwise_planner.phase_times import COLUMNS, PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
 from splitwise_planner.winner import at_work, cluster_of
+from tests.support.html import Page
 
 
 @pytest.fixture(scope="module")
@@ -106,27 +107,13 @@ def test_workers_of_several_gpus_are_no_cluster_of_ours(tmp_path: Path) -> None:
     assert refused.value.code == "plan-undeployable"
 
 
-class Sources(HTMLParser):
-    """What a page would load, and whether its pictures are in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.pictures = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.pictures += tag == "svg"
-        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
-
-
 def test_a_page_has_its_pictures_in_it_and_loads_nothing(
     asked: Request, planned: Plan, tmp_path: Path
 ) -> None:
     page = tmp_path / "plan.html"
     write_report(page, "A <plan>", plan_parts(asked, planned, at_work(asked, planned)))
     text = page.read_text()
-    found = Sources()
-    found.feed(text)
+    found = Page(text)
     assert found.loads == []
     assert found.pictures == 5, "the frontier, three latencies, the pools"
     assert "A &lt;plan&gt;" in text

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import Recorder
 from splitwise_sidecar.config import TRANSPORTS, parse
 from splitwise_sidecar.process import Sidecar
 from tests.support.flipping_proxy import FlippingProxy
@@ -38,7 +39,8 @@ class Node:
         arguments += more
         if transports is not None:
             arguments += ["--transports", ",".join(transports)]
-        self.sidecar = Sidecar(parse(arguments), self.telemetry)
+        self.recorder = Recorder(1000, 1000)
+        self.sidecar = Sidecar(parse(arguments), self.telemetry, self.recorder)
         self.worker = KvWorker(GEOMETRY, NUM_BLOCKS, name)
         self._earlier: list[KvWorker] = []
 
@@ -100,15 +102,18 @@ class Pair:
         lease_ms: int = 10_000,
         peer: str | None = None,
         seed: int = 1,
+        traceparent: str = "",
     ) -> tuple[Sequence[int], Sequence[int]]:
         """Both workers begin a transfer; the blocks of either side."""
         count = GEOMETRY.blocks_for(num_tokens)
         source = list(range(count)) if source is None else source
         target = list(reversed(range(10, 10 + count))) if target is None else target
         self.prompt.worker.fill(source, num_tokens, seed)
-        self.token.worker.open_lease(transfer_id, target, num_tokens, lease_ms)
+        self.token.worker.open_lease(
+            transfer_id, target, num_tokens, lease_ms, traceparent=traceparent
+        )
         self.prompt.worker.start_transfer(
-            transfer_id, peer or self.proxy.address, source, num_tokens
+            transfer_id, peer or self.proxy.address, source, num_tokens, traceparent=traceparent
         )
         return source, target
 

@@ -106,6 +106,9 @@ async def test_what_was_not_asked_for_is_left_out_and_that_is_said(
     await node.start()
     assert list(node.sidecar.endpoints) == ["shm", "tcp", "grpc"]
     assert "a transport is left out" in caplog.text
+    labels = {"role": "mixed", "pool": "n", "transport": "rdma"}
+    value = node.telemetry.registry.get_sample_value("splitwise_kv_left_out_transports", labels)
+    assert value == 1
     await node.stop()
 
 

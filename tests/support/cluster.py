@@ -111,6 +111,19 @@ class Metrics:
         )
 
 
+@contextmanager
+def under_load(url: str, rate: int) -> Iterator[None]:
+    """Short requests, as many as keep coming."""
+    sizes = ["--requests", "4000", "--prompt-tokens", "64", "--output-tokens", "16"]
+    quiet = subprocess.DEVNULL
+    command = [SPLITWISE, "bench", "--url", url, "--rate", str(rate), *sizes]
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as sending:
+        try:
+            yield
+        finally:
+            sending.kill()
+
+
 def eventually(holds: Callable[[], bool], within_s: float, message: Callable[[], str]) -> None:
     """Waits until `holds()`; fails with `message()` when it does not within the time."""
     give_up = time.monotonic() + within_s

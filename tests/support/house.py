@@ -1,6 +1,7 @@
 """A prompt and a token worker with their sidecars, and a router: processes, and nothing above."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,15 +22,25 @@ class House:
     """One prompt and one token worker with their sidecars, and a router, by their command lines.
 
     `keys` has a file with capability keys for "router", "prompt" and "token", or for none of them.
+    `environment` goes over that of this process; `programs` is where the programs are.
     """
 
     def __init__(
-        self, directory: Path, model: Path, stack: ExitStack, keys: Mapping[str, Path]
+        self,
+        directory: Path,
+        model: Path,
+        stack: ExitStack,
+        keys: Mapping[str, Path],
+        environment: Mapping[str, str],
+        programs: Path = BIN,
     ) -> None:
         self._directory = directory
         self._model = model
         self._stack = stack
         self._keys = keys
+        self._environment = {**os.environ, **environment}
+        self._programs = programs
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.ports = {
             f"{role}-{name}": free_port()
             for role in ("prompt", "token")
@@ -37,8 +48,8 @@ class House:
         }
         self.router = free_port()
 
-    def start(self, token_sidecar: str | None = None) -> None:
-        """Starts everything and waits until requests can be placed.
+    def start(self, token_sidecar: str | None = None, measured: bool = True) -> None:
+        """Starts everything and waits until requests can be placed, and the link is `measured`.
 
         What would push to the token worker's sidecar pushes to `token_sidecar` instead.
         """
@@ -63,7 +74,8 @@ class House:
             **self._key("router"),
         )
         eventually(self._ready, START_S, self.logs)
-        eventually(self._is_measured, START_S, self.logs)
+        if measured:
+            eventually(self._is_measured, START_S, self.logs)
 
     def _is_measured(self) -> bool:
         """Whether the link is known: until then its measurement would be damaged too."""
@@ -102,7 +114,9 @@ class House:
     def _run(self, component: str, **options: object) -> None:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         log = self._stack.enter_context((self._directory / "log.txt").open("a"))
-        process = subprocess.Popen([str(BIN / f"splitwise-{component}"), *flags], stderr=log)
+        command = [str(self._programs / f"splitwise-{component}"), *flags]
+        process = subprocess.Popen(command, stderr=log, env=self._environment)
+        self.processes.append(process)
         self._stack.callback(process.wait, 30)
         self._stack.callback(process.kill)
 
@@ -124,13 +138,19 @@ class House:
 
 
 @contextmanager
-def house(directory: Path, model: Path, keys: Mapping[str, Path] | None = None) -> Iterator[House]:
+def house(
+    directory: Path,
+    model: Path,
+    keys: Mapping[str, Path] | None = None,
+    environment: Mapping[str, str] | None = None,
+    programs: Path = BIN,
+) -> Iterator[House]:
     """A house that is not started yet, and ends with the block."""
     with ExitStack() as stack:
-        yield House(directory, model, stack, keys or {})
+        yield House(directory, model, stack, keys or {}, environment or {}, programs)
 
 
-async def ask(built: House) -> httpx.Response:
+async def ask(built: House, headers: Mapping[str, str] | None = None) -> httpx.Response:
     """A lookup over 600 tokens, whose right answer is known, and 18 tokens more."""
     question = questions(3, seed=4, longest=600)[2]
     body = {
@@ -142,7 +162,7 @@ async def ask(built: House) -> httpx.Response:
     }
     async with httpx.AsyncClient(timeout=60) as client:
         url = f"http://127.0.0.1:{built.router}/v1/completions"
-        answer = await client.post(url, json=body)
+        answer = await client.post(url, json=body, headers=headers)
     if answer.status_code == 200:
         assert answer.json()["choices"][0]["text"].split()[0] == question.answer
     return answer

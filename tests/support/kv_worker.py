@@ -158,6 +158,7 @@ class KvWorker:
         lease_ms: int = 10_000,
         request_id: str = "",
         held_tokens: int = 0,
+        traceparent: str = "",
     ) -> None:
         """Token side: lets a transfer land, behind what is held."""
         self.send(
@@ -168,6 +169,7 @@ class KvWorker:
                 lease_ms=lease_ms,
                 request_id=request_id,
                 held_tokens=held_tokens,
+                traceparent=traceparent,
             )
         )
 
@@ -192,6 +194,7 @@ class KvWorker:
         deadline_unix_ms: int = 1 << 50,
         capability: bytes = b"",
         tell_pushed: bool = False,
+        traceparent: str = "",
     ) -> None:
         """Prompt side: claims the peer's lease."""
         self.send(
@@ -203,6 +206,7 @@ class KvWorker:
                 deadline_unix_ms=deadline_unix_ms,
                 capability=capability,
                 tell_pushed=tell_pushed,
+                traceparent=traceparent,
             )
         )
 

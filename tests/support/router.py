@@ -70,6 +70,7 @@ class Router:
 
     directory: Path
     options: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)  # over that of this process
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
 
@@ -111,7 +112,10 @@ class Router:
 
     def start(self, model: Path) -> None:
         with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(self.command(model), stderr=log, text=True)
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(
+                self.command(model), stderr=log, text=True, env=environment
+            )
 
     def readiness(self) -> tuple[int, str]:
         """Status and text of /readyz; 0 while nobody listens."""
@@ -162,10 +166,11 @@ def stack(
     model: Path,
     workers: list[Worker],
     is_ready: bool | None = None,
+    environment: dict[str, str] | None = None,
     **options: object,
 ) -> Iterator[Stack]:
     """Starts everything, waits until it is ready (with workers), and ends everything."""
-    router = Router(directory, options)
+    router = Router(directory, options, environment or {})
     try:
         for worker in workers:
             worker.start(model)

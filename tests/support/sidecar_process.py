@@ -52,6 +52,11 @@ class SidecarProcess:
         self.program.command = self._command(transports)
 
     @property
+    def metrics_url(self) -> str:
+        """Where it is scraped."""
+        return f"http://{self._status}/metrics"
+
+    @property
     def pid(self) -> int:
         """The process's id."""
         assert self.program.process is not None
@@ -106,5 +111,5 @@ class SidecarProcess:
         )
 
     def _page(self) -> str:
-        with urlopen(f"http://{self._status}/metrics", timeout=PAGE_S) as answer:
+        with urlopen(self.metrics_url, timeout=PAGE_S) as answer:
             return str(answer.read().decode())

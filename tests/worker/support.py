@@ -15,22 +15,27 @@ from splitwise_core.metric import Component
 from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import OFF, Recorder
 from splitwise_worker import commands
 from splitwise_worker.admission import Limits
 from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import HostStore
+from splitwise_worker.machine import Machine
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
+from splitwise_worker.model_work import ModelWork
 from splitwise_worker.outbox import Outbox, Updates
 from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import SequenceKey
+from splitwise_worker.spans import EngineSpans
 from splitwise_worker.switchover import Switchover
 from tests.worker.listening_sidecar import ListeningSidecar
 
@@ -106,6 +111,7 @@ class Rig:
         prefix_key: bytes | None = PREFIX_KEY,
         chunk_tokens: int = 512,
         duty: Duty | None = None,
+        recorder: Recorder = OFF,
     ) -> None:
         c = decoder.config
         self.geometry = KvGeometry(
@@ -132,7 +138,15 @@ class Rig:
         )
         handover = Handover(self.link, block_tokens, LEASE_MS)
         switchover = self.switchover = Switchover(self.geometry)
-        self.metrics = EngineMetrics(self.telemetry, lambda: switchover.min_tokens)
+        spans = EngineSpans(recorder, lambda: self.now, lambda: WALL_S + self.now)
+        work = ModelWork.of(c, 4, self.geometry.sequence_bytes(1))
+        self.metrics = EngineMetrics(
+            self.telemetry,
+            lambda: switchover.min_tokens,
+            Estimates(self.telemetry, work, Machine(), lambda: self.now),
+            self.geometry.block_bytes,
+            spans,
+        )
         self.engine = Engine(
             scheduler=self.scheduler,
             runner=runner or Runner(decoder, store, block_tokens, "cpu"),

@@ -19,8 +19,11 @@ from splitwise_worker import commands
 from splitwise_worker.admission import Limits
 from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_worker.machine import Machine
+from splitwise_worker.model_work import ModelWork
 from splitwise_worker.outbox import Outbox, Updates
 from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
@@ -71,7 +74,12 @@ class Orders(RuleBasedStateMachine):
             handover=handover,
             probe=self.probe,
             outbox=Outbox(self.deliver),
-            metrics=EngineMetrics(self.telemetry, lambda: 1),
+            metrics=EngineMetrics(
+                self.telemetry,
+                lambda: 1,
+                Estimates(self.telemetry, ModelWork(1, 1, 1, 1, 1, None), Machine()),
+                block_bytes=1,
+            ),
             switchover=Switchover(KvGeometry("stub", "float32", 1, 1, 1, BLOCK_TOKENS)),
             limits=Limits(max_model_len=24, vocab_size=100),
             eos_token_ids=frozenset({13}),

@@ -183,6 +183,20 @@ def test_metrics_show_what_was_computed_and_how_it_ended(rig: Rig) -> None:
     assert rig.sample("splitwise_kv_blocks", state="free") == 4
 
 
+def test_a_worker_is_busy_in_rounds_with_a_step_and_only_then(rig: Rig) -> None:
+    """What surrounds a step is work too: of a small model it is a good part of the time."""
+
+    def deliver(*_: object) -> None:
+        rig.now += 0.25
+
+    rig.deliver = deliver
+    rig.turn()
+    assert rig.sample("splitwise_worker_busy_seconds_total") == 0
+    rig.prefill(1, prompt(20), max_tokens=6)
+    rig.settle()
+    assert rig.sample("splitwise_worker_busy_seconds_total") == 6 * 0.25
+
+
 # ---- ends before the end ----
 
 

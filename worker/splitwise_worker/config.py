@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from splitwise_core.arguments import address
+from splitwise_core.latency.power import PowerModel
 from splitwise_core.policy.batching import CHUNK_TOKENS, PROMPT_BATCH_TOKENS
 from splitwise_core.policy.duty import REPURPOSE_S
 
@@ -42,6 +43,10 @@ class WorkerConfig:
     sidecar_socket: Path
     sidecar_address: str
     drain_seconds: int
+    dollars_per_hour: float | None = None
+    power: PowerModel | None = None
+    peak_flops_per_second: float | None = None
+    peak_bytes_per_second: float | None = None
 
 
 def parse(arguments: Sequence[str]) -> WorkerConfig:
@@ -77,9 +82,40 @@ def parse(arguments: Sequence[str]) -> WorkerConfig:
     parser.add_argument("--sidecar-socket", type=Path, required=True)
     parser.add_argument("--sidecar-address", **place, help="host:port that peers push to")
     parser.add_argument("--drain-seconds", type=_count, default=20, help="for running sequences")
+    _add_machine(parser)
     values = vars(parser.parse_args(arguments))
+    values["power"] = _power(parser, [values.pop(name) for name in _WATTS])
     values["prefix_caching"] = values["prefix_caching"] == "on"
     return WorkerConfig(**values)
+
+
+_WATTS: Final = ("idle_watts", "prompt_watts", "token_watts")
+
+
+def _add_machine(parser: ArgumentParser) -> None:
+    """What metrics are estimated from, and nothing else."""
+    for flag in ("--dollars-per-hour", "--idle-watts", "--prompt-watts", "--token-watts"):
+        parser.add_argument(flag, type=_amount, help="of this worker, for metrics")
+    peak = "that the device reaches at most, for metrics; known of some GPUs"
+    parser.add_argument("--peak-flops-per-second", type=_amount, help=peak)
+    parser.add_argument("--peak-bytes-per-second", type=_amount, help=peak)
+
+
+def _power(parser: ArgumentParser, watts: Sequence[float | None]) -> PowerModel | None:
+    given = [one for one in watts if one is not None]
+    if 0 < len(given) < len(watts):
+        parser.error("--idle-watts, --prompt-watts and --token-watts go together")
+    return PowerModel(*given) if given else None
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -37,12 +37,14 @@ class Endings:
             self._scheduler.keep(sequence)  # a next turn of the conversation begins with all of it
         has_moved = sequence.moving_tokens > 0 and sequence.phase is Phase.SENDING
         self._metrics.ended(kv_pb2.OK, Fate.MOVES if has_moved else Fate.STAYS)
+        self._metrics.spans.left(sequence, kv_pb2.OK)
         self._leave(sequence, kv_pb2.CANCELLED)
 
     def drop(self, sequence: LiveSequence, outcome: kv_pb2.Outcome) -> None:
         """The sequence ends before its own end, and nobody waits for it."""
         if sequence.phase is not Phase.CLOSING:
             self._metrics.ended(outcome)
+            self._metrics.spans.left(sequence, outcome)
             self._leave(sequence, outcome)
 
     def fail(self, sequence: LiveSequence, outcome: kv_pb2.Outcome, detail: str) -> None:
@@ -74,6 +76,7 @@ class Endings:
 
     def _stay(self, sequence: LiveSequence, outcome: kv_pb2.Outcome, detail: str) -> None:
         """Its move came to nothing: its KV is here, so it goes on here."""
+        self._metrics.spans.stays(sequence, outcome)
         sequence.stay()
         if sequence.phase is Phase.SENDING:
             self._scheduler.move(sequence, Phase.RUNNING)

@@ -77,6 +77,7 @@ class Engine:
             outbox,
             switchover.num_layers,
             lambda at_s: unix_clock() + at_s - clock(),
+            metrics.spans,
         )
         self._draining = Draining(scheduler, self._endings, outbox, metrics)
         self._inbox: SimpleQueue[commands.Command] = SimpleQueue()
@@ -112,7 +113,10 @@ class Engine:
 
     def turn(self, wait: bool) -> bool:
         """One round of the loop; whether it computed something. `wait` is for a command to come."""
+        began = self._clock()
         self._take_commands(wait)
+        if wait:
+            began = self._clock()  # what it waited is not work
         self._expire()
         now = self._clock()
         self._draining.look(now)
@@ -122,6 +126,8 @@ class Engine:
         if work.sequences:
             self._stepper.step(work)
         self._emit()
+        if work.sequences:
+            self._metrics.worked(self._clock() - began)
         return bool(work.sequences)
 
     def _emit(self) -> None:
@@ -129,8 +135,10 @@ class Engine:
         ready = self._handover.attached and self._probe.passed
         speed = self._scheduler.prompt_speed.tokens_per_s
         now, duty = self._clock(), self._scheduler.duty
-        self._outbox.flush(load_of(census, ready, self._draining.begun, speed, duty, now))
-        self._metrics.observe(census, len(self._probe.blocks), self._scheduler.blocks.evicted)
+        busy_s = self._metrics.load.busy_s
+        self._outbox.flush(load_of(census, ready, self._draining.begun, speed, busy_s, duty, now))
+        evicted = self._scheduler.blocks.evicted
+        self._metrics.observe(census, len(self._probe.blocks), evicted, speed)
         self._metrics.duty(duty, now)
 
     # ---- commands ----
@@ -198,6 +206,7 @@ class Engine:
         if not self._scheduler.admit(sequence, tokens):
             raise Refused(kv_pb2.NO_CAPACITY, f"no room for {tokens} tokens of KV")
         self._metrics.admitted(sequence)
+        self._metrics.spans.admitted(sequence, message.request.traceparent)
         if sequence.transfer_id:
             transfers[sequence.transfer_id] = sequence
         if sequence.hands_over:
@@ -250,6 +259,7 @@ class Engine:
         self._scheduler.keep(sequence)
         sequence.output_tokens.extend(tokens)
         sequence.decode_from_s = self._clock()
+        self._metrics.spans.verified(sequence)
         self._scheduler.move(sequence, Phase.RUNNING)
 
     def _continues(self, sequence: LiveSequence, tokens: list[int]) -> bool:

@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from splitwise_core.metrics.worker import (
+    BACKLOG,
     BORROWED,
     BUSY,
     COMPUTED_TOKENS,
@@ -13,6 +14,7 @@ from splitwise_core.metrics.worker import (
     DRAINED,
     DRAINING,
     KV_BLOCKS,
+    KV_BYTES,
     LAYERWISE_MIN,
     LOANS,
     PREFIX_EVICTED,
@@ -26,14 +28,17 @@ from splitwise_core.metrics.worker import (
     STEPS,
     WORKER_SEQUENCES,
 )
+from splitwise_core.policy.admission import backlog_s
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.draining import Fate
 from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
+from splitwise_worker.estimates import Estimates
 from splitwise_worker.load_meter import LoadMeter
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
+from splitwise_worker.spans import EngineSpans
 
 log = logging.getLogger("splitwise.worker.duty")
 
@@ -47,8 +52,20 @@ class EngineMetrics:
     Gauges are read from the last census when somebody scrapes: a step pays for none of them.
     """
 
-    def __init__(self, telemetry: Telemetry, layerwise_min_tokens: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        layerwise_min_tokens: Callable[[], float],
+        estimates: Estimates,
+        block_bytes: int,
+        spans: EngineSpans | None = None,
+    ) -> None:
+        """`block_bytes` are those of a KV block of all layers."""
         self.load = LoadMeter()
+        self.spans = spans or EngineSpans()
+        self._estimates = estimates
+        self._block_bytes = block_bytes
+        self._prompt_tokens_per_s = 0.0
         self._telemetry = telemetry
         self._lent_blocks = 0
         self._busy = telemetry.counter(BUSY)
@@ -57,11 +74,13 @@ class EngineMetrics:
         self._computed = {k: telemetry.counter(COMPUTED_TOKENS, kind=k) for k in _KINDS}
         telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
+        telemetry.gauge(BACKLOG).set_function(self._backlog_s)
         telemetry.gauge(RUNNING).set_function(lambda: self._in(Phase.RUNNING).sequences)
         telemetry.gauge(DECODE_LIMIT).set_function(lambda: self.load.census.most_sequences)
         telemetry.gauge(LAYERWISE_MIN).set_function(layerwise_min_tokens)
         for state in ("free", "cached", "used", "reserved", "sending"):
             telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, state))
+            telemetry.gauge(KV_BYTES, state=state).set_function(partial(self._bytes, state))
         self._queried = {k: telemetry.counter(PREFIX_QUERIED, saves=k) for k in _SAVES}
         self._hit = {k: telemetry.counter(PREFIX_HIT, saves=k) for k in _SAVES}
         self._evicted = telemetry.counter(PREFIX_EVICTED)
@@ -76,13 +95,19 @@ class EngineMetrics:
         self._should_change = telemetry.gauge(SHOULD_CHANGE)
         self._told = (False, False)
 
-    def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
-        """Counts one step that computed `tokens` tokens."""
+    def stepped(
+        self, kind: StepKind, tokens: int, seconds: float, parts: Iterable[tuple[int, int]]
+    ) -> None:
+        """Counts one step that computed `tokens` tokens; `parts` as in `ModelWork.step`."""
         self._seconds[kind].observe(seconds)
         self._tokens[kind].observe(tokens)
         self._computed[kind].inc(tokens)
-        self._busy.inc(seconds)
         self.load.stepped(kind, tokens, seconds)
+        self._estimates.stepped(kind, parts, seconds)
+
+    def worked(self, seconds: float) -> None:
+        """Counts one round of the loop that had a step in it, all but waiting for work."""
+        self._busy.inc(seconds)
 
     def admitted(self, sequence: LiveSequence) -> None:
         """Counts what of a sequence was found in the prefix cache."""
@@ -108,11 +133,14 @@ class EngineMetrics:
         self._telemetry.gauge(DRAINING).set(1)
         self.is_draining = True
 
-    def observe(self, census: Census, lent_blocks: int, evicted_blocks: int) -> None:
+    def observe(
+        self, census: Census, lent_blocks: int, evicted_blocks: int, prompt_tokens_per_s: float
+    ) -> None:
         """Shows queues and blocks as they are now; `lent_blocks` are with the sidecar's probe.
 
-        `evicted_blocks` are all that the prefix cache has ever lost.
+        `evicted_blocks` are all that the prefix cache has ever lost; a speed of 0 is not known.
         """
+        self._prompt_tokens_per_s = prompt_tokens_per_s
         self.load.census = census
         self._lent_blocks = lent_blocks
         if evicted_blocks > self._evicted_before:
@@ -137,6 +165,12 @@ class EngineMetrics:
 
     def _in(self, phase: Phase) -> Tally:
         return self.load.census.phases[phase]
+
+    def _backlog_s(self) -> float:
+        return backlog_s(self._in(Phase.WAITING).tokens, self._prompt_tokens_per_s)
+
+    def _bytes(self, state: str) -> int:
+        return self._blocks(state) * self._block_bytes
 
     def _blocks(self, state: str) -> int:
         """Each block counts once: one that is shared, with the sequence that did not find it."""

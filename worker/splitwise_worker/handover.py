@@ -35,6 +35,7 @@ class Handover:
                 held_tokens=sequence.cached_tokens,
                 lease_ms=self._lease_ms,
                 request_id=sequence.request_id,
+                traceparent=sequence.transfer_traceparent,
             )
         )
 
@@ -53,6 +54,8 @@ class Handover:
                 deadline_unix_ms=deadline_unix_ms,
                 capability=sequence.capability,
                 tell_pushed=sequence.moving_tokens > 0,
+                request_id=sequence.request_id,
+                traceparent=sequence.transfer_traceparent,
             )
         )
 

@@ -35,6 +35,7 @@ class Loaded:
     geometry: KvGeometry
     num_blocks: int
     tokenizer: bytes
+    weights: Weights
 
     def fields(self) -> dict[str, object]:
         """What the log says about it."""
@@ -66,7 +67,7 @@ def load(config: WorkerConfig) -> Loaded:
         config.model, max_model_len=max_model_len, device=device, weights=weights
     )
     tokenizer = tokenizer_fingerprint(config.model)
-    return Loaded(decoder, device, max_model_len, geometry, num_blocks, tokenizer)
+    return Loaded(decoder, device, max_model_len, geometry, num_blocks, tokenizer, weights)
 
 
 def _weights(dtype: str, device: str) -> Weights:

@@ -14,6 +14,7 @@ from splitwise_worker.kv.store import KvStore
 from splitwise_worker.outbox import Outbox, move_failure
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+from splitwise_worker.spans import EngineSpans
 
 
 class Moves:
@@ -28,6 +29,7 @@ class Moves:
         outbox: Outbox,
         num_layers: int,
         unix_s: Callable[[float], float],
+        spans: EngineSpans,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
@@ -36,6 +38,7 @@ class Moves:
         self._outbox = outbox
         self._num_layers = num_layers
         self._unix_s = unix_s
+        self._spans = spans
 
     def take(self, key: SequenceKey, message: worker_pb2.Move) -> None:
         """Begins a move, or gives one up; neither is of use to a sequence that has ended."""
@@ -69,6 +72,7 @@ class Moves:
     def _begin(self, sequence: LiveSequence, num_tokens: int) -> None:
         """Pushes all layers of what will change no more; the sequence decodes on behind it."""
         sequence.moving_tokens = num_tokens
+        self._spans.moving(sequence)
         self._endings.transfers[sequence.transfer_id] = sequence
         deadline_unix_ms = int(self._unix_s(sequence.deadline_s) * 1e3)
         self._handover.start_transfer(sequence, deadline_unix_ms)

@@ -81,10 +81,11 @@ def load_of(
     ready: bool,
     draining: bool,
     prompt_tokens_per_s: float,
+    busy_s: float,
     duty: Duty,
     now_s: float,
 ) -> worker_pb2.Load:
-    """What a router needs to know to place the next request."""
+    """What a router needs to know to place the next request, and shows of the worker."""
     waiting, running = census.phases[Phase.WAITING], census.phases[Phase.RUNNING]
     return worker_pb2.Load(
         ready=ready,
@@ -101,4 +102,5 @@ def load_of(
         prompt_share=duty.prompt_share(now_s),
         borrowed=duty.is_borrowed,
         should_change=duty.should_change(now_s),
+        busy_s=busy_s,
     )

@@ -5,7 +5,7 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
@@ -14,7 +14,9 @@ from typing import Final
 import torch
 
 from splitwise_core.kv import KvGeometry
+from splitwise_core.logs import count_drops
 from splitwise_core.metric import Component
+from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.policy.draining import Fate
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.roles import ROLES
@@ -22,23 +24,28 @@ from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing import open_tracing
 from splitwise_worker import commands, load_meter
 from splitwise_worker.admission import Limits
 from splitwise_worker.config import WorkerConfig
 from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
+from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import DeviceStore, HostStore
 from splitwise_worker.loaded import Loaded, load
+from splitwise_worker.machine import Machine, machine_of
+from splitwise_worker.model_work import ModelWork
 from splitwise_worker.outbox import Outbox, Updates
 from splitwise_worker.probe import Probe
 from splitwise_worker.runner import Runner
 from splitwise_worker.scheduler import Scheduler
 from splitwise_worker.server import WorkerService, serve
 from splitwise_worker.sessions import Sessions
+from splitwise_worker.spans import EngineSpans
 from splitwise_worker.switchover import Switchover
 
 log = logging.getLogger("splitwise.worker")
@@ -52,10 +59,14 @@ HANG_UP_S: Final = 2.0
 """How long routers have to read a worker's last words."""
 
 
-def run_worker(config: WorkerConfig, threads: int) -> int:
+def run_worker(config: WorkerConfig, threads: int, environment: Mapping[str, str]) -> int:
     """Serves until SIGTERM. Raises UserError when it cannot start."""
     torch.set_num_threads(threads)
     telemetry = Telemetry(Component.WORKER, role=config.role, pool=config.pool)
+    count_drops(telemetry.counter(LOG_DROPS).inc)
+    place = {"splitwise.role": config.role, "splitwise.pool": config.pool}
+    place |= {"service.instance.id": config.worker_id}
+    tracing = open_tracing(Component.WORKER, environment, telemetry, place)
     readiness = _Readiness()
     page = StatusServer(telemetry.registry, readiness.why_not, {"/load": readiness.load_page})
     page.start(*_host_port(config.status))
@@ -64,8 +75,10 @@ def run_worker(config: WorkerConfig, threads: int) -> int:
         loaded = load(config)
         fields = {"seconds": round(time.monotonic() - started, 2), "threads": threads}
         log.info("model loaded", extra={"fields": fields | loaded.fields()})
-        return asyncio.run(_Process(config, loaded, telemetry, readiness).run())
+        spans = EngineSpans(tracing.recorder)
+        return asyncio.run(_Process(config, loaded, telemetry, readiness, spans).run())
     finally:
+        tracing.close()
         page.stop()
 
 
@@ -88,7 +101,12 @@ class _Process:
     """The running worker: the engine's thread, the sidecar's thread, and the event loop."""
 
     def __init__(
-        self, config: WorkerConfig, loaded: Loaded, telemetry: Telemetry, readiness: _Readiness
+        self,
+        config: WorkerConfig,
+        loaded: Loaded,
+        telemetry: Telemetry,
+        readiness: _Readiness,
+        spans: EngineSpans,
     ) -> None:
         self._config = config
         self._readiness = readiness
@@ -103,7 +121,13 @@ class _Process:
         blocks = BlockPool(loaded.num_blocks)
         handover = Handover(self._link, geometry.block_tokens, int(config.lease_seconds * 1e3))
         switchover = Switchover(geometry)
-        metrics = self._metrics = EngineMetrics(telemetry, lambda: switchover.min_tokens)
+        metrics = self._metrics = EngineMetrics(
+            telemetry,
+            lambda: switchover.min_tokens,
+            _estimates(config, loaded, telemetry),
+            geometry.block_bytes,
+            spans,
+        )
         self._engine = Engine(
             scheduler=Scheduler(
                 blocks,
@@ -192,6 +216,22 @@ class _Process:
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+_WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+
+
+def _estimates(config: WorkerConfig, loaded: Loaded, telemetry: Telemetry) -> Estimates:
+    work = ModelWork.of(
+        loaded.decoder.config, _WEIGHT_BYTES[loaded.weights], loaded.geometry.sequence_bytes(1)
+    )
+    asked = Machine(
+        config.dollars_per_hour,
+        config.power,
+        config.peak_flops_per_second,
+        config.peak_bytes_per_second,
+    )
+    return Estimates(telemetry, work, machine_of(asked, loaded.device, loaded.weights))
 
 
 def _info(config: WorkerConfig, geometry: KvGeometry, loaded: Loaded) -> worker_pb2.WorkerInfo:

@@ -73,7 +73,7 @@ class Runner:
         for row, token in zip(done, sampled, strict=True):
             found[row] = token
             if token is None:
-                fields = {"request": sequences[row].request_id}
+                fields = {"request_id": sequences[row].request_id}
                 log.error("the model's logits are not finite", extra={"fields": fields})
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.computed_tokens += count

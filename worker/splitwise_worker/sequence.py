@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from splitwise_core.policy.fairness import Priority
+from splitwise_core.tracing import SpanContext
 from splitwise_worker.sampling import SamplingParams
 
 
@@ -23,6 +24,16 @@ class SequenceKey:
 
     session: int
     number: int
+
+
+@dataclass(slots=True)
+class SequenceTrace:
+    """Where a traced sequence stands in its trace. Times as of `LiveSequence`."""
+
+    attempt: SpanContext  # its router's, which spans of here are under
+    transfer: SpanContext  # of here, which the sidecar's spans of its transfer are under
+    since_s: float  # when the stage that it is in began
+    moving_since_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -52,6 +63,7 @@ class LiveSequence:
     computed_tokens: int = 0  # tokens whose K/V stand in the blocks
     prefill_started_s: float = 0.0
     decode_from_s: float | None = None  # since when it could decode, until its first decode token
+    trace: SequenceTrace | None = None
 
     def __post_init__(self) -> None:
         assert self.prompt_tokens, "a sequence has at least one prompt token"
@@ -94,6 +106,11 @@ class LiveSequence:
     def tokens_behind(self) -> list[int]:
         """Output tokens that follow those its transfer takes along."""
         return self.output_tokens[self.pushed_tokens - len(self.prompt_tokens) :]
+
+    @property
+    def transfer_traceparent(self) -> str:
+        """What its transfer's spans in the sidecar are under; empty where nobody traces it."""
+        return self.trace.transfer.traceparent if self.trace else ""
 
     @property
     def most_left(self) -> int:

@@ -84,7 +84,9 @@ class Stepper:
             accept(sequence, token, now)
         self._scheduler.computed(work, now - started)
         self._scheduler.duty.worked(work.kind, len(work.sequences), now - started, now)
-        self._metrics.stepped(work.kind, sum(work.tokens), now - started)
+        pairs = zip(work.sequences, work.tokens, strict=True)
+        parts = ((max(0, one.computed_tokens - tokens), tokens) for one, tokens in pairs)
+        self._metrics.stepped(work.kind, sum(work.tokens), now - started, parts)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""
@@ -119,6 +121,7 @@ class Stepper:
             queue_s=sequence.prefill_started_s - sequence.arrived_s,
             prefill_s=now - sequence.prefill_started_s,
             cached_tokens=sequence.cached_tokens,
+            arrived_unix_s=self._metrics.spans.prefilled(sequence, now),
         )
         self._metrics.load.first_token(now - sequence.arrived_s)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
@@ -136,6 +139,7 @@ class Stepper:
         stages = None
         if sequence.decode_from_s is not None:
             stages = worker_pb2.Stages(first_decode_s=now - sequence.decode_from_s)
+            self._metrics.spans.first_decoded(sequence, now)
             sequence.decode_from_s = None
         finish = self._finish(sequence)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))

@@ -43,6 +43,15 @@ SloTbt = Annotated[
     float | None, typer.Option(help="Mean time between tokens of a good answer, at most.")
 ]
 SloE2e = Annotated[float | None, typer.Option(help="Whole time of a good answer, at most.")]
+SloRun = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slo",
+        metavar="NAME=LIMIT",
+        help="What the whole run must keep to, such as ttft_p99=1s, tbt_p90=50ms or goodput=99%; "
+        "may be given more than once.",
+    ),
+]
 CheckAnswers = Annotated[
     Literal["auto", "check", "ignore"],
     typer.Option(help="Compare answers with what the tiny model must say; auto: if it is it."),
@@ -53,3 +62,14 @@ Model = Annotated[
 Json = Annotated[
     Path | None, typer.Option(help="Write the report to this file too, as one object.")
 ]
+Html = Annotated[
+    Path | None, typer.Option(help="Write the report to this file as a page with plots.")
+]
+State = Annotated[
+    Path | None, typer.Option(help="Directory of the running cluster that is asked without --url.")
+]
+TableOrJson = Annotated[
+    Literal["table", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
+]
+First = Annotated[Path, typer.Argument(metavar="A.json", help="A report of --json.")]
+Second = Annotated[Path, typer.Argument(metavar="B.json", help="The one that is compared to it.")]

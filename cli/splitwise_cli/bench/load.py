@@ -77,7 +77,8 @@ class Load:
         if self.open >= self._most_open:
             self._summary.unsent += 1
             return
-        task = asyncio.create_task(self._ask(Answer(asked), due_s))
+        answer = Answer(asked, due_s - self._began_s)
+        task = asyncio.create_task(self._ask(answer, due_s))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 

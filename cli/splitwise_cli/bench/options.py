@@ -1,13 +1,14 @@
 """What `splitwise bench` was asked for, checked before anything is sent."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from random import Random
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from splitwise_cli.bench.arrivals import Distribution, alike, arrival_times, limited, scaled
+from splitwise_cli.bench.objectives import Objective, objective
 from splitwise_cli.bench.summary import Slo
 from splitwise_core.errors import UserError
 from splitwise_core.trace import MOST_TOKENS, Arrival, read_trace
@@ -17,6 +18,10 @@ Answers = Literal["auto", "check", "ignore"]
 MOST_RATE: Final = 100_000.0
 MOST_REQUESTS: Final = 10**9
 MOST_SECONDS: Final = 10.0**7
+_LOAD: Final = (
+    *("rate", "requests", "duration", "prompt_tokens", "output_tokens", "arrivals", "burst"),
+    *("time_scale", "length_scale", "seed"),
+)
 _SYNTHETIC: Final = ("rate", "prompt_tokens", "output_tokens", "arrivals", "burst")
 
 
@@ -39,6 +44,7 @@ class Options:
     slo_ttft: float | None = None
     slo_tbt: float | None = None
     slo_e2e: float | None = None
+    slo_run: Sequence[str] = ()
     answers: Answers = "auto"
 
     def check(self) -> None:
@@ -52,6 +58,7 @@ class Options:
             self._within(name, 1e-6, 1e6)
         for name in ("duration", "timeout", "slo_ttft", "slo_tbt", "slo_e2e"):
             self._within(name, 1e-6, MOST_SECONDS)
+        self.objectives()
         if self.trace is None:
             self._check_synthetic()
         elif beside := [name for name in _SYNTHETIC if getattr(self, name) is not None]:
@@ -61,6 +68,15 @@ class Options:
     def slo(self) -> Slo:
         """What counts as good."""
         return Slo(self.slo_ttft, self.slo_tbt, self.slo_e2e)
+
+    def objectives(self) -> list[Objective]:
+        """What the whole run should keep to. Raises UserError."""
+        return [objective(text) for text in self.slo_run]
+
+    def body(self) -> dict[str, Any]:
+        """The load as it stands in the report: what makes two runs comparable."""
+        asked = {name: value for name, value in asdict(self).items() if name in _LOAD}
+        return asked | {"trace": None if self.trace is None else self.trace.name}
 
     def load(self) -> Iterator[Arrival]:
         """The requests, one at a time. Raises UserError where the trace has a fault."""

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from splitwise_cli.bench.answers import Outcome
 from splitwise_cli.bench.load import Load
+from splitwise_cli.bench.objectives import SHARES
 from splitwise_cli.bench.summary import PERCENTS, STAGES, Summary
 
 LATE_S = 0.01
@@ -20,13 +21,14 @@ def progress(load: Load, summary: Summary, total: int | None) -> Text:
     of = f"/{total}" if total else ""
     outcomes = summary.outcomes
     bad = [f"{outcomes[o]} {o}" for o in Outcome if o is not Outcome.OK and outcomes[o]]
+    ttft = (duration(summary.ttft.percentile(percent)) for percent in (50, 99))
     parts = [
         f"{load.seconds:5.1f} s",
         f"{summary.ended + load.open}{of} sent, {load.open} open, {outcomes[Outcome.OK]} right",
         *bad,
         f"{summary.output_tokens / load.seconds:.0f} tokens/s",
-        f"TTFT P50 {_time(summary.ttft.percentile(50))} P99 {_time(summary.ttft.percentile(99))}",
-        f"TBT P99 {_time(summary.tbt.percentile(99))}",
+        "TTFT P50 {} P99 {}".format(*ttft),
+        f"TBT P99 {duration(summary.tbt.percentile(99))}",
     ]
     return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
 
@@ -44,12 +46,24 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     console.print("{:.2f} requests/s, {:.0f} prompt and {:.0f} output tokens/s".format(*rates))
     good = f"goodput {report['goodput_rps']:.2f} requests/s ({report['goodput_ratio']:.1%})"
     console.print(f"{good} {_slo(report['slo'])}")
+    for verdict in report["objectives"]:
+        word, colour = ("kept", "green") if verdict["held"] else ("NOT KEPT", "red")
+        console.print(f"[{colour}]{word}[/] {verdict_text(verdict)}")
     for problem, count in report["problems"].items():
         console.print(Text(f"{count} x {problem}", style="red"))
     if (late_s := report["client_late_s"]["p99"] or 0.0) > LATE_S:
-        late = f"the client itself sent 1 % of the requests {_time(late_s)} or more too late"
+        late = f"the client itself sent 1 % of the requests {duration(late_s)} or more too late"
         fix = "give it more of this machine, or a lower rate"
         console.print(Text(f"{late}: {fix}", style="yellow"))
+
+
+def verdict_text(verdict: Mapping[str, Any]) -> str:
+    """An objective, and what was measured."""
+    name, limit, measured = verdict["objective"], verdict["limit"], verdict["measured"]
+    if name in SHARES:
+        found = "nothing" if measured is None else f"{measured:.2%}"
+        return f"{name} at least {limit * 100:.6g} %, measured {found}"
+    return f"{name} at most {duration(limit)}, measured {duration(measured)}"
 
 
 def _times(report: Mapping[str, Any]) -> Table:
@@ -62,19 +76,19 @@ def _times(report: Mapping[str, Any]) -> Table:
     rows += [(name.replace("_", " "), report["stages_s"][name]) for name in STAGES]
     for title, found in rows:
         if found["max"] is not None:
-            table.add_row(title, *(_time(found[name]) for name in names))
+            table.add_row(title, *(duration(found[name]) for name in names))
     return table
 
 
 def _slo(slo: Mapping[str, float | None]) -> str:
     limits = {name.removesuffix("_s").upper(): s for name, s in slo.items() if s is not None}
-    told = [f"{name} {_time(limit_s)}" for name, limit_s in limits.items()]
+    told = [f"{name} {duration(limit_s)}" for name, limit_s in limits.items()]
     if not told:
         return "without limits: --slo-ttft, --slo-tbt and --slo-e2e set some"
     return f"within {', '.join(told)}"
 
 
-def _time(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """A duration with three digits, in the unit that suits it."""
     if seconds is None:
         return "–"

@@ -1,11 +1,14 @@
 """What came of all requests so far: counts, percentiles, throughput, goodput. Memory is bounded."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from splitwise_cli.bench.answers import Answer, Outcome
+from splitwise_cli.bench.objectives import Objective, verdicts
 from splitwise_cli.bench.sketch import Sketch
+from splitwise_cli.bench.timeline import Slice, Timeline
 
 PERCENTS: Final = (50, 90, 99)
 MOST_PROBLEMS: Final = 8  # different ones that are told word for word
@@ -37,6 +40,7 @@ class Summary:
     """Adds up answers. Times are those of right answers; others have their own counts."""
 
     slo: Slo
+    objectives: Sequence[Objective] = ()
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     good: int = 0
@@ -50,6 +54,7 @@ class Summary:
     ttft: Sketch = field(default_factory=Sketch)
     tbt: Sketch = field(default_factory=Sketch)
     e2e: Sketch = field(default_factory=Sketch)
+    timeline: Timeline = field(default_factory=Timeline)
     late: Sketch = field(default_factory=Sketch)
     stages: dict[str, Sketch] = field(default_factory=lambda: {name: Sketch() for name in STAGES})
 
@@ -57,10 +62,14 @@ class Summary:
         """Counts an answer that has ended, well or not."""
         self.outcomes[answer.outcome] += 1
         self.late.add(answer.late_s)
-        self.good += self.slo.met_by(answer)
+        is_good, within = self.slo.met_by(answer), self.timeline.at(answer.due_s)
+        within.sent += 1
+        within.good += is_good
+        within.output_tokens += answer.output_tokens
+        self.good += is_good
         self.output_tokens += answer.output_tokens
         if answer.outcome is Outcome.OK:
-            self._add_right(answer)
+            self._add_right(answer, within)
         elif answer.outcome is not Outcome.UNFINISHED:
             self._add_problem(f"{answer.outcome}: {answer.detail}")
         rejected = answer.outcome is Outcome.REJECTED
@@ -81,6 +90,24 @@ class Summary:
         ended = self.outcomes[Outcome.OK] + self.outcomes[Outcome.REJECTED]
         return not self.unsent and ended == self.ended and self.outcomes[Outcome.OK] > 0
 
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The objectives, and whether they were kept so far."""
+        return verdicts(self.objectives, self._measured)
+
+    def _measured(self, objective: Objective) -> float | None:
+        """What an objective is about; None when there is nothing to tell it from."""
+        if objective.is_share:
+            good = self.good if objective.name == "goodput" else self.outcomes[Outcome.OK]
+            return good / self.ended if self.ended else None
+        own = {"ttft": self.ttft, "tbt": self.tbt, "e2e": self.e2e}
+        sketch = own.get(objective.time) or self.stages[objective.time]
+        if objective.statistic == "mean":
+            return sketch.mean
+        if objective.statistic == "max":
+            return sketch.most if sketch.count else None
+        return sketch.percentile(float(objective.statistic.removeprefix("p")))
+
     def body(self, seconds: float) -> dict[str, Any]:
         """The report as an object; `seconds` are those from the first request to the last end."""
         sent = self.ended
@@ -98,20 +125,22 @@ class Summary:
             "slo": self.slo.body(),
             "goodput_rps": self.good / seconds,
             "goodput_ratio": self.good / sent if sent else 0.0,
+            "objectives": self.verdicts,
             "stages_s": {name: _body(sketch) for name, sketch in self.stages.items()},
             "kv_bytes": self.kv_bytes,
             "rejected_without_retry_after": self.without_retry_after,
             "client_late_s": _body(self.late),
             "problems": dict(self.problems.most_common()),
+            "timeline": self.timeline.body(),
         }
 
-    def _add_right(self, answer: Answer) -> None:
+    def _add_right(self, answer: Answer, within: Slice) -> None:
+        within.ok += 1
         self.prompt_tokens += answer.asked.prompt_tokens
-        self.e2e.add(answer.e2e_s)
+        self.e2e.add(answer.e2e_s, within.e2e)
         if answer.ttft_s is not None:
-            self.ttft.add(answer.ttft_s)
-        for gap_s in answer.gaps_s:
-            self.tbt.add(gap_s)
+            self.ttft.add(answer.ttft_s, within.ttft)
+        self.tbt.add_all(answer.gaps_s, within.tbt)
         self.kv_bytes += int(answer.told("kv_bytes") or 0)
         for name, sketch in self.stages.items():
             if (milliseconds := answer.told(f"{name}_ms")) is not None:

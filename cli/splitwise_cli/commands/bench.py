@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -17,12 +18,14 @@ from splitwise_cli.bench.arrivals import fitted
 from splitwise_cli.bench.client import Client
 from splitwise_cli.bench.load import Load
 from splitwise_cli.bench.options import Options
+from splitwise_cli.bench.page import parts
 from splitwise_cli.bench.prompts import TINY, Prompts
 from splitwise_cli.bench.report import print_report, progress
 from splitwise_cli.bench.summary import Summary
 from splitwise_cli.endpoint import open_router, served_model
 from splitwise_core.errors import writing
 from splitwise_core.trace import Arrival
+from splitwise_planner.document import as_html
 
 SHOWN_EVERY_S: Final = 0.25
 LOGGED_EVERY_S: Final = 10.0
@@ -32,11 +35,16 @@ STOPPED: Final = 130
 
 
 def bench(
-    options: Options, url: str | None, model: str | None, file: Path | None, state_dir: Path | None
+    options: Options,
+    url: str | None,
+    model: str | None,
+    files: tuple[Path | None, Path | None],
+    state_dir: Path | None,
 ) -> int:
-    """Runs the load, prints its report and writes it to `file`; the exit status.
+    """Runs the load, prints its report and writes it to `files`, as JSON and HTML; the exit status.
 
-    0 when every request was answered rightly or turned away, 130 when it was stopped, else 1.
+    0 when every request was answered rightly or turned away, and every objective was kept, 130 when
+    it was stopped, else 1.
     """
     options.check()
     total = options.count()
@@ -49,16 +57,21 @@ def bench(
     context = card.get("max_model_len")
     if not isinstance(context, int):
         context = None  # a server need not tell
-    summary = Summary(options.slo)
-    with _written(file) as out:
+    summary = Summary(options.slo, options.objectives())
+    began = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with _written("--json", files[0]) as out, _written("--html", files[1]) as page:
         run = _run(options, base_url, prompts, context, summary, total)
         seconds, was_stopped = asyncio.run(run)
         about = {"url": base_url, "model": prompts.model, "stopped": was_stopped}
+        about |= {"began": began, "load": options.body()}
         report = about | summary.body(seconds)
         if out is not None:
-            out.write(json.dumps(report, indent=1) + "\n")
+            out.write(json.dumps(report) + "\n")
+        if page is not None:
+            page.write(as_html(f"Load of {prompts.model}", parts(report)))
     print_report(report, Console(highlight=False, width=None if sys.stdout.isatty() else 140))
-    return STOPPED if was_stopped else int(not summary.holds)
+    kept = all(verdict["held"] for verdict in summary.verdicts)
+    return STOPPED if was_stopped else int(not (summary.holds and kept))
 
 
 async def _run(
@@ -111,12 +124,12 @@ async def _show(load: Load, summary: Summary, total: int | None) -> None:
 
 
 @contextmanager
-def _written(file: Path | None) -> Iterator[TextIO | None]:
-    """The file for the report, opened before an hour's load; None without one. Raises UserError."""
+def _written(option: str, file: Path | None) -> Iterator[TextIO | None]:
+    """A file for the report, opened before an hour's load; None without one. Raises UserError."""
     if file is None:
         yield None
         return
-    with writing(f"--json {file}"):
+    with writing(f"{option} {file}"):
         out = file.open("w", encoding="utf-8")
     with out:
         yield out

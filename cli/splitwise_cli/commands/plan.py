@@ -55,7 +55,8 @@ def plan(options: Options, as_json: bool) -> None:
 def _planned(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
     """The plan as text and as an object; its files are written."""
     from splitwise_planner import planning, report
-    from splitwise_planner.page import plan_parts, write_report
+    from splitwise_planner.document import write_report
+    from splitwise_planner.page import plan_parts
     from splitwise_planner.winner import at_work, cluster_of
 
     if (options.cluster is None) != (options.model_path is None):
@@ -79,7 +80,8 @@ def _planned(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
 def _rated(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
     """The highest rates as text and as an object; the report is written."""
     from splitwise_planner import planning, report
-    from splitwise_planner.page import rates_parts, write_report
+    from splitwise_planner.document import write_report
+    from splitwise_planner.page import rates_parts
 
     if options.cluster is not None or options.model_path is not None:
         raise UserError(

@@ -30,7 +30,8 @@ def simulate(
     out, report = outputs
     found = answer(Question(model, design, trace, catalog, phase_times, out, mode))
     if report is not None:
-        from splitwise_planner.page import simulation_parts, write_report
+        from splitwise_planner.document import write_report
+        from splitwise_planner.page import simulation_parts
 
         write_report(report, f"{trace.name} on {design}", simulation_parts(found))
     print(json.dumps(found.as_dict(), indent=2) if as_json else found.as_text(), end="")

@@ -15,7 +15,7 @@ from splitwise_cli.preflight import check
 from splitwise_cli.runner.state import StateDir, default_state_dir
 from splitwise_cli.runner.supervisor import Supervisor
 from splitwise_core.errors import UserError
-from splitwise_core.logs import configure
+from splitwise_core.logs import configure_at_once
 from splitwise_core.manifest import load_cluster
 from splitwise_core.spec import SplitwiseCluster
 
@@ -64,7 +64,7 @@ def with_port(cluster: SplitwiseCluster, port: int | None) -> SplitwiseCluster:
 
 
 def _attached(cluster: SplitwiseCluster, state: StateDir, wait_s: float, console: Console) -> None:
-    configure("runner")
+    configure_at_once("runner")
     with state.held():
         try:
             check(cluster)

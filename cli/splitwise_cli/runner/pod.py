@@ -10,6 +10,7 @@ from typing import Any, Final
 from splitwise_cli.runner.container import Container, unless_mistaken, until_done
 from splitwise_cli.runner.environment import invocation
 from splitwise_cli.runner.plan import PodPlan
+from splitwise_cli.runner.scraping import metrics_of
 
 SIDECAR_GRACE_S: Final = 2.0
 """What is left to sidecars when the main containers have used up the pod's grace."""
@@ -103,12 +104,7 @@ class Pod:
             "address": plan.address,
             "ready": self.ready,
             "restarts": sum(container.restarts for container in self.containers()),
-            "metrics": [
-                f"http://{plan.address}:{port['containerPort']}/metrics"
-                for container in self.containers()
-                for port in container.spec.get("ports", [])
-                if port["name"].endswith(("status", "http"))
-            ],
+            "metrics": [f"http://{target}/metrics" for _, target in metrics_of(plan)],
             "containers": [
                 {
                     "name": container.name,

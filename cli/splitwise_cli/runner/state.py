@@ -46,6 +46,11 @@ class StateDir:
         return self.path / "kv"
 
     @property
+    def targets(self) -> Path:
+        """What a Prometheus is to scrape, while the cluster runs."""
+        return self.path / "prometheus.json"
+
+    @property
     def _lock(self) -> Path:
         return self.path / "lock"
 
@@ -81,6 +86,7 @@ class StateDir:
             yield
         finally:
             self._status.unlink(missing_ok=True)
+            self.targets.unlink(missing_ok=True)
             os.close(descriptor)
 
     def write_failure(self, text: str) -> None:
@@ -117,9 +123,11 @@ class StateDir:
 
     def write(self, status: dict[str, Any]) -> None:
         """Replaces the status in one step."""
-        fresh = self._status.with_suffix(".new")
-        fresh.write_text(json.dumps(status), "utf-8")
-        fresh.replace(self._status)
+        _replace(self._status, status)
+
+    def write_targets(self, targets: list[dict[str, Any]]) -> None:
+        """Replaces what is to be scraped in one step: Prometheus takes it up by itself."""
+        _replace(self.targets, targets)
 
     def read(self) -> dict[str, Any] | None:
         """The last status written, or None when there is none."""
@@ -140,6 +148,12 @@ class StateDir:
                 fix="`splitwise up -f CLUSTER.yaml` starts one; --state-dir names another",
             )
         return status
+
+
+def _replace(file: Path, content: object) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(content), "utf-8")
+    fresh.replace(file)
 
 
 def _exclusive() -> bytes:

@@ -14,6 +14,7 @@ from splitwise_cli.runner.container import NOT_TO_BE_RETRIED, Container
 from splitwise_cli.runner.environment import cpu_millis, make_volumes
 from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.pod import Pod, grace_of
+from splitwise_cli.runner.scraping import targets
 from splitwise_cli.runner.secrets import keep
 from splitwise_cli.runner.state import StateDir
 from splitwise_cli.runner.volumes import volumes_directory
@@ -94,6 +95,7 @@ class Supervisor:
         secrets = {secret_name(self._cluster): self._state.kv_secret}
         objects = render(self._cluster)
         planned = plan.pods(objects, gpus())
+        self._state.write_targets(targets(self._cluster.metadata, planned))
         files = plan.config_maps(objects, planned)
         workers = sum(pod.role != ROUTER for pod in planned)
         for old in self._state.logs.glob("*.log"):

@@ -79,6 +79,13 @@ MOVED_BYTES: Final = Metric(
     "splitwise_router_moved_kv_bytes_total",
     "KV of streams that moved: what was pushed, without what the peer had in its prefix cache.",
 )
+KV_BYTES: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_kv_bytes_total",
+    "KV that was pushed for requests that have ended well, as their workers told, by transport.",
+    ("transport",),
+)
 TTFT: Final = Metric(
     Component.ROUTER,
     Histogram,
@@ -135,6 +142,35 @@ ROLE_CHANGE: Final = Metric(
     "Placement of a prompt on a token worker that had none to the start of its prefill: how long "
     "it takes to borrow a worker, with the step that it was in.",
     buckets=STEP_SECONDS,
+)
+SLO_REQUESTS: Final = Metric(
+    Component.ROUTER,
+    Counter,
+    "splitwise_router_slo_requests_total",
+    "Choices that ended, and requests that failed or were turned away for want of capacity, by "
+    "whether they kept to the objectives of the spec: time to the first token, mean time between "
+    "the answer's tokens, or `all`, which is goodput. Clients' own mistakes, and those that hung "
+    "up, count nowhere. There are no values without objectives.",
+    ("objective", "verdict"),
+)
+SLO_TARGET: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_slo_target_seconds",
+    "The latencies that the spec asks for, by objective.",
+    ("objective",),
+)
+SLO_PART: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_slo_target_ratio",
+    "The part of requests that is to keep to the objectives: the rest is the error budget.",
+)
+REQUEST_TIMEOUT: Final = Metric(
+    Component.ROUTER,
+    Gauge,
+    "splitwise_router_request_timeout_seconds",
+    "After so long a request is ended: no lease is older unless it leaks.",
 )
 PROMPT_TOKENS: Final = Metric(
     Component.ROUTER,

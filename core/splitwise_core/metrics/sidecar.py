@@ -50,6 +50,14 @@ DAMAGED_LAYERS: Final = Metric(
     "Layers that arrived with another digest than they were sent with. None was decoded.",
     POOL,
 )
+LEFT_OUT: Final = Metric(
+    Component.SIDECAR,
+    Gauge,
+    "splitwise_kv_left_out_transports",
+    "1 for a transport that this sidecar has devices for and cannot use: KV moves by a slower one. "
+    "The log says why.",
+    (*POOL, "transport"),
+)
 LATE_WRITES: Final = Metric(
     Component.SIDECAR,
     Counter,

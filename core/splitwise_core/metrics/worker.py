@@ -20,6 +20,14 @@ QUEUE_TOKENS: Final = Metric(
     "Prompt tokens that wait to be computed.",
     POOL,
 )
+BACKLOG: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_backlog_seconds",
+    "How long the prompt tokens that wait will take, at the measured speed by which routers and "
+    "the autoscaler reckon too. 0 while no speed is measured.",
+    POOL,
+)
 RUNNING: Final = Metric(
     Component.WORKER, Gauge, "splitwise_worker_running_sequences", "Sequences that decode.", POOL
 )
@@ -37,6 +45,13 @@ KV_BLOCKS: Final = Metric(
     "KV blocks by state: `free`; `cached`: free too, and found again by a prompt with the same "
     "beginning until their memory is needed; `used` by sequences that compute or decode; "
     "`reserved` for a transfer that has not ended; `sending` until the peer has verified them.",
+    (*POOL, "state"),
+)
+KV_BYTES: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_kv_bytes",
+    "The memory of the KV blocks, by the same states as `splitwise_kv_blocks`.",
     (*POOL, "state"),
 )
 PREFIX_QUERIED: Final = Metric(
@@ -144,6 +159,56 @@ BUSY: Final = Metric(
     Component.WORKER,
     Counter,
     "splitwise_worker_busy_seconds_total",
-    "Time the engine spent in steps; its rate is the utilisation.",
+    "Time the engine's loop spent in rounds with a step, all but waiting for work: its rate is the "
+    "utilisation.",
+    POOL,
+)
+MODEL_FLOPS: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_model_flops_total",
+    "Estimated: floating point operations that the model's shape asks for of what was computed, "
+    "by the kind of step. Over the peak's rate it is the model FLOP utilisation.",
+    (*POOL, "kind"),
+)
+MODEL_BYTES: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_model_read_bytes_total",
+    "Estimated: weights and KV that a step must read at least, each once, by the kind of step. "
+    "Over the peak's rate it is the model bandwidth utilisation.",
+    (*POOL, "kind"),
+)
+PEAK_FLOPS: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_peak_flops_per_second",
+    "What the device could do at most: of the pool's `machine`, else of the vendor's data sheet. "
+    "There is no value where neither knows it.",
+    POOL,
+)
+PEAK_BYTES: Final = Metric(
+    Component.WORKER,
+    Gauge,
+    "splitwise_worker_peak_bytes_per_second",
+    "What the device's memory could read at most: of the pool's `machine`, else of the vendor's "
+    "data sheet. There is no value where neither knows it.",
+    POOL,
+)
+ENERGY: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_energy_joules_total",
+    "What the worker's GPU has used since the worker began, measured by `nvml`; or an estimate "
+    "from the watts of the pool's `machine`, where the GPU tells nothing. Its rate is the power in "
+    "watts. There is no value where neither knows it.",
+    (*POOL, "source"),
+)
+COST: Final = Metric(
+    Component.WORKER,
+    Counter,
+    "splitwise_worker_cost_dollars_total",
+    "Estimated: time since the worker began at the `dollarsPerHour` of the pool's `machine`. There "
+    "is no value without a price.",
     POOL,
 )

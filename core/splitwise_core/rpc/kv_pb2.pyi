@@ -317,20 +317,22 @@ class Attach(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ...) -> None: ...
 
 class OpenLease(_message.Message):
-    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms", "request_id", "held_tokens")
+    __slots__ = ("transfer_id", "blocks", "num_tokens", "lease_ms", "request_id", "held_tokens", "traceparent")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HELD_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
     lease_ms: int
     request_id: str
     held_tokens: int
-    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., held_tokens: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, transfer_id: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., lease_ms: _Optional[int] = ..., request_id: _Optional[str] = ..., held_tokens: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class CloseLease(_message.Message):
     __slots__ = ("transfer_id",)
@@ -339,7 +341,7 @@ class CloseLease(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ...) -> None: ...
 
 class StartTransfer(_message.Message):
-    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms", "capability", "tell_pushed")
+    __slots__ = ("transfer_id", "peer", "blocks", "num_tokens", "deadline_unix_ms", "capability", "tell_pushed", "request_id", "traceparent")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
@@ -347,6 +349,8 @@ class StartTransfer(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     TELL_PUSHED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     peer: str
     blocks: _containers.RepeatedScalarFieldContainer[int]
@@ -354,7 +358,9 @@ class StartTransfer(_message.Message):
     deadline_unix_ms: int
     capability: bytes
     tell_pushed: bool
-    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., capability: _Optional[bytes] = ..., tell_pushed: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    traceparent: str
+    def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., capability: _Optional[bytes] = ..., tell_pushed: _Optional[bool] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class LayersReady(_message.Message):
     __slots__ = ("transfer_id", "first", "count")

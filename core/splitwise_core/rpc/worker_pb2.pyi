@@ -87,7 +87,7 @@ class Transfer(_message.Message):
     def __init__(self, transfer_id: _Optional[str] = ..., peer: _Optional[str] = ..., capability: _Optional[bytes] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("sequence", "request_id", "prompt_tokens", "output_tokens", "sampling", "deadline_unix_ms", "priority", "tenant")
+    __slots__ = ("sequence", "request_id", "prompt_tokens", "output_tokens", "sampling", "deadline_unix_ms", "priority", "tenant", "traceparent")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +96,7 @@ class Request(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     request_id: str
     prompt_tokens: _containers.RepeatedScalarFieldContainer[int]
@@ -104,7 +105,8 @@ class Request(_message.Message):
     deadline_unix_ms: int
     priority: int
     tenant: int
-    def __init__(self, sequence: _Optional[int] = ..., request_id: _Optional[str] = ..., prompt_tokens: _Optional[_Iterable[int]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., deadline_unix_ms: _Optional[int] = ..., priority: _Optional[int] = ..., tenant: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, sequence: _Optional[int] = ..., request_id: _Optional[str] = ..., prompt_tokens: _Optional[_Iterable[int]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., deadline_unix_ms: _Optional[int] = ..., priority: _Optional[int] = ..., tenant: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "logprobs", "max_tokens", "stop_token_ids", "ignore_eos", "logit_bias")
@@ -190,7 +192,7 @@ class WorkerInfo(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ..., tokenizer_fingerprint: _Optional[bytes] = ..., kv_token_bytes: _Optional[int] = ..., num_layers: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences", "prompt_tokens_per_s", "step_base_s", "step_slope_s", "prompt_share", "borrowed", "should_change")
+    __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences", "prompt_tokens_per_s", "step_base_s", "step_slope_s", "prompt_share", "borrowed", "should_change", "busy_s")
     READY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +207,7 @@ class Load(_message.Message):
     PROMPT_SHARE_FIELD_NUMBER: _ClassVar[int]
     BORROWED_FIELD_NUMBER: _ClassVar[int]
     SHOULD_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
     ready: bool
     draining: bool
     queued_requests: int
@@ -219,7 +222,8 @@ class Load(_message.Message):
     prompt_share: float
     borrowed: bool
     should_change: bool
-    def __init__(self, ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., running_tokens: _Optional[int] = ..., free_blocks: _Optional[int] = ..., free_sequences: _Optional[int] = ..., prompt_tokens_per_s: _Optional[float] = ..., step_base_s: _Optional[float] = ..., step_slope_s: _Optional[float] = ..., prompt_share: _Optional[float] = ..., borrowed: _Optional[bool] = ..., should_change: _Optional[bool] = ...) -> None: ...
+    busy_s: float
+    def __init__(self, ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., running_tokens: _Optional[int] = ..., free_blocks: _Optional[int] = ..., free_sequences: _Optional[int] = ..., prompt_tokens_per_s: _Optional[float] = ..., step_base_s: _Optional[float] = ..., step_slope_s: _Optional[float] = ..., prompt_share: _Optional[float] = ..., borrowed: _Optional[bool] = ..., should_change: _Optional[bool] = ..., busy_s: _Optional[float] = ...) -> None: ...
 
 class Update(_message.Message):
     __slots__ = ("sequence", "tokens", "logprobs", "finish", "outcome", "detail", "stages", "moving")
@@ -252,7 +256,7 @@ class TokenLogprobs(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., top_tokens: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Stages(_message.Message):
-    __slots__ = ("queue_s", "prefill_s", "transfer_s", "first_decode_s", "kv_bytes", "transport", "cached_tokens")
+    __slots__ = ("queue_s", "prefill_s", "transfer_s", "first_decode_s", "kv_bytes", "transport", "cached_tokens", "arrived_unix_s")
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     PREFILL_S_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_S_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +264,7 @@ class Stages(_message.Message):
     KV_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     queue_s: float
     prefill_s: float
     transfer_s: float
@@ -267,7 +272,8 @@ class Stages(_message.Message):
     kv_bytes: int
     transport: str
     cached_tokens: int
-    def __init__(self, queue_s: _Optional[float] = ..., prefill_s: _Optional[float] = ..., transfer_s: _Optional[float] = ..., first_decode_s: _Optional[float] = ..., kv_bytes: _Optional[int] = ..., transport: _Optional[str] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
+    arrived_unix_s: float
+    def __init__(self, queue_s: _Optional[float] = ..., prefill_s: _Optional[float] = ..., transfer_s: _Optional[float] = ..., first_decode_s: _Optional[float] = ..., kv_bytes: _Optional[int] = ..., transport: _Optional[str] = ..., cached_tokens: _Optional[int] = ..., arrived_unix_s: _Optional[float] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("deadline_s",)

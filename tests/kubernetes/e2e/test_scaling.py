@@ -1,13 +1,17 @@
 """Pools are scaled by their load: only what is short grows, nobody is cut off when it shrinks, what
 is at zero wakes for who waits, and Kubernetes' own autoscaler may do it in the operator's place.
 
-One cluster for all tests here, in their order; its windows are short.
+One cluster for all tests here, in their order; its windows are short. A Prometheus watches them.
 """
 
 import asyncio
+import json
+import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,17 @@ import psutil
 import pytest
 import yaml
 
+from monitoring.dashboards import BOARDS
+from monitoring.prometheus import NEEDS, PROGRAM, Prometheus, prometheus, scraping
+from monitoring.questions import filled, questions
 from splitwise_operator.manifest import cluster_of
+from tests.helm.release import NAMESPACE
 from tests.support.cluster import Metrics, eventually
 from tests.support.loads import Streams, flooded, streams
 from tests.support.machine import Machine
 from tests.support.metrics_adapter import served
 from tests.support.operated import SAMPLES, Operated, quickstart
+from tests.support.ports import free_port
 from tests.support.replay import decided_again, decided_then
 
 pytestmark = [
@@ -33,6 +42,7 @@ pytestmark = [
 
 NAME = "test-scaling"
 WITHIN_S = 120.0
+SCRAPED_EVERY_S = 1.0
 QUEUE_TOKENS = "splitwise_worker_queue_tokens"
 
 Looks = dict[float, dict[str, Any]]
@@ -64,6 +74,29 @@ def cluster(operator: object, running_machine: Machine, tiny_model: Path) -> Ite
         running_machine.kubectl("delete", "swc", "--all", f"--namespace={NAME}")
         eventually(lambda: not made.pods(), WITHIN_S, made.report)
         running_machine.kubectl("delete", "namespace", NAME, "--wait=false")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watching(
+    operator: object, running_machine: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus | None]:
+    """Scrapes the operator from before the cluster; None where there is no Prometheus."""
+    if shutil.which(PROGRAM) is None:
+        yield None
+        return
+    directory = tmp_path_factory.mktemp("prometheus")
+    targets = directory / "targets.json"
+    configuration = scraping(targets, SCRAPED_EVERY_S)
+    for job in configuration["scrape_configs"]:
+        job["honor_labels"] = True  # as the chart's ServiceMonitor says
+    with ExitStack() as stack:
+        with running_machine.network.entered():
+            pods = running_machine.pods(NAMESPACE)
+            (pod,) = (one for one in pods if "deletionTimestamp" not in one["metadata"])
+            targets.write_text(json.dumps([{"targets": [f"{pod['status']['podIP']}:8080"]}]))
+            listen = f"127.0.0.1:{free_port()}"
+            made = stack.enter_context(prometheus(configuration, directory, listen))
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +281,23 @@ async def test_first_tokens_that_would_come_late_grow_the_prompt_pool(
             found = await asyncio.to_thread(late)
         await asyncio.gather(*asked)
     assert [(one["pool"], one["from"], one["to"]) for one in found] == [("prompt", 1, 2)]
+
+
+def test_dashboards_have_shown_all_that_an_operator_knows(
+    cluster: Operated, watching: Prometheus | None
+) -> None:
+    """Comes last: at some moment each query had an answer, the marks of decisions too."""
+    if watching is None:
+        pytest.skip(NEEDS)
+    variables = {"namespace": NAME, "cluster": cluster.name, "pool": ".*", "__rate_interval": "20s"}
+    for question in (one for board in BOARDS for one in questions(board) if one.needs_operator):
+        expr = filled(question.expr, variables)
+        found = watching.ask(f"max_over_time(({expr})[15m:2s])")
+        assert found, question
+        for sample in found:
+            assert math.isfinite(sample.value), (question, sample)
+            assert sample.value >= 0, (question, sample)
+    desired = watching.ask(f'splitwise_pool_workers{{namespace="{NAME}", state="desired"}}')
+    assert {sample.labels["pool"]: sample.value for sample in desired} == {
+        one["name"]: one["desired"] for one in cluster.get()["status"]["pools"]
+    }
