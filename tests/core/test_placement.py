@@ -66,7 +66,7 @@ def stages(draw: Callable[..., object], count: int) -> StageView:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), rows=fleets)
 def test_the_decision_is_that_of_asking_worker_by_worker(
     data: st.DataObject, rows: list[Worker]

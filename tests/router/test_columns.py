@@ -143,7 +143,7 @@ def column(columns: Columns, name: str) -> list[Any]:
     return values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(histories)
 def test_after_whatever_happened_they_are_as_if_made_anew(history: list[Any]) -> None:
     kept = after(history).columns
@@ -168,7 +168,7 @@ def placed(columns: Columns, view: Any, **asked: Any) -> Any:
     return *(sessions[-1 if w is None else w] for w in (found.prompt, found.token)), found.reason
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     histories,
     st.sets(st.integers(0, 9)),
@@ -188,6 +188,7 @@ def test_who_is_avoided_or_of_another_revision_is_as_if_not_there(
     )
 
 
+@settings(max_examples=50, deadline=None)
 @given(histories)
 def test_a_peer_is_another_worker_of_the_same_revision_that_decodes_and_has_room(
     history: list[Any],
