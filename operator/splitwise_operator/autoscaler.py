@@ -17,7 +17,7 @@ import aiohttp
 
 from splitwise_core.errors import UserError
 from splitwise_core.metrics.operator import SCALE_DECISIONS, SCALE_LOOK
-from splitwise_core.policy.routing import ROLES
+from splitwise_core.policy.roles import ROLES
 from splitwise_core.policy.scaling import (
     Decision,
     Held,

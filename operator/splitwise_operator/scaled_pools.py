@@ -7,7 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from splitwise_core.labels import ROUTER
-from splitwise_core.policy.routing import ROLES, Role
+from splitwise_core.policy.roles import ROLES, Role
 from splitwise_core.policy.scaling import Counts, Decision, Held, Law, Ratio, Slo
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_autoscaling import DAYS, Period

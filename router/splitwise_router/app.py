@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from splitwise_core.metrics.router import PROMPT_SPEED, WORKER_SESSIONS
-from splitwise_core.policy.routing import ROLES
+from splitwise_core.policy.roles import ROLES
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.api.errors import ApiError
 from splitwise_router.exchange import Exchange

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from splitwise_core.policy.admission import MAX_QUEUE_S, Speed, backlog_s
+from splitwise_core.policy.admission import MAX_QUEUE_S, Speed
+from splitwise_core.policy.fleet import NOT_READY
 from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
 from splitwise_core.policy.routing import ROLES, Reason, Role, place
 from splitwise_core.policy.stages import NO_STAGES
 from splitwise_core.rpc import kv_pb2
+from splitwise_router.columns import Columns
 from splitwise_router.discovery import Endpoint
 from splitwise_router.links import Links
 from splitwise_router.prefixes import Prefixes
 from splitwise_router.session import Revision, Served, Session, revision_of
-from splitwise_router.views import fleet_view, link_view, pending, stage_view
 
 PHASES: Final = ("prompt", "token")
 
@@ -59,7 +60,7 @@ class Fleet:
         self.changed: Callable[[], None] = lambda: None
         self._served = served
         self._overflow_tokens = overflow_tokens
-        self._max_queue_s = max_queue_s
+        self._columns = Columns(max_queue_s)
         self._sleeps = sleeps
         self._is_listed = False
         self._mixing = mixing
@@ -73,7 +74,7 @@ class Fleet:
     @property
     def sessions(self) -> list[Session]:
         """One session for each worker that is listed or still has work, open or not."""
-        return [session for session, _ in self._sessions.values()]
+        return list(self._columns.sessions)
 
     def apply(self, endpoints: Collection[Endpoint]) -> None:
         """Opens sessions to new workers, and lets those that are listed no more end their work."""
@@ -86,7 +87,7 @@ class Fleet:
         self._strange = strange
         self._leaving = self._sessions.keys() - known.keys()
         for identity, (session, _) in self._sessions.items():
-            session.leaving = identity in self._leaving
+            session.leave(identity in self._leaving)
         for endpoint in sorted(known.values(), key=lambda e: e.pod):  # equal queues: the first's
             self._open(endpoint)
         self._news()
@@ -95,7 +96,9 @@ class Fleet:
         if found := self._sessions.get(endpoint.identity):
             found[0].relist(endpoint)
             return
-        session = Session(endpoint, self._served, self._news, self._hear, self._log)
+        note = self._columns.note
+        session = Session(endpoint, self._served, self._news, note, self._hear, self._log)
+        self._columns.add(session)
         self._sessions[endpoint.identity] = session, asyncio.create_task(session.run())
 
     def _hear(self, session: Session, links: Sequence[kv_pb2.Link]) -> None:
@@ -108,6 +111,7 @@ class Fleet:
             if session.running == 0:
                 self._leaving.remove(identity)
                 del self._sessions[identity]
+                self._columns.remove(session)
                 self._close(task)
         self.changed()
 
@@ -119,7 +123,8 @@ class Fleet:
     async def close(self) -> None:
         """Closes every session."""
         self._leaving.clear()
-        for _, task in self._sessions.values():
+        for session, task in self._sessions.values():
+            self._columns.remove(session)
             self._close(task)
         self._sessions.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -136,32 +141,27 @@ class Fleet:
 
         With a `revision`, those of that one only. `block_names` are those of its first tokens.
         """
-        sessions = [
-            s
-            for s in self.sessions
-            if s.usable and s not in avoid and revision in (None, revision_of(s))
-        ]
-        view = fleet_view(sessions, self._max_queue_s)
+        columns = self._columns
+        view = columns.view(avoid, revision)
         fixed = self._mixing.disaggregation is Disaggregation.ALWAYS
-        stages = NO_STAGES if fixed else stage_view(sessions, self._answers.tokens_per_s or 1.0)
+        answer_share = self._answers.tokens_per_s or 1.0
         placement = place(
             view,
             prompt_tokens,
             max_tokens,
             self._overflow_tokens,
-            link_view(sessions, self.links),
-            self.prefixes.cached(block_names, sessions, prompt_tokens),
+            columns.links(self.links.known),
+            self.prefixes.cached(block_names, columns["number"], prompt_tokens),
             self._mixing,
-            stages,
+            NO_STAGES if fixed else columns.stages(view, answer_share),
         )
         if placement.prompt is None:
             return None, placement.reason
         one_worker = placement.token is None or placement.token == placement.prompt
-        token = None if one_worker or placement.token is None else sessions[placement.token]
-        prompt = sessions[placement.prompt]
-        changes_role = view.role[placement.prompt] == Role.TOKEN and not view.is_borrowed(
-            placement.prompt
-        )
+        token = None if one_worker else columns.sessions[placement.token or 0]
+        prompt = columns.sessions[placement.prompt]
+        is_borrowed = view.borrowed[placement.prompt]
+        changes_role = view.role(placement.prompt) == Role.TOKEN and not is_borrowed
         return Found(prompt, token, revision_of(prompt), changes_role), placement.reason
 
     def answered(self, tokens: int, most_tokens: int) -> None:
@@ -173,45 +173,38 @@ class Fleet:
 
         As for a request whose prompt only `source` could compute: it is as far from each peer.
         """
-        peers = [
-            s
-            for s in self.sessions
-            if s.usable and s is not source and s.endpoint.role != "prompt"
-            if revision_of(s) == revision_of(source)
-        ]
-        sessions = [source, *peers]
-        view = fleet_view(sessions, self._max_queue_s)
-        view = replace(
-            view,
-            role=[Role.PROMPT, *view.role[1:]],
-            pending_prompt_tokens=[0, *view.pending_prompt_tokens[1:]],
-            free_blocks=[kv_tokens, *view.free_blocks[1:]],
-            free_sequences=[1, *view.free_sequences[1:]],
-        )
-        links = link_view(sessions, self.links)
+        view = self._columns.peers(source, kv_tokens)
+        links = self._columns.links(self.links.known)
         placement = place(view, kv_tokens, most_left, self._overflow_tokens, links)
-        return sessions[placement.token] if placement.token else None
+        return None if placement.token is None else self._columns.sessions[placement.token]
 
     def prompt_pace(self) -> tuple[float, float]:
         """Seconds of prompts queued where it is the least, and tokens a second of all workers.
 
         Both are 0 as long as there is a worker whose speed is not known.
         """
-        every = self._mixing.disaggregation is Disaggregation.NEVER
-        prompts = [s for s in self.sessions if s.usable and (every or s.endpoint.role != "token")]
-        speeds = [s.load.prompt_tokens_per_s for s in prompts]
-        if not all(speeds):
+        columns = self._columns
+        some = columns["room_tokens"] > NOT_READY
+        if self._mixing.disaggregation is not Disaggregation.NEVER:
+            some &= columns["role"] != Role.TOKEN
+        speeds = columns["told_tokens_per_s"][some]
+        if not len(speeds) or not speeds.all():
             return 0.0, 0.0
-        waits_s = [backlog_s(pending(s), speed) for s, speed in zip(prompts, speeds)]
-        return min(waits_s, default=0.0), sum(speeds)
+        waits_s = columns["pending_prompt_tokens"][some] / speeds
+        return float(waits_s.min()), float(speeds.sum())
 
     def lacks_a_phase(self) -> bool:
         """Whether some phase has no worker of whatever revision, nor one that is being met.
 
         Then waiting is of no use.
         """
-        roles = {s.endpoint.role for s in self.sessions if s.usable or s.is_being_met}
-        return bool(_missing(roles))
+        members = self._columns.members
+        roles = {role for revision in members.revisions for role in members.roles(revision)}
+        if not _missing(roles):
+            return False
+        return bool(
+            _missing(roles | {ROLES[s.endpoint.role] for s in self.sessions if s.is_being_met})
+        )
 
     def why_shut(self) -> str | None:
         """Why no request should come here; None when one could be placed, or held meanwhile."""
@@ -219,11 +212,9 @@ class Fleet:
 
     def not_ready(self) -> str | None:
         """Why no request could be placed even on idle workers; None when one could."""
-        roles: dict[Revision, set[str]] = {}
-        for session in self.sessions:
-            if session.usable:
-                roles.setdefault(revision_of(session), set()).add(session.endpoint.role)
-        missing = min(map(_missing, roles.values()), key=len, default=list(PHASES))
+        members = self._columns.members
+        by_revision = [_missing(members.roles(revision)) for revision in members.revisions]
+        missing = min(by_revision, key=len, default=list(PHASES))
         if not missing:
             return None
         wanted = " and no ".join(f"{role} worker" for role in missing)
@@ -235,6 +226,6 @@ class Fleet:
         return f"no {wanted}{others} is ready ({'; '.join(counts + misfits[:3])})"
 
 
-def _missing(roles: Collection[str]) -> list[str]:
+def _missing(roles: Collection[int]) -> list[str]:
     """The phases that workers of these roles do not serve."""
-    return [phase for phase in PHASES if phase not in roles and "mixed" not in roles]
+    return [phase for phase in PHASES if not {ROLES[phase], Role.MIXED} & set(roles)]

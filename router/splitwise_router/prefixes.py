@@ -4,6 +4,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
+from splitwise_core.policy.fleet import Numbers
 from splitwise_core.policy.prefixes import PrefixIndex
 from splitwise_core.prefix import block_names
 from splitwise_router.session import Session
@@ -33,15 +36,17 @@ class Prefixes:
                 self._index.note(worker.info.incarnation, names)
 
     def cached(
-        self, names: Sequence[bytes], workers: Sequence[Session], prompt_tokens: int
+        self, names: Sequence[bytes], workers: Numbers, prompt_tokens: int
     ) -> Mapping[int, int]:
-        """By index of `workers`, the tokens that each has; at least one of all is computed."""
+        """By row of `workers`, their incarnations, the tokens that each has, as far as any has.
+
+        At least one token of all is computed.
+        """
         blocks = self._index.find(names)
         if not blocks:
             return {}
+        holders = np.sort(np.fromiter(blocks, workers.dtype, len(blocks)))
+        near = holders.searchsorted(workers).clip(max=len(holders) - 1)
+        rows = (holders[near] == workers).nonzero()[0].tolist()
         most = prompt_tokens - 1
-        return {
-            index: min(blocks[worker.info.incarnation] * BLOCK_TOKENS, most)
-            for index, worker in enumerate(workers)
-            if worker.info is not None and worker.info.incarnation in blocks
-        }
+        return {row: min(blocks[workers.item(row)] * BLOCK_TOKENS, most) for row in rows}

@@ -56,7 +56,8 @@ class Session:
     """The stream to one worker, opened again until `run` is cancelled.
 
     `changed()` is called when the worker may have room that it had not before, or is lost,
-    `heard` with what it tells of its links.
+    `noted` when anything of what placement goes by is other than before, and `heard` with what it
+    tells of its links.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Session:
         endpoint: Endpoint,
         served: Served,
         changed: Callable[[], None],
+        noted: Callable[["Session"], None],
         heard: Callable[["Session", Sequence[Link]], None],
         log: logging.Logger,
     ) -> None:
@@ -80,6 +82,7 @@ class Session:
         self._hurry = asyncio.Event()
         self._served = served
         self._changed = changed
+        self._noted = noted
         self._heard = heard
         self._log = log
         self._legs: dict[int, Leg] = {}
@@ -91,7 +94,15 @@ class Session:
             self._was_met = self.info is not None
             self._ready_s = time.monotonic()
             self._hurry.set()
-        self.endpoint = endpoint
+        if endpoint != self.endpoint:
+            self.endpoint = endpoint
+            self._noted(self)
+
+    def leave(self, leaving: bool) -> None:
+        """Takes no new work, being listed no more, or does again."""
+        if leaving != self.leaving:
+            self.leaving = leaving
+            self._noted(self)
 
     @property
     def usable(self) -> bool:
@@ -130,6 +141,7 @@ class Session:
         """Sends a leg's request; its updates go to `leg.deliver` until it ends."""
         self._legs[leg.sequence] = leg
         self.claims.add(leg, 1)
+        self._noted(self)
         self._outbox.put_nowait(message)
 
     def prompted(self, tokens: int, seconds: float) -> None:
@@ -137,6 +149,7 @@ class Session:
         if tokens > 0 and seconds > 0:
             before = self.prompt_tokens_per_s or tokens / seconds
             self.prompt_tokens_per_s = before + SPEED_SHARE * (tokens / seconds - before)
+            self._noted(self)
 
     def measure(self, token: "Session", max_age_s: float) -> None:
         """Has the worker measure its link to another one, if it was not within `max_age_s`."""
@@ -153,6 +166,7 @@ class Session:
         if leg.sequence in self._legs:
             self.claims.prompt_tokens -= leg.prompt_tokens
             leg.prompt_tokens = 0
+            self._noted(self)
 
     def cancel(self, leg: Leg) -> None:
         """Ends a leg at once, here and on the worker; nothing when it has ended before."""
@@ -217,10 +231,12 @@ class Session:
             self.borrowed_s = time.monotonic() if load.borrowed else None
         self.load = load
         self.busy.note(load.busy_s, time.monotonic())
+        self._noted(self)
         self._changed()
 
     def _greet(self, info: WorkerInfo) -> None:
         self.info, self._was_met = info, True
+        self._noted(self)
         fields = {"worker": info.worker_id, "pool": info.pool, "role": info.role}
         if (why := self.misfit) is None:
             self._log.info("worker connected", extra={"fields": fields})
@@ -239,6 +255,7 @@ class Session:
         self.info = self.borrowed_s = None
         self.load, self.busy = Load(), BusyShare()
         legs, self._legs, self.claims = self._legs, {}, Claims()
+        self._noted(self)
         for leg in legs.values():
             leg.deliver(
                 Update(
@@ -254,6 +271,7 @@ class Session:
         leg = self._legs.pop(sequence, None)
         if leg is not None:
             self.claims.add(leg, -1)
+            self._noted(self)
         return leg
 
 

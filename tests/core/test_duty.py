@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.duty import RETURN_S, SHARE_S, STEPS, Duty
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.step_times import StepTimes
 
 PROMPT, TOKEN = StepKind.PROMPT, StepKind.TOKEN

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import inf
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +25,8 @@ def view(links: Links, count: int, tokens_per_s: float = 1000.0) -> LinkView:
     known: dict[int, dict[int, Link]] = {}
     for (prompt, token), link in links.items():
         known.setdefault(100 + prompt, {})[100 + token] = link
-    numbers = [100 + worker for worker in range(count)]
-    return LinkView(numbers, [tokens_per_s] * count, known, token_bytes=1000, layers=4)
+    numbers = np.arange(100, 100 + count)
+    return LinkView(numbers, np.full(count, tokens_per_s), known, token_bytes=1000, layers=4)
 
 
 def placed(rows: Sequence[Worker], links: Links, tokens_per_s: float = 1000.0) -> Placement:

@@ -11,7 +11,7 @@ import pytest
 
 from splitwise_core.policy.duty import RETURN_S
 from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from tests.support.virtual_fleet import PoolOf, VirtualFleet
 from tests.support.virtual_worker import Machine, Request
 

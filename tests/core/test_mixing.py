@@ -3,24 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from splitwise_core.policy.links import NO_LINKS, Link, LinkView
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
-from splitwise_core.policy.routing import FleetView, Placement, Reason, place
+from splitwise_core.policy.routing import Placement, Reason, place
 from splitwise_core.policy.stages import NO_STAGES, StageView
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
 
 BORROWING = Mixing(borrowing=True)
 AUTO = Mixing(borrowing=True, disaggregation=Disaggregation.AUTO)
 NEVER = Mixing(borrowing=True, disaggregation=Disaggregation.NEVER)
-
-
-def view(rows: Sequence[Worker], borrowed: Sequence[int] = ()) -> FleetView:
-    """These workers, of which some are borrowed."""
-    return replace(fleet(*rows), borrowed=[worker in borrowed for worker in range(len(rows))])
 
 
 @pytest.mark.parametrize(
@@ -113,11 +109,11 @@ def view(rows: Sequence[Worker], borrowed: Sequence[int] = ()) -> FleetView:
     ],
 )
 def test_borrowing(rows: Sequence[Worker], borrowed: Sequence[int], expected: Placement) -> None:
-    assert place(view(rows, borrowed), 100, 50, OVERFLOW, mixing=BORROWING) == expected
+    assert place(fleet(*rows, borrowed=borrowed), 100, 50, OVERFLOW, mixing=BORROWING) == expected
 
 
 def test_a_borrowed_worker_computes_the_prompt_of_a_single_token() -> None:
-    placement = place(view([Worker(P, 5000), Worker(T)]), 100, 1, OVERFLOW, mixing=BORROWING)
+    placement = place(fleet(Worker(P, 5000), Worker(T)), 100, 1, OVERFLOW, mixing=BORROWING)
     assert placement == Placement(1, None, Reason.SINGLE_TOKEN)
 
 
@@ -129,13 +125,8 @@ mixings = st.sampled_from([BORROWING, AUTO, NEVER])
 def stages(count: int, draw: Sequence[float]) -> StageView:
     """Five measured numbers for all of `count` workers."""
     speed, base_s, slope_s, decoding, share = draw
-    return StageView(
-        [speed] * count,
-        [base_s] * count,
-        [slope_s] * count,
-        [int(decoding)] * count,
-        [share] * count,
-    )
+    columns = (speed, base_s, slope_s, int(decoding), share)
+    return StageView(*(np.full(count, number) for number in columns))
 
 
 measured = st.one_of(
@@ -157,7 +148,7 @@ def test_one_worker_or_two_all_are_ready_have_room_and_are_of_one_revision(
 ) -> None:
     known = NO_STAGES if measured is None else stages(len(rows), measured)
     placement = place(
-        view(rows, sorted(borrowed)),
+        fleet(*rows, borrowed=borrowed),
         prompt_tokens,
         max_tokens,
         OVERFLOW,
@@ -185,14 +176,14 @@ def test_off_means_off(
     rows: list[Worker], borrowed: set[int], prompt_tokens: int, max_tokens: int
 ) -> None:
     plain = place(fleet(*rows), prompt_tokens, max_tokens, OVERFLOW)
-    assert place(view(rows, sorted(borrowed)), prompt_tokens, max_tokens, OVERFLOW) == plain
+    assert place(fleet(*rows, borrowed=borrowed), prompt_tokens, max_tokens, OVERFLOW) == plain
 
 
 @given(rows, borrowed, st.integers(1, 300), st.integers(1, 100), mixings)
 def test_who_was_served_by_fixed_pools_is_served(
     rows: list[Worker], borrowed: set[int], prompt_tokens: int, max_tokens: int, mixing: Mixing
 ) -> None:
-    seen = view(rows, sorted(borrowed))
+    seen = fleet(*rows, borrowed=borrowed)
     if mixing.disaggregation is Disaggregation.NEVER:
         room = [row for row in rows if row.free_blocks * 16 >= prompt_tokens + max_tokens]
         served = any(row.ready and row.free_sequences for row in room)
@@ -204,7 +195,7 @@ def test_who_was_served_by_fixed_pools_is_served(
 @given(st.integers(0, 3000), st.integers(0, 3000))
 def test_a_longer_queue_never_borrows_less(one: int, other: int) -> None:
     def borrows(queue: int, borrowed: Sequence[int]) -> bool:
-        seen = view([Worker(P, queue), Worker(T)], borrowed)
+        seen = fleet(Worker(P, queue), Worker(T), borrowed=borrowed)
         reason = place(seen, 100, 50, OVERFLOW, mixing=BORROWING).reason
         return reason is Reason.BORROWED_TOKEN_WORKER
 
@@ -217,11 +208,11 @@ def test_a_longer_queue_never_borrows_less(one: int, other: int) -> None:
 # ---- by measured times ----
 
 GPU = StageView(
-    prompt_tokens_per_s=[1000.0] * 2,
-    step_base_s=[0.03] * 2,
-    step_slope_s=[0.0] * 2,
-    decoding=[0, 30],
-    prompt_share=[0.5, 0.0],
+    prompt_tokens_per_s=np.full(2, 1000.0),
+    step_base_s=np.full(2, 0.03),
+    step_slope_s=np.zeros(2),
+    decoding=np.array([0, 30]),
+    prompt_share=np.array([0.5, 0.0]),
 )
 """A prompt worker that is busy half of the time, and a token worker that decodes for many."""
 
@@ -229,7 +220,9 @@ PAIR = [Worker(P), Worker(T)]
 
 
 def linked(latency_s: float, failing: bool = False) -> LinkView:
-    return LinkView([0, 1], [1000.0] * 2, {0: {1: Link(latency_s, 1e9, failing)}}, 1000, 4)
+    return LinkView(
+        np.arange(2), np.full(2, 1000.0), {0: {1: Link(latency_s, 1e9, failing)}}, 1000, 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,14 +237,14 @@ def linked(latency_s: float, failing: bool = False) -> LinkView:
         ),
         pytest.param(GPU, linked(0.01, True), 500, (0, 0), id="or is not possible at all"),
         pytest.param(
-            replace(GPU, decoding=[0, 0]),
+            replace(GPU, decoding=np.zeros(2)),
             linked(0.01),
             500,
             (1, 1),
             id="nobody decodes: a transfer would only cost",
         ),
         pytest.param(
-            replace(GPU, prompt_share=[0.0, 0.0], step_slope_s=[0.001] * 2),
+            replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001)),
             linked(0.01),
             500,
             (0, 0),
@@ -275,7 +268,7 @@ def test_a_prompt_that_the_token_worker_has_nearly_all_of_is_short() -> None:
 
 
 def test_without_borrowing_no_prompt_worker_decodes() -> None:
-    idle = replace(GPU, prompt_share=[0.0, 0.0], step_slope_s=[0.001] * 2)
+    idle = replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001))
     plain = replace(AUTO, borrowing=False)
     placement = place(fleet(*PAIR), 500, 50, OVERFLOW, linked(0.01), mixing=plain, stages=idle)
     assert placement == Placement(0, 1, Reason.SPLIT)
@@ -304,9 +297,11 @@ def test_more_to_wait_for_never_costs_less(
     worse = (
         GPU.cost_s(prompt, 1, queued + int(more), tokens, most, seen_s),
         GPU.cost_s(prompt, 1, queued, tokens, most, seen_s + more),
-        replace(GPU, decoding=[int(more), 30 + int(more)]).cost_s(
+        replace(GPU, decoding=np.array([0, 30]) + int(more)).cost_s(
             prompt, 1, queued, tokens, most, seen_s
         ),
-        replace(GPU, prompt_share=[0.0, share]).cost_s(prompt, 1, queued, tokens, most, seen_s),
+        replace(GPU, prompt_share=np.array([0.0, share])).cost_s(
+            prompt, 1, queued, tokens, most, seen_s
+        ),
     )
     assert min(worse) >= calm * (1 - 1e-9)

@@ -1,13 +1,15 @@
 """Where a request goes: joint placement, shortest queues, and the mixed pool."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitwise_core.policy.routing import FleetView, Placement, Reason, Role, place
+from splitwise_core.policy.fleet import NOT_READY, FleetView, Members
+from splitwise_core.policy.routing import Placement, Reason, Role, place
 
 OVERFLOW = 1000
 
@@ -24,16 +26,21 @@ class Worker(NamedTuple):
     revision: int = 0
 
 
-def fleet(*workers: Worker, block_tokens: int = 16) -> FleetView:
+def fleet(*workers: Worker, block_tokens: int = 16, borrowed: Collection[int] = ()) -> FleetView:
+    """These workers, of which those of some rows are borrowed."""
+
+    def room(worker: Worker) -> int:
+        return worker.free_blocks * block_tokens if worker.free_sequences else 0
+
     return FleetView(
-        role=[w.role for w in workers],
-        revision=[w.revision for w in workers],
-        ready=[w.ready for w in workers],
-        pending_prompt_tokens=[w.prompt_queue for w in workers],
-        pending_tokens=[w.tokens for w in workers],
-        free_blocks=[w.free_blocks for w in workers],
-        free_sequences=[w.free_sequences for w in workers],
-        block_tokens=[block_tokens] * len(workers),
+        members=Members(
+            np.array([w.role for w in workers], np.int8),
+            np.array([w.revision for w in workers], np.int64),
+        ),
+        pending_prompt_tokens=np.array([w.prompt_queue for w in workers], np.int64),
+        pending_tokens=np.array([w.tokens for w in workers], np.int64),
+        room_tokens=np.array([room(w) if w.ready else NOT_READY for w in workers], np.int64),
+        borrowed=np.array([row in borrowed for row in range(len(workers))], np.bool_),
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import composite, floats, integers, lists, sampled_from, tuples
 
 from splitwise_core.policy.links import Link, LinkView
-from splitwise_core.policy.routing import FleetView, Role, place
+from splitwise_core.policy.routing import FleetView, Members, Role, place
 from splitwise_core.spec_pool import Pool
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import parse_design
@@ -36,13 +36,13 @@ def run(trace: Trace, design: str, model: str = "bloom-176b") -> tuple[Outcome, 
 def test_what_is_simulated_is_what_runs() -> None:
     """The router and the worker call the very same functions."""
     from splitwise_core.policy import links
+    from splitwise_router import columns
     from splitwise_router import fleet as router
-    from splitwise_router import views
     from splitwise_worker import scheduler as worker
 
     assert simulated_router.place is router.place
-    assert simulated_router.is_committed is views.is_committed
-    assert simulated_router.FleetView is views.FleetView
+    assert simulated_router.is_committed is columns.is_committed
+    assert simulated_router.FleetView is columns.FleetView
     assert simulated_worker.next_step is worker.next_step
     assert simulated_worker.Preempted is worker.Preempted
     assert simulated_worker.PromptSpeed is worker.PromptSpeed
@@ -200,20 +200,18 @@ def test_links_that_are_all_alike_change_no_placement(
 ) -> None:
     """So the simulator, whose pools have one kind of machine each, need not speak of them."""
     count = len(pending)
+    idle = np.zeros(count, np.int64)
     view = FleetView(
-        role=[Role.PROMPT] * count + [Role.TOKEN] * count,
-        revision=[0] * 2 * count,
-        ready=[True] * 2 * count,
-        pending_prompt_tokens=[p for p, _ in pending] + [0] * count,
-        pending_tokens=[0] * count + [t for _, t in pending],
-        free_blocks=[1000] * 2 * count,
-        free_sequences=[64] * 2 * count,
-        block_tokens=[BLOCK_TOKENS] * 2 * count,
+        Members(np.repeat([Role.PROMPT, Role.TOKEN], count), np.zeros(2 * count, np.int64)),
+        pending_prompt_tokens=np.concatenate([[p for p, _ in pending], idle]),
+        pending_tokens=np.concatenate([idle, [t for _, t in pending]]),
+        room_tokens=np.full(2 * count, 1000 * BLOCK_TOKENS),
+        borrowed=np.zeros(2 * count, np.bool_),
     )
     alike = {a: {b: Link(0.0, 1e9, failing=False) for b in range(2 * count)} for a in range(count)}
     links = LinkView(
-        number=range(2 * count),
-        tokens_per_s=[1000.0] * 2 * count,
+        number=np.arange(2 * count),
+        tokens_per_s=np.full(2 * count, 1000.0),
         known=alike,
         token_bytes=100,
         layers=10,

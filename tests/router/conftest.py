@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from splitwise_core.rpc.worker_pb2 import Load, WorkerInfo
+from splitwise_core.rpc.worker_pb2 import FromWorker, Load, WorkerInfo
 from splitwise_router.fleet import Fleet
 from splitwise_router.session import Served, Session
 from tests.support.router import Stack, Worker, stack
@@ -45,7 +45,7 @@ async def fleet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
     """A fleet without a network: sessions are open, to workers whose revision is their pool."""
 
     async def run(session: Session) -> None:
-        session.info = WorkerInfo(
+        info = WorkerInfo(
             model="echo",
             revision=session.endpoint.pool,
             tokenizer_fingerprint=b"tokenizer",
@@ -53,7 +53,8 @@ async def fleet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
             max_sequences=9,
             block_tokens=16,
         )
-        session.load = Load(ready=True, free_blocks=9, free_sequences=9)
+        load = Load(ready=True, free_blocks=9, free_sequences=9)
+        session._receive(FromWorker(info=info, load=load))
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Session, "run", run)

@@ -45,7 +45,9 @@ class Workers:
         """A worker that is ready; its pool is its role."""
         endpoint = Endpoint(f"{name}:1", name, role, role)
         served = Served("echo", b"tokenizer")
-        session = Session(endpoint, served, lambda: None, self._hear, self.log)
+        session = Session(
+            endpoint, served, lambda: None, lambda session: None, self._hear, self.log
+        )
         self.sessions.append(session)
         self.restart(session, revision)
         return session

@@ -80,9 +80,9 @@ async def test_routers_see_by_a_workers_word_what_others_have_borrowed() -> None
     async with pair(BORROWING, overflow_tokens=150) as fleet:
         send_prompt(of(fleet, "p"))
         assert find(fleet)[0] == "pt", "a queue below the limit"
-        of(fleet, "t").load = Load(**MEASURED, borrowed=True)
+        of(fleet, "t")._hear_load(Load(**MEASURED, borrowed=True))
         assert find(fleet) == ("tt", Reason.BORROWED_TOKEN_WORKER, False), "above half of it"
-        of(fleet, "t").load = Load(**MEASURED, borrowed=True, queued_tokens=500)
+        of(fleet, "t")._hear_load(Load(**MEASURED, borrowed=True, queued_tokens=500))
         assert find(fleet)[0] == "pt", "another router has given it more than waits here"
 
 
@@ -100,7 +100,7 @@ async def test_modes(mixing: Mixing, prompt_tokens: int, pods: str, why: Reason)
     async with pair(mixing, overflow_tokens=0 if mixing is FIXED else 1000) as fleet:
         for pod, speed in (("p", 50.0), ("t", 1000.0)):
             measured = 0.0 if why is Reason.SHORT_PROMPT else speed
-            of(fleet, pod).load = Load(**MEASURED, prompt_tokens_per_s=measured)
+            of(fleet, pod)._hear_load(Load(**MEASURED, prompt_tokens_per_s=measured))
         send_prompt(of(fleet, "p"))
         assert find(fleet, prompt_tokens)[:2] == (pods, why)
 
@@ -108,7 +108,7 @@ async def test_modes(mixing: Mixing, prompt_tokens: int, pods: str, why: Reason)
 @pytest.mark.usefixtures("fleet")
 async def test_a_token_pool_that_is_full_borrows_the_prompt_worker() -> None:
     async with pair(BORROWING) as fleet:
-        of(fleet, "t").load = Load(ready=True)
+        of(fleet, "t")._hear_load(Load(ready=True))
         assert find(fleet) == ("pp", Reason.BORROWED_PROMPT_WORKER, False)
 
 

@@ -13,6 +13,8 @@ from itertools import count
 from math import inf
 from typing import Final
 
+import numpy as np
+
 from splitwise_core.policy.batching import StepKind, next_step
 from splitwise_core.policy.links import NO_LINKS, Link, LinkView
 from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
@@ -128,7 +130,8 @@ class VirtualFleet:
             n: dict.fromkeys(numbers, Link(workers[n].machine.transfer_s, inf, False))
             for n in numbers
         }
-        return LinkView(numbers, [w.machine.prompt_tokens_per_s for w in workers], known)
+        speeds = np.array([w.machine.prompt_tokens_per_s for w in workers])
+        return LinkView(np.arange(len(workers)), speeds, known)
 
     def _place(self, request: Request) -> bool:
         workers = [w for w in self.workers if not w.draining and w.ready_s <= self.now]

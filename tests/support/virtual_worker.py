@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from splitwise_core.policy.batching import Preempted
 from splitwise_core.policy.duty import Duty
-from splitwise_core.policy.routing import FleetView, Role
+from splitwise_core.policy.routing import FleetView, Members, Role
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.policy.scaling.signals import BOUNDS_S, bucket
 from splitwise_core.policy.stages import StageView
@@ -127,16 +129,17 @@ class Worker:
 
 def fleet_view(workers: Sequence[Worker]) -> FleetView:
     """What a router knows of these workers: everything."""
+
+    def room(worker: Worker) -> int:
+        admits = worker.machine.max_sequences > worker.held
+        return max(0, worker.free_tokens) // BLOCK * BLOCK if admits else 0
+
     return FleetView(
-        role=[w.role for w in workers],
-        revision=[0] * len(workers),
-        ready=[True] * len(workers),
-        pending_prompt_tokens=[w.queued_tokens for w in workers],
-        pending_tokens=[w.kv_taken for w in workers],
-        free_blocks=[w.free_tokens // BLOCK for w in workers],
-        free_sequences=[w.machine.max_sequences - w.held for w in workers],
-        block_tokens=[BLOCK] * len(workers),
-        borrowed=[w.duty.is_borrowed for w in workers],
+        Members(np.array([w.role for w in workers]), np.zeros(len(workers), np.int64)),
+        pending_prompt_tokens=np.array([w.queued_tokens for w in workers]),
+        pending_tokens=np.array([w.kv_taken for w in workers]),
+        room_tokens=np.array([room(w) for w in workers]),
+        borrowed=np.array([w.duty.is_borrowed for w in workers]),
     )
 
 
@@ -144,9 +147,9 @@ def stage_view(workers: Sequence[Worker], now_s: float) -> StageView:
     """What the stages take on these workers."""
     machines = [w.machine for w in workers]
     return StageView(
-        prompt_tokens_per_s=[m.prompt_tokens_per_s for m in machines],
-        step_base_s=[m.step_base_s for m in machines],
-        step_slope_s=[m.step_slope_s for m in machines],
-        decoding=[len(w.running) + w.reserved for w in workers],
-        prompt_share=[w.duty.prompt_share(now_s) for w in workers],
+        prompt_tokens_per_s=np.array([m.prompt_tokens_per_s for m in machines]),
+        step_base_s=np.array([m.step_base_s for m in machines]),
+        step_slope_s=np.array([m.step_slope_s for m in machines]),
+        decoding=np.array([len(w.running) + w.reserved for w in workers]),
+        prompt_share=np.array([w.duty.prompt_share(now_s) for w in workers]),
     )

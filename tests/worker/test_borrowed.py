@@ -4,7 +4,7 @@ import pytest
 
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.duty import RETURN_S, Duty
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_worker.model.decoder import Decoder
 from tests.worker.conftest import MakeRig
 from tests.worker.support import Rig, greedy, prompt

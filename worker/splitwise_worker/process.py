@@ -19,7 +19,7 @@ from splitwise_core.metric import Component
 from splitwise_core.metrics.process import LOG_DROPS
 from splitwise_core.policy.draining import Fate
 from splitwise_core.policy.duty import Duty
-from splitwise_core.policy.fleet import ROLES
+from splitwise_core.policy.roles import ROLES
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer

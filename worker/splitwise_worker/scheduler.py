@@ -17,7 +17,7 @@ from splitwise_core.policy.batching import (
 from splitwise_core.policy.decode_limit import DecodeLimit
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fairness import FairOrder
-from splitwise_core.policy.fleet import Role
+from splitwise_core.policy.roles import Role
 from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey

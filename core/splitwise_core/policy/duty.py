@@ -7,7 +7,7 @@ from math import exp
 from typing import Final
 
 from splitwise_core.policy.batching import StepKind
-from splitwise_core.policy.fleet import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.step_times import StepTimes
 
 RETURN_S: Final = 2.0

@@ -5,7 +5,10 @@ Pure: plain numbers in, a decision out. A worker goes by a number that only it h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
+
+from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
 
 PER_PERIOD: Final = 4
 """Links that one prompt worker measures in a period: the load grows with workers, not with pairs.
@@ -30,14 +33,14 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
-    """The links of a fleet, whose workers are indices with a number and a speed each.
+    """The links of a fleet: columns beside those of its `FleetView`, and what is known of pairs.
 
     `known[a][b]` is the link from worker number `a` to `b`. `tokens_per_s`: prompt tokens that a
     worker computes in a second, 0 when that is not known. `token_bytes`: KV of one token.
     """
 
-    number: Sequence[int] = ()
-    tokens_per_s: Sequence[float] = ()
+    number: Numbers
+    tokens_per_s: Numbers
     known: Mapping[int, Mapping[int, Link]] = field(default_factory=dict)
     token_bytes: int = 0
     layers: int = 1
@@ -46,7 +49,20 @@ class LinkView:
         """The link between two workers of the fleet; None when nothing is known of it."""
         if prompt == token or not self.known:
             return None
-        return self.known.get(self.number[prompt], {}).get(self.number[token])
+        return self.known.get(self.number.item(prompt), {}).get(self.number.item(token))
+
+    def reached(self, prompt: int, tokens: Sequence[int], most: int) -> list[int]:
+        """The first of some token workers to which the prompt worker's link does not fail."""
+        links = self.known.get(self.number.item(prompt), {})
+        failing = {number for number, link in links.items() if link.failing}
+        if not failing:
+            return list(tokens[:most])
+        numbers = self.number[tokens].tolist()
+        if failing.issuperset(numbers) and prompt not in tokens:
+            return []
+        both = zip(tokens, numbers, strict=True)
+        works = (token for token, number in both if token == prompt or number not in failing)
+        return list(islice(works, most))
 
     def cost(self, prompt: int, token: int, prompt_tokens: int, waiting: int) -> Cost:
         """What the pair costs a prompt behind `waiting` tokens.
@@ -58,13 +74,13 @@ class LinkView:
             return Cost(False, waiting, 0.0)
         if link.failing:
             return Cost(True, waiting, 0.0)
-        speed = self.tokens_per_s[prompt]
+        speed = self.tokens_per_s.item(prompt)
         prompt_s = prompt_tokens / speed if speed > 0 else 0.0
         seen = seen_s(link, prompt_tokens * self.token_bytes, prompt_s, self.layers)
         return Cost(False, waiting + seen * speed, seen)
 
 
-NO_LINKS: Final = LinkView()
+NO_LINKS: Final = LinkView(NO_NUMBERS, NO_NUMBERS)
 
 
 def seen_s(link: Link, kv_bytes: int, prompt_s: float, layers: int) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from splitwise_core.policy.fleet import NOWHERE, FleetView, Role
+from splitwise_core.policy.roles import Role
 
 OVERFLOW_TOKENS: Final = 8192
 """Pending tokens above which a pool overflows into the mixed pool, where nobody says otherwise, as
@@ -55,23 +55,3 @@ class Mixing:
 
 FIXED: Final = Mixing()
 """Each pool serves its own phase, and nothing else."""
-
-
-def lender(fleet: FleetView, fitting: Sequence[int], queue_tokens: float, limit_tokens: int) -> int:
-    """Whom of `fitting`, workers of the other phase, a pool borrows for a prompt; or NOWHERE.
-
-    `queue_tokens` are in the pool's shortest queue. Above `limit_tokens` anybody may be borrowed
-    whose own queue of prompts is shorter; above half of it, those that are borrowed already. Of
-    these, one that is not crowded itself goes before one that would have to change.
-    """
-
-    def order(worker: int) -> tuple[bool, bool, int, int]:
-        queue = fleet.pending_prompt_tokens[worker]
-        is_new = not fleet.is_borrowed(worker)
-        return queue > limit_tokens, is_new, queue, fleet.pending_tokens[worker]
-
-    def can_lend(worker: int) -> bool:
-        limit = limit_tokens * (RETURN_SHARE if fleet.is_borrowed(worker) else 1)
-        return queue_tokens > max(limit, fleet.pending_prompt_tokens[worker])
-
-    return min(filter(can_lend, fitting), key=order, default=NOWHERE)

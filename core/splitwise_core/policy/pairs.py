@@ -3,16 +3,19 @@
 Called by `routing` for the workers of one revision.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Final
 
-from splitwise_core.policy.fleet import NOWHERE, FleetView, Role
+from splitwise_core.policy.fleet import NOWHERE, FleetView, Numbers, Rows, in_order, least
 from splitwise_core.policy.links import Cost, LinkView
 from splitwise_core.policy.placement import Asked, Placement, Reason
+from splitwise_core.policy.roles import Role
 
-CANDIDATES: Final = 2, 8
-"""Prompt and token workers, those of the shortest queues, among which links decide: with them all,
-a placement would take pairs instead of workers."""
+PROMPT_CANDIDATES: Final = 2
+TOKEN_CANDIDATES: Final = 8
+"""Workers, those of the shortest queues, among which links decide: with them all, a placement would
+take pairs instead of workers."""
 
 
 def pair(
@@ -20,37 +23,31 @@ def pair(
 ) -> Placement:
     """The workers of one revision that their pools' queues and their links speak for."""
     pending = fleet.pending_prompt_tokens
-    prompt = _shortest(fleet, revision, Role.PROMPT, pending, asked.prompt, overflow_tokens)
+    prompts = _pool(fleet, revision, Role.PROMPT, pending, asked.prompt, overflow_tokens)
+    prompt = least(prompts, pending)
     if prompt == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.PROMPT))
     if not asked.decodes:
         return Placement(prompt, None, Reason.SINGLE_TOKEN)
-    pending = fleet.pending_tokens
-    token = _shortest(fleet, revision, Role.TOKEN, pending, asked.total, overflow_tokens)
+    queues = fleet.pending_tokens
+    tokens = _pool(fleet, revision, Role.TOKEN, queues, asked.total, overflow_tokens)
+    token = least(tokens, queues)
     if token == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
-    roles = fleet.role[prompt], fleet.role[token]
-    if roles == (Role.MIXED, Role.MIXED):
-        queues = fleet.pending_prompt_tokens
+    if fleet.role(prompt) == fleet.role(token) == Role.MIXED:
         # Of equal prompt queues the one that decodes least: else the first of many idle workers
         # would get every request, whose prompts then hold up all that it decodes.
-        one = token if queues[token] <= queues[prompt] else prompt
-        if fleet.fits(one, asked.total):
+        one = token if pending[token] <= pending[prompt] else prompt
+        if fleet.room_tokens[one] >= asked.total:
             return _placement(fleet, one, one)
-    if not links.known:
-        return _placement(fleet, prompt, token)
-    chosen = _best_pair(fleet, revision, asked, links, roles[:1], roles[1:], *CANDIDATES)
-    if pair_cost(fleet, links, asked, *chosen).failing:
-        both = ((Role.PROMPT, Role.MIXED), (Role.TOKEN, Role.MIXED))
-        other = _best_pair(fleet, revision, asked, links, *both, None, None)
-        if not pair_cost(fleet, links, asked, *other).failing:
-            chosen = other
-    return _placement(fleet, *chosen)
+    if links.known:
+        prompt, token = _linked(fleet, revision, asked, links, prompts, tokens)
+    return _placement(fleet, prompt, token)
 
 
 def pair_cost(fleet: FleetView, links: LinkView, asked: Asked, prompt: int, token: int) -> Cost:
     """What a pair costs, in tokens that wait before the request."""
-    waiting = fleet.pending_prompt_tokens[prompt] + fleet.pending_tokens[token]
+    waiting = fleet.pending_prompt_tokens.item(prompt) + fleet.pending_tokens.item(token)
     return links.cost(prompt, token, asked.to_compute(token), waiting)
 
 
@@ -58,89 +55,81 @@ def _placement(fleet: FleetView, prompt: int, token: int) -> Placement:
     """Two workers and why it is they."""
     if prompt == token:
         return Placement(prompt, prompt, Reason.ONE_WORKER)
-    if fleet.role[prompt] == Role.MIXED:
+    if fleet.role(prompt) == Role.MIXED:
         return Placement(prompt, token, Reason.PROMPT_OVERFLOW)
-    overflow = fleet.role[token] == Role.MIXED
+    overflow = fleet.role(token) == Role.MIXED
     return Placement(prompt, token, Reason.TOKEN_OVERFLOW if overflow else Reason.SPLIT)
 
 
-def _best_pair(
-    fleet: FleetView,
-    revision: int,
-    asked: Asked,
-    links: LinkView,
-    prompt_roles: Sequence[int],
-    token_roles: Sequence[int],
-    most_prompts: int | None,
-    most_tokens: int | None,
+def _linked(
+    fleet: FleetView, revision: int, asked: Asked, links: LinkView, prompts: Rows, tokens: Rows
 ) -> tuple[int, int]:
-    """The pair that costs the least; there is one. Without `most`, among all that have room."""
-    prompts = _candidates(
-        fleet, revision, prompt_roles, fleet.pending_prompt_tokens, asked.prompt, most_prompts
-    )
-    tokens = _candidates(
-        fleet, revision, token_roles, fleet.pending_tokens, asked.total, most_tokens
-    )
-    pairs = ((prompt, token) for prompt in prompts for token in tokens)
-    return min(pairs, key=lambda pair: pair_cost(fleet, links, asked, *pair))
+    """The pair of workers of two pools that costs the least.
+
+    Where all the links of those with short queues fail, of any workers that can reach each other.
+    """
+    few = in_order(tokens, fleet.pending_tokens, TOKEN_CANDIDATES)
+    some = in_order(prompts, fleet.pending_prompt_tokens, PROMPT_CANDIDATES)
+    best, cost = _cheapest(fleet, links, asked, ((prompt, few) for prompt in some))
+    if cost.failing:
+        reaching = _reaching(fleet, revision, asked, links)
+        other, cost = _cheapest(fleet, links, asked, reaching)
+        best = best if cost.failing else other
+    return best
 
 
-def _candidates(
-    fleet: FleetView,
-    revision: int,
-    roles: Sequence[int],
-    pending: Sequence[int],
-    tokens: int,
-    most: int | None,
-) -> list[int]:
-    """Workers with room for `tokens`, those of the shortest queues, shortest first."""
-    fitting = fleet.fitting(revision, roles, tokens)
-    return sorted(fitting, key=lambda worker: pending[worker])[:most]
+def _cheapest(
+    fleet: FleetView, links: LinkView, asked: Asked, candidates: Iterable[tuple[int, list[int]]]
+) -> tuple[tuple[int, int], Cost]:
+    """Of prompt workers, each with token workers of ever longer queues, the pair of least cost."""
+    best, least_cost = (NOWHERE, NOWHERE), Cost(True, inf, 0.0)
+    for prompt, tokens in candidates:
+        before = fleet.pending_prompt_tokens.item(prompt)
+        for token in tokens:
+            waiting = before + fleet.pending_tokens.item(token)
+            if waiting > least_cost.tokens and not least_cost.failing:
+                break  # no transfer takes less than no time
+            cost = links.cost(prompt, token, asked.to_compute(token), waiting)
+            if cost < least_cost:
+                best, least_cost = (prompt, token), cost
+    return best, least_cost
 
 
-def _shortest(
+def _reaching(
+    fleet: FleetView, revision: int, asked: Asked, links: LinkView
+) -> Iterator[tuple[int, list[int]]]:
+    """Workers of both pools and the mixed one whose links work, again of the shortest queues."""
+    prompts = fleet.room(revision, asked.prompt, Role.PROMPT, Role.MIXED)
+    tokens = fleet.room(revision, asked.total, Role.TOKEN, Role.MIXED)
+    others = in_order(tokens, fleet.pending_tokens)
+    found = 0
+    for prompt in in_order(prompts, fleet.pending_prompt_tokens):
+        if reached := links.reached(prompt, others, TOKEN_CANDIDATES):
+            yield prompt, reached
+            found += 1
+        if found == PROMPT_CANDIDATES:
+            return
+
+
+def _pool(
     fleet: FleetView,
     revision: int,
     role: Role,
-    pending: Sequence[int],
+    pending: Numbers,
     tokens: int,
     overflow_tokens: int,
-) -> int:
-    """The worker of `role` with the shortest queue and room for `tokens`, or a mixed one."""
-    own, mixed = NOWHERE, NOWHERE
-    own_role, mixed_role = int(role), int(Role.MIXED)
-    rows = zip(fleet.role, fleet.revision, pending)
-    for worker, (its_role, its_revision, queue) in enumerate(rows):
-        # by the cheapest question first: of a thousand workers few get to the last one
-        if its_role == own_role:
-            best = own
-        elif its_role == mixed_role:
-            best = mixed
-        else:
-            continue
-        if best != NOWHERE and queue >= pending[best]:
-            continue
-        if its_revision != revision or not fleet.fits(worker, tokens):
-            continue
-        if its_role == own_role:
-            own = worker
-        else:
-            mixed = worker
-    if mixed == NOWHERE:
-        return own
-    if own == NOWHERE:
-        return mixed
-    crowded = pending[own] > overflow_tokens and pending[mixed] < pending[own]
+) -> Rows:
+    """The workers of `role` with room for `tokens`, or the mixed ones, for their shortest queue."""
+    own, mixed = (fleet.room(revision, tokens, its) for its in (role, Role.MIXED))
+    if not len(own) or not len(mixed):
+        return own if len(own) else mixed
+    queue = pending[own].min()
+    crowded = queue > overflow_tokens and pending[mixed].min() < queue
     return mixed if crowded else own
 
 
 def _why_not(fleet: FleetView, revision: int, role: Role) -> Reason:
     """Tells a pool that is full from one that is not there."""
-    for worker in range(len(fleet.role)):
-        if (
-            fleet.ready[worker]
-            and fleet.revision[worker] == revision
-            and fleet.role[worker] in (role, Role.MIXED)
-        ):
-            return Reason.NO_CAPACITY
+    if fleet.has_ready(revision, role, Role.MIXED):
+        return Reason.NO_CAPACITY
     return Reason.NO_PROMPT_WORKER if role == Role.PROMPT else Reason.NO_TOKEN_WORKER

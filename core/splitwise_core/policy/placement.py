@@ -1,9 +1,10 @@
 """The words of the cluster scheduler: what is asked, what is answered, and why."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from splitwise_core.policy.fleet import Numbers
 
 
 class Reason(StrEnum):
@@ -38,11 +39,11 @@ class Placement:
 
 
 class Asked(NamedTuple):
-    """Tokens of a request: of its prompt, at most in all, and those that workers have."""
+    """Tokens of a request: of its prompt, at most in all, and those that each worker has."""
 
     prompt: int
     total: int
-    cached: Mapping[int, int]
+    cached: Numbers
 
     @property
     def decodes(self) -> bool:
@@ -51,4 +52,4 @@ class Asked(NamedTuple):
 
     def to_compute(self, worker: int) -> int:
         """Prompt tokens that a worker lacks."""
-        return self.prompt - self.cached.get(worker, 0)
+        return self.prompt - int(self.cached.item(worker))

@@ -8,12 +8,15 @@ same, for their KV may differ; the link between the two has its price; what of a
 has in its cache shortens its queue; and both phases stay on one worker where that is cheaper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Final
+from typing import Any, Final
 
-from splitwise_core.policy.fleet import NOWHERE, ROLES, FleetView, Role
+import numpy as np
+
+from splitwise_core.policy.borrowing import lender
+from splitwise_core.policy.fleet import NOWHERE, FleetView, Members, Rows, least
 from splitwise_core.policy.links import NO_LINKS, Cost, LinkView
 from splitwise_core.policy.mixing import (
     FIXED,
@@ -21,15 +24,17 @@ from splitwise_core.policy.mixing import (
     SHORT_PROMPT_TOKENS,
     Disaggregation,
     Mixing,
-    lender,
 )
 from splitwise_core.policy.pairs import pair, pair_cost
 from splitwise_core.policy.placement import Asked, Placement, Reason
+from splitwise_core.policy.roles import ROLES, Role
 from splitwise_core.policy.stages import NO_STAGES, StageView
 
-__all__ = ["ROLES", "FleetView", "Placement", "Reason", "Role", "place"]
+__all__ = ["ROLES", "FleetView", "Members", "Placement", "Reason", "Role", "place"]
 
 NOTHING_CACHED: Final[Mapping[int, int]] = {}
+EVERY: Final = slice(None)
+"""In place of a worker: a column for all of them."""
 
 
 def place(
@@ -44,10 +49,11 @@ def place(
 ) -> Placement:
     """The prompt and the token worker of a request, chosen together and of one revision.
 
-    `prompt_tokens` are to be prefilled, `max_tokens` may follow. A pool overflows into the mixed
-    pool when its shortest queue holds more than `overflow_tokens` and the mixed one is shorter. Of
-    several revisions, the one whose workers have the least to do. What a transfer is expected to
-    cost counts as a queue does; a link that fails is used when nothing else is there.
+    `prompt_tokens`, one at least, are to be prefilled, `max_tokens` may follow. A pool overflows
+    into the mixed pool when its shortest queue holds more than `overflow_tokens` and the mixed one
+    is shorter. Of several revisions, the one whose workers have the least to do. What a transfer is
+    expected to cost counts as a queue does; a link that fails is used when nothing else is there.
+    Of equal workers the first.
 
     `cached`: by worker, tokens of this prompt that stand in its cache already, below
     `prompt_tokens`. They are neither computed nor moved, so a worker that has them may have a queue
@@ -56,28 +62,24 @@ def place(
     `mixing` says whether one worker may serve both phases: where a pool is short, or where
     `stages`, as measured, make that the cheaper way.
     """
-    asked = Asked(prompt_tokens, prompt_tokens + max_tokens, cached)
+    tokens = np.zeros(len(fleet.room_tokens), np.int64)
     if cached:
+        tokens[list(cached)] = list(cached.values())
         fleet = replace(
             fleet,
-            pending_prompt_tokens=_less(fleet.pending_prompt_tokens, cached),
-            pending_tokens=_less(fleet.pending_tokens, cached),
+            pending_prompt_tokens=fleet.pending_prompt_tokens - tokens,
+            pending_tokens=fleet.pending_tokens - tokens,
         )
-    placements = [
-        _Scene(fleet, revision, asked, overflow_tokens, links, mixing, stages).placement()
-        for revision in dict.fromkeys(fleet.revision)
-    ]
-    if found := [placement for placement in placements if placement.found]:
+    asked = Asked(prompt_tokens, prompt_tokens + max_tokens, tokens)
+    placements = {
+        revision: _Scene(fleet, revision, asked, overflow_tokens, links, mixing, stages).placement()
+        for revision in fleet.members.revisions
+    }
+    if found := [placement for placement in placements.values() if placement.found]:
         return min(found, key=lambda placement: _cost(fleet, links, asked, placement))
-    full = [placement for placement in placements if placement.reason == Reason.NO_CAPACITY]
-    return (full or placements or [Placement(None, None, Reason.NO_PROMPT_WORKER)])[0]
-
-
-def _less(pending: Sequence[int], cached: Mapping[int, int]) -> list[int]:
-    shorter = list(pending)
-    for worker, tokens in cached.items():
-        shorter[worker] -= tokens
-    return shorter
+    why = [made.reason for of, made in placements.items() if fleet.has_ready(of, *Role)]
+    full = [reason for reason in why if reason is Reason.NO_CAPACITY]
+    return Placement(None, None, (full or why or [Reason.NO_PROMPT_WORKER])[0])
 
 
 def _cost(fleet: FleetView, links: LinkView, asked: Asked, placement: Placement) -> Cost:
@@ -85,7 +87,7 @@ def _cost(fleet: FleetView, links: LinkView, asked: Asked, placement: Placement)
     prompt, token = placement.prompt, placement.token
     assert prompt is not None
     if token is None:
-        return Cost(False, fleet.pending_prompt_tokens[prompt], 0.0)
+        return Cost(False, int(fleet.pending_prompt_tokens[prompt]), 0.0)
     return pair_cost(fleet, links, asked, prompt, token)
 
 
@@ -117,7 +119,7 @@ class _Scene:
         if not found.found and found.reason is not Reason.NO_CAPACITY:
             return found
         pending, limit = self.fleet.pending_prompt_tokens, self.overflow_tokens
-        queue = inf if found.prompt is None else pending[found.prompt]
+        queue = inf if found.prompt is None else int(pending[found.prompt])
         if queue <= RETURN_SHARE * limit:
             return found
         worker = lender(self.fleet, self._room(Role.TOKEN), queue, limit)
@@ -125,8 +127,8 @@ class _Scene:
             return self._on(worker, Reason.BORROWED_TOKEN_WORKER)
         if found.found:
             return found
-        idle = [worker for worker in self._room(Role.PROMPT) if pending[worker] <= limit]
-        worker = lender(self.fleet, idle, inf, limit)
+        room = self._room(Role.PROMPT)
+        worker = lender(self.fleet, room[pending[room] <= limit], inf, limit)
         return found if worker == NOWHERE else self._on(worker, Reason.BORROWED_PROMPT_WORKER)
 
     def _cheaper(self, found: Placement) -> Placement:
@@ -137,45 +139,47 @@ class _Scene:
         if not self.stages.known:
             is_short = self.asked.to_compute(token) <= SHORT_PROMPT_TOKENS
             return self._on(token, Reason.SHORT_PROMPT) if is_short else found
-        best = min(self._room(*self.mixing.whole_roles), key=self._whole_s, default=NOWHERE)
+        best, best_s = self._alone()
         if best == NOWHERE:
             return found
-        is_cheaper = (False, self._whole_s(best)) < self._apart_s(prompt, token)
+        is_cheaper = (False, best_s) < self._apart_s(prompt, token)
         return self._on(best, Reason.CHEAPER_TOGETHER) if is_cheaper else found
 
     def _together(self) -> Placement:
         """The one worker that serves the request soonest, whatever its pool is for."""
-        workers = self._room(*self.mixing.whole_roles)
-        best = min(workers, key=self._whole_s, default=NOWHERE)
-        if best != NOWHERE:
-            return self._on(best, Reason.ONE_WORKER)
-        rows = zip(self.fleet.revision, self.fleet.ready, strict=True)
-        there = (self.revision, True) in rows
-        return Placement(None, None, Reason.NO_CAPACITY if there else Reason.NO_PROMPT_WORKER)
+        best, _ = self._alone()
+        if best == NOWHERE:
+            return Placement(None, None, Reason.NO_CAPACITY)
+        return self._on(best, Reason.ONE_WORKER)
 
-    def _room(self, *roles: int) -> list[int]:
+    def _room(self, *roles: int) -> Rows:
         """Workers that could serve the whole request."""
-        return list(self.fleet.fitting(self.revision, roles, self.asked.total))
+        return self.fleet.room(self.revision, self.asked.total, *roles)
 
     def _on(self, worker: int, reason: Reason) -> Placement:
         if not self.asked.decodes:
             return Placement(worker, None, Reason.SINGLE_TOKEN)
         return Placement(worker, worker, reason)
 
-    def _whole_s(self, worker: int) -> float:
-        """Seconds that one worker costs; tokens that wait there, while nothing is measured."""
-        if not self.stages.known:
-            return self.fleet.pending_prompt_tokens[worker] + self.fleet.pending_tokens[worker]
-        return self._seconds(worker, worker, 0.0)
+    def _alone(self) -> tuple[int, float]:
+        """The worker with room for all of the request to which it costs the least, and how much.
+
+        In seconds; in tokens that wait there, while nothing is measured.
+        """
+        if self.stages.known:
+            costs = self._seconds(EVERY, EVERY, 0.0)
+        else:
+            costs = self.fleet.pending_prompt_tokens + self.fleet.pending_tokens
+        best = least(self._room(*self.mixing.whole_roles), costs)
+        return best, costs.item(best) if best != NOWHERE else inf
 
     def _apart_s(self, prompt: int, token: int) -> tuple[bool, float]:
         """Whether a pair's link fails, and the seconds that the pair costs."""
         link = self.links.cost(prompt, token, self.asked.to_compute(token), 0)
         return link.failing, self._seconds(prompt, token, link.seen_s)
 
-    def _seconds(self, prompt: int, token: int, seen_s: float) -> float:
-        cached = self.asked.cached.get(prompt, 0)
+    def _seconds(self, prompt: int | slice, token: int | slice, seen_s: float) -> Any:
+        cached = self.asked.cached[prompt]
         queued = self.fleet.pending_prompt_tokens[prompt] + cached  # `place` has taken it off
         most = self.asked.total - self.asked.prompt
-        tokens = self.asked.to_compute(prompt)
-        return self.stages.cost_s(prompt, token, queued, tokens, most, seen_s)
+        return self.stages.cost_s(prompt, token, queued, self.asked.prompt - cached, most, seen_s)

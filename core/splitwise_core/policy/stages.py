@@ -5,11 +5,12 @@ many is not given a long prompt to save one transfer, and an idle one is not pas
 the pool it belongs to. Pure: plain numbers in, seconds out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from splitwise_core.policy.admission import backlog_s
+import numpy as np
+
+from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
 
 MOST_SHARE: Final = 0.8
 """A worker that does nothing but prompts still decodes: its machine scheduler lets nobody wait for
@@ -20,43 +21,50 @@ ever, and after a while every other step is the tokens' turn."""
 class StageView:
     """Measured times of a fleet's workers, as columns beside those of its `FleetView`.
 
-    A prompt takes its tokens over `prompt_tokens_per_s`, a decoding step `step_base_s` and
-    `step_slope_s` for each sequence in it. `decoding`: sequences that do, or will once their
-    prompts are computed. `prompt_share`: of the time of late, that prompts took. `answer_share`: of
-    the tokens that requests may have at most, those that answers had of late.
+    A prompt takes its tokens over `prompt_tokens_per_s`, which is above 0, a decoding step
+    `step_base_s` and `step_slope_s` for each sequence in it. `decoding`: sequences that do, or will
+    once their prompts are computed. `prompt_share`: of the time of late, that prompts took.
+    `answer_share`: of the tokens that requests may have at most, those that answers had of late.
     """
 
-    prompt_tokens_per_s: Sequence[float] = ()
-    step_base_s: Sequence[float] = ()
-    step_slope_s: Sequence[float] = ()
-    decoding: Sequence[int] = ()
-    prompt_share: Sequence[float] = ()
+    prompt_tokens_per_s: Numbers
+    step_base_s: Numbers
+    step_slope_s: Numbers
+    decoding: Numbers
+    prompt_share: Numbers
     answer_share: float = 1.0
 
     @property
     def known(self) -> bool:
         """Whether enough was measured to compare placements."""
-        return bool(self.prompt_tokens_per_s)
+        return len(self.prompt_tokens_per_s) > 0
 
     def cost_s(
-        self, prompt: int, token: int, queued: int, tokens: int, max_tokens: int, seen_s: float
-    ) -> float:
+        self,
+        prompt: int | slice,
+        token: int | slice,
+        queued: Any,
+        tokens: Any,
+        max_tokens: int,
+        seen_s: float,
+    ) -> Any:
         """Seconds that a request takes on two workers, or one, and costs others there.
 
         `queued` tokens go before its own `tokens` on the prompt worker; `seen_s` of its transfer
         are not hidden behind the prompt. While it is computed, those that decode beside it wait.
         While it decodes, it makes each step of the others longer, and takes turns with the prompts
-        that come to the same worker: what it waits for them, they wait for it.
+        that come to the same worker: what it waits for them, they wait for it. Of many workers,
+        given as a slice, it is a column, as `queued` and `tokens` are then.
         """
         speed = self.prompt_tokens_per_s[prompt]
-        prompt_s = backlog_s(tokens, speed)
+        prompt_s = tokens / speed
         steps = max(1.0, self.answer_share * max_tokens)
         beside, slope_s = self.decoding[token], self.step_slope_s[token]
         step_s = self.step_base_s[token] + slope_s * (beside + 1)
-        share = min(self.prompt_share[token], MOST_SHARE)
-        own_s = backlog_s(queued, speed) + prompt_s + seen_s + steps * step_s
+        share = np.minimum(self.prompt_share[token], MOST_SHARE)
+        own_s = queued / speed + prompt_s + seen_s + steps * step_s
         others_s = self.decoding[prompt] * prompt_s + steps * beside * slope_s
         return own_s + others_s + 2 * steps * step_s * share / (1 - share)
 
 
-NO_STAGES: Final = StageView()
+NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from splitwise_core.policy.batching import StepKind
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_planner.design import Design
 from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet
 from splitwise_planner.measured.network import Network

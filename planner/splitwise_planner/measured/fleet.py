@@ -8,10 +8,13 @@ shortest queues decide (a test holds the two ways equal).
 from collections import Counter, deque
 from typing import Final
 
+import numpy as np
+
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
 from splitwise_core.policy.mixing import OVERFLOW_TOKENS
 from splitwise_core.policy.routing import (
     FleetView,
+    Members,
     Placement,
     Reason,
     Role,
@@ -34,19 +37,13 @@ class Fleet:
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
-        self._prompts = [0] * count
-        self._kv = [0] * count
         self._free = [worker.hardware.blocks for worker in workers]
-        self._sequences = [MAX_SEQUENCES] * count
         self._view = FleetView(
-            role=roles,
-            revision=[0] * count,
-            ready=[True] * count,
-            pending_prompt_tokens=self._prompts,
-            pending_tokens=self._kv,
-            free_blocks=self._free,
-            free_sequences=self._sequences,
-            block_tokens=[BLOCK_TOKENS] * count,
+            members=Members(np.array(roles), np.zeros(count, np.int64)),
+            pending_prompt_tokens=np.zeros(count, np.int64),
+            pending_tokens=np.zeros(count, np.int64),
+            room_tokens=np.array(self._free) * BLOCK_TOKENS,
+            borrowed=np.zeros(count, np.bool_),
         )
         # Workers that decode come last, or all of them are mixed.
         self._first_to_decode = sum(role == Role.PROMPT for role in roles)
@@ -80,7 +77,7 @@ class Fleet:
         job.token_worker = NOBODY if placement.token is None else placement.token
         for worker, tokens in self._legs_of(job):
             self._claim(worker, job, _blocks(tokens), 1)
-        self._prompts[job.prompt_worker] += job.prompt
+        self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
         if not job.stays:
             self._arriving_kv[job.token_worker] += job.prompt
             self.refresh(job.token_worker)
@@ -88,7 +85,7 @@ class Fleet:
 
     def prompt_done(self, job: Job) -> None:
         """Its first token has come: it waits on its prompt worker no more."""
-        self._prompts[job.prompt_worker] -= job.prompt
+        self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         self.refresh(job.prompt_worker)
 
     def handed_over(self, job: Job) -> None:
@@ -109,9 +106,11 @@ class Fleet:
         worker = self.workers[number]
         joining = sum(job.prompt for job in worker.joining)
         held = worker.context + joining + self._arriving_kv[number]
-        self._kv[number] = max(held, self._claimed_kv[number])
-        committed = is_committed(self._prompts[number], worker.speed.tokens_per_s, MAX_QUEUE_S)
-        self._sequences[number] = 0 if committed else MAX_SEQUENCES - self._legs[number]
+        self._view.pending_tokens[number] = max(held, self._claimed_kv[number])
+        queued = self._view.pending_prompt_tokens.item(number)
+        committed = is_committed(queued, worker.speed.tokens_per_s, MAX_QUEUE_S)
+        admits = self._legs[number] < MAX_SEQUENCES and not committed
+        self._view.room_tokens[number] = self._free[number] * BLOCK_TOKENS if admits else 0
 
     def _legs_of(self, job: Job) -> list[tuple[int, int]]:
         """Workers and the tokens that each reserves."""

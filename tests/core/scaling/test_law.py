@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import (
     Counts,
     Decision,

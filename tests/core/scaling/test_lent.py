@@ -1,7 +1,7 @@
 """Prompts on borrowed workers are work of the prompt pools, and make them grow."""
 
 from splitwise_core.policy.mixing import Mixing
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import Counts, Reading, Reason
 from splitwise_core.policy.scaling.signals import with_lent
 from tests.core.scaling.test_virtual_time import arrivals, fleet, ups

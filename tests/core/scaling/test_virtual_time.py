@@ -13,7 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import Law, Pool, Ratio, Reason, decide, observe
 from tests.support.virtual_fleet import LOOK_S, Change, PoolOf, VirtualFleet
 from tests.support.virtual_worker import Machine

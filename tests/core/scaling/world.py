@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import (
     Counts,
     Decision,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Final
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling.law import Counts, Decision, Law, Ratio, Reason
 from splitwise_core.policy.scaling.pool import State, Wish, decided, wish
 

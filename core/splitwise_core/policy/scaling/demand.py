@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling.law import BUSY_UP, CATCH_UP_S, DOWN_RATIO, Law, Reason
 from splitwise_core.policy.scaling.measured import Measured
 from splitwise_core.policy.scaling.signals import Reading

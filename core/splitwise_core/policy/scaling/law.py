@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from splitwise_core.policy.routing import Role
+from splitwise_core.policy.roles import Role
 
 BUSY_UP: Final = 0.8
 """A pool grows until its workers are busy with prompts for at most this part of the time: above it

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from splitwise_core.metric import doubling
-from splitwise_core.policy.fleet import Role
+from splitwise_core.policy.roles import Role
 
 WARM_UP_S: Final = 10.0
 """So long after it was first heard a worker's speed is not looked at: it compiles and fills caches,
