@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-monitoring test test-fast test-kubernetes kubernetes browser lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
+.PHONY: help setup demo demo-monitoring test test-fast test-kubernetes kubernetes packages lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -41,7 +41,7 @@ demo: setup ## Start a cluster, ask it questions, show where each answer was com
 demo-monitoring: setup ## Watch a cluster under load with a real Prometheus; show what dashboards show
 	@$(BIN)/python -m examples.demo_monitoring
 
-test: kubernetes browser ## Run every test; without Go, those on Kubernetes are skipped and say so
+test: kubernetes packages ## Run every test; without Go, those on Kubernetes are skipped and say so
 	@$(BIN)/splitwise model tiny .cache/models/tiny
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
@@ -54,8 +54,8 @@ test-kubernetes: kubernetes ## Run the tests on Kubernetes alone
 kubernetes: setup ## Build the control plane and the helm that they use, once, where Go is
 	@$(BIN)/python -m tests.support.kube_programs
 
-browser: setup ## Install the browser that pages are tested in, once, where root may (Debian)
-	@$(BIN)/python -m tests.support.browser
+packages: setup ## Get the browser and the Prometheus that tests use, once (Debian; the browser as root)
+	@$(BIN)/python -m tests.support.packages
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support import packages
+
 _GIVEN = dict(os.environ)
 # One thread and no spinning: tests run many processes on few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +26,7 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 ROOT = Path(__file__).parents[1]
+os.environ["PATH"] += f"{os.pathsep}{packages.PROGRAMS}"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from splitwise_core.telemetry import METRICS
 TEXT = SOURCE.read_text("utf-8")
 ALERTS = {rule["alert"]: rule for rule in rules(TEXT) if "alert" in rule}
 RECORDS = [rule["record"] for rule in rules(TEXT) if "record" in rule]
-NEEDS = "there is no promtool on PATH: on Debian and Ubuntu, `apt install prometheus`"
+NEEDS = "there is no promtool: `make packages` gets Debian's prometheus"
 
 C = 'namespace="n",cluster="c"'
 POOL = f'{C},role="token",pool="t"'

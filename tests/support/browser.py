@@ -1,12 +1,6 @@
-"""A headless Chromium, Debian's: found, or installed where that may be done.
+"""A headless Chromium, if there is one: `make packages` installs Debian's."""
 
-`python -m tests.support.browser` installs it; the tests take what is there.
-"""
-
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 NEEDS: Final = (
-    "there is no Chromium: `make browser` installs Debian's as root, or put `chromium` on PATH"
+    "there is no Chromium: `make packages` installs Debian's as root, or put `chromium` on PATH"
 )
-INSTALL_S: Final = 900
 WIDE: Final = {"width": 1100, "height": 900}
 NARROW: Final = {"width": 360, "height": 740}
 
@@ -88,20 +81,3 @@ _CONTRAST: Final = """selector => {
   const both = [light(getComputedStyle(node).color), light(back)].sort();
   return (both[1] + 0.05) / (both[0] + 0.05);
 }"""
-
-
-def install() -> str | None:
-    """The browser, installed now or before; None where that cannot be done."""
-    if program() is None and shutil.which("apt-get") and os.geteuid() == 0:
-        sys.stderr.write("installing Debian's chromium, once: about a minute\n")
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
-        waiting = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
-        quiet = subprocess.DEVNULL
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for step in (["apt-get", "update"], [*command, *waiting]):
-            subprocess.run(step, check=False, stdout=quiet, timeout=INSTALL_S, env=environment)
-    return program()
-
-
-if __name__ == "__main__":
-    sys.stderr.write(f"{install() or 'SKIPPED: ' + NEEDS}\n")
