@@ -13,7 +13,8 @@ import numpy as np
 
 from splitwise_core.policy.admission import is_committed
 from splitwise_core.policy.fleet import NOT_READY, NOWHERE, FleetView, Members, Numbers
-from splitwise_core.policy.links import Link, LinkView
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.roles import ROLES, Role
 from splitwise_core.policy.stages import NO_STAGES, StageView
 from splitwise_router.session import Revision, Session, revision_of

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from splitwise_core.policy.links import PER_PERIOD, Link, to_measure
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import PER_PERIOD, to_measure
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.session import Revision, Session, revision_of
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitwise_core.policy.links import PER_PERIOD, Link, LinkView, seen_s, to_measure
+from splitwise_core.policy.link import Link, seen_s
+from splitwise_core.policy.links import PER_PERIOD, LinkView, to_measure
 from splitwise_core.policy.routing import Placement, Reason, place
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitwise_core.policy.links import NO_LINKS, Link, LinkView
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.routing import Placement, Reason, place
 from splitwise_core.policy.stages import NO_STAGES, StageView

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitwise_core.policy.links import NO_LINKS, Link, LinkView
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.routing import Role, place
 from splitwise_core.policy.stages import NO_STAGES, StageView

@@ -16,7 +16,7 @@ IMAGES: Final = ROOT / "images"
 NAMES: Final = ("operator", "router", "sidecar", "worker")
 FOREIGN: Final = {
     "operator": {"torch", "triton", "numpy", "uvicorn", "starlette", "tokenizers", "xxhash"},
-    "router": {"torch", "triton", "numpy", "kopf", "xxhash", "psutil", "typer"},
+    "router": {"torch", "triton", "kopf", "xxhash", "psutil", "typer"},
     "sidecar": {"torch", "triton", "kopf", "kubernetes", "uvicorn", "pydantic", "tokenizers"},
     "worker": {"kopf", "kubernetes", "uvicorn", "starlette", "pydantic", "tokenizers"},
 }

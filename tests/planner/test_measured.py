@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import composite, floats, integers, lists, sampled_from, tuples
 
-from splitwise_core.policy.links import Link, LinkView
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.routing import FleetView, Members, Role, place
 from splitwise_core.spec_pool import Pool
 from splitwise_planner.catalog import load_catalog

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitwise_core.policy.links import Link
+from splitwise_core.policy.link import Link
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.routing import place
 from splitwise_core.rpc.worker_pb2 import (

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 
 from splitwise_core.policy.batching import StepKind, next_step
-from splitwise_core.policy.links import NO_LINKS, Link, LinkView
+from splitwise_core.policy.link import Link
+from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
 from splitwise_core.policy.routing import Role, place
 from splitwise_core.policy.scaling import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 from splitwise_core.latency.least_squares import fitted
-from splitwise_core.policy.links import Link
+from splitwise_core.policy.link import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,11 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
+from splitwise_core.policy.link import Link, seen_s
 
 PER_PERIOD: Final = 4
 """Links that one prompt worker measures in a period: the load grows with workers, not with pairs.
 In a larger fleet the links take their turns, and real transfers measure those that are used."""
-
-
-class Link(NamedTuple):
-    """What is known of one link; `bytes_per_s` is 0 while nothing is."""
-
-    latency_s: float
-    bytes_per_s: float
-    failing: bool
 
 
 class Cost(NamedTuple):
@@ -81,18 +74,6 @@ class LinkView:
 
 
 NO_LINKS: Final = LinkView(NO_NUMBERS, NO_NUMBERS)
-
-
-def seen_s(link: Link, kv_bytes: int, prompt_s: float, layers: int) -> float:
-    """Seconds that a request waits for its KV once its prompt is done.
-
-    Layers go out while later ones are computed, so what takes no longer than the prompt is hidden,
-    but for the last layer.
-    """
-    if link.bytes_per_s <= 0:
-        return 0.0
-    whole_s = kv_bytes / link.bytes_per_s
-    return link.latency_s + max(whole_s - prompt_s, whole_s / max(layers, 1))
 
 
 def to_measure(

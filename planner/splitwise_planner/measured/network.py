@@ -4,7 +4,7 @@ A worker's link sends or receives at its own speed, and a pair moves at that of 
 comes later waits until both ends are free: that is what many transfers to one worker cost.
 """
 
-from splitwise_core.policy.links import Link, seen_s
+from splitwise_core.policy.link import Link, seen_s
 from splitwise_planner.measured.worker import Job, Worker
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from splitwise_core.errors import UserError
 from splitwise_core.latency import DecodeModel, PowerModel, PromptModel
 from splitwise_core.policy.handover import layerwise_min_tokens
-from splitwise_core.policy.links import Link
+from splitwise_core.policy.link import Link
 from splitwise_planner.catalog import Machine, Model
 from splitwise_planner.design import Design
 from splitwise_planner.phase_times import Key, Shape
