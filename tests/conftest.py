@@ -26,6 +26,8 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=2000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 ROOT = Path(__file__).parents[1]
+# Tests fork only to start a program, which gRPC's threads, begun anew before it is, would end.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 os.environ["PATH"] += f"{os.pathsep}{packages.PROGRAMS}"
 
 

@@ -1,5 +1,5 @@
 """A healthy cluster under load: its pages of metrics, and a real Prometheus with our rules, in
-which minutes last half a second.
+which minutes last two seconds.
 
 One cluster for all tests here, in their order.
 """
@@ -39,7 +39,9 @@ FAILS = {  # counts of what went wrong: 0 as long as nothing does
     *("splitwise_kv_refused_calls_total", "splitwise_kv_key_failures_total"),
     *("splitwise_kv_forced_fences_total", "splitwise_kv_certificates_refused_total"),
     *("splitwise_kv_connections_refused_total", "splitwise_kv_left_out_transports"),
+    *("splitwise_log_dropped_lines_total",),
 }
+UNTRACED = {"splitwise_trace_spans_total"}  # nobody asks for traces here
 DRAINS = {  # while a worker drains, of which its last scrape may know nothing
     *("splitwise_router_moves_total", "splitwise_request_move_pause_seconds"),
     *("splitwise_router_moved_kv_bytes_total", "splitwise_draining_workers"),
@@ -108,7 +110,7 @@ def test_every_metric_moves_under_load_and_none_has_series_for_requests(cluster:
                 is_sidecars = url.endswith(f":{SIDECAR_STATUS_PORT}/metrics")
                 pages[Component.SIDECAR if is_sidecars else serves].read(url)
 
-    may_stand = FAILS | DRAINS | BORROWS | ROUNDED | CROWDED
+    may_stand = FAILS | UNTRACED | DRAINS | BORROWS | ROUNDED | CROWDED
     with asked(cluster.url) as statuses:
         give_up = time.monotonic() + WITHIN_S
         while True:
@@ -131,10 +133,23 @@ def test_every_metric_moves_under_load_and_none_has_series_for_requests(cluster:
 
 
 def test_no_alert_fires_while_all_is_well(cluster: Cluster, watch: Watch) -> None:
+    ratios = ("pool_busy", "pool_kv_used", "pool_model_flops", "pool_model_bandwidth")
     with asked(cluster.url):
-        time.sleep(8)  # sixteen minutes of the rules
+        time.sleep(12)  # six minutes of the rules
+        everywhere = {"prompt", "token"}
+        eventually(
+            lambda: all(watched_pools(watch, ratio) == everywhere for ratio in ratios),
+            60,
+            cluster.logs,
+        )
     assert watch.ever() == set()
-    for ratio in ("pool_busy", "pool_kv_used", "pool_model_flops", "pool_model_bandwidth"):
+    for ratio in ratios:
         samples = watch.prometheus.ask(f"max_over_time(splitwise:{ratio}:ratio[1m])")
-        assert {sample.labels["pool"] for sample in samples} == {"prompt", "token"}
-        assert all(0 <= sample.value <= 1.05 for sample in samples), (ratio, samples)
+        # A rate over two seconds, which scrapes do not divide evenly.
+        assert all(0 <= sample.value <= 1.5 for sample in samples), (ratio, samples)
+
+
+def watched_pools(watch: Watch, ratio: str) -> set[str]:
+    """The pools that a recording rule has had an answer for."""
+    samples = watch.prometheus.ask(f"max_over_time(splitwise:{ratio}:ratio[1m])")
+    return {sample.labels["pool"] for sample in samples}

@@ -16,10 +16,10 @@ from monitoring.rules import SOURCE, hastened
 from splitwise_core.metric import Component, Metric
 from splitwise_core.telemetry import METRICS
 
-FACTOR: Final = 120
-"""Rules' windows and waits are divided by it: what takes five minutes takes two and a half seconds.
-What they compare with stays."""
-SCRAPED_EVERY_S: Final = 0.4
+FACTOR: Final = 30
+"""Rules' windows and waits are divided by it: what takes five minutes takes ten seconds. What they
+compare with stays."""
+SCRAPED_EVERY_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -35,7 +35,8 @@ class Pages:
     @property
     def declared(self) -> dict[str, Metric]:
         """The component's metrics by the name of their family."""
-        own = [metric for metric in METRICS if metric.component is self.component]
+        either = (self.component, Component.EVERY)
+        own = [metric for metric in METRICS if metric.component in either]
         return {metric.name.removesuffix("_total"): metric for metric in own}
 
     def read(self, url: str) -> None:

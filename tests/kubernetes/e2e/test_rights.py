@@ -67,12 +67,12 @@ def used(operated: Operated) -> set[Right]:
     since = installed_at(operated)
     for request in operated.machine.plane.requests_of(ACCOUNT):
         what, code = request.get("objectRef", {}), request.get("responseStatus", {}).get("code")
+        if "resource" not in what:
+            continue  # what the API server has: everybody may ask, but while it starts
         if request["annotations"]["authorization.k8s.io/decision"] == "forbid":
             # An operator of another module may: as it is uninstalled, it loses its rights.
             assert request["requestReceivedTimestamp"] < since, request
             continue
-        if "resource" not in what:
-            continue  # what the API server has, which everybody may ask
         resource = "/".join(part for part in (what["resource"], what.get("subresource")) if part)
         found.add((resource, request["verb"]))
         if request["verb"] == "patch" and code == 201:
