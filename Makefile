@@ -67,7 +67,6 @@ generate: setup ## Write everything that is generated from the code
 	$(BIN)/python docs/generate.py
 	$(BIN)/python crds/generate.py
 	$(BIN)/python -m monitoring.generate
-	$(BIN)/python -m monitoring.rules
 	$(BIN)/python -m helm.generate
 
 verify: generate lint ## Fail when something generated is not what the code says

@@ -1,6 +1,6 @@
-"""Writes the dashboards as JSON, for helm and for kustomize: `python -m monitoring.generate`.
+"""Writes dashboards and rules, for helm and for kustomize: `python -m monitoring.generate`.
 
-The same files are what a Grafana without Kubernetes is given.
+The dashboards' JSON is what a Grafana without Kubernetes is given, too.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Final
 
 import yaml
 
+from monitoring import rules
 from monitoring.dashboards import BOARDS, document
 
 ROOT: Final = Path(__file__).parents[1]
@@ -30,6 +31,9 @@ def main() -> None:
         for name, text in dashboards().items():
             (place / name).write_text(text, "utf-8")
     KUSTOMIZATION.write_text(kustomization(), "utf-8")
+    text = rules.SOURCE.read_text("utf-8")
+    rules.CHART.write_text(text, "utf-8")
+    rules.MANIFEST.write_text(rules.manifest(text), "utf-8")
 
 
 def dashboards() -> Mapping[str, str]:

@@ -12,11 +12,11 @@ import yaml
 
 from monitoring.dashboards import BOARDS
 from monitoring.generate import dashboards
+from monitoring.programs import stop
 
 PROGRAMS: Final = ("grafana-server", "grafana")
 HOME: Final = "/usr/share/grafana"
 """Where its packages install what it serves."""
-STOP_S: Final = 30.0
 
 
 def program() -> str | None:
@@ -61,9 +61,4 @@ def grafana(server: str, directory: Path, port: int) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}/d/{BOARDS[0].uid}"
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)

@@ -12,6 +12,8 @@ from typing import Any, Final
 import httpx
 import yaml
 
+from monitoring.programs import stop
+
 PROGRAM: Final = "prometheus"
 NEEDS: Final = "there is no prometheus on PATH: on Debian and Ubuntu, `apt install prometheus`"
 READY_WITHIN_S: Final = 30.0
@@ -101,12 +103,7 @@ def prometheus(configuration: dict[str, Any], directory: Path, listen: str) -> I
         _until_ready(made.url, process, log)
         yield made
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def _until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

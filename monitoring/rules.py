@@ -1,7 +1,4 @@
-"""Writes the rules for helm and for kustomize: `python -m monitoring.rules`.
-
-rules.yaml beside this file is their source, in the form that Prometheus itself reads.
-"""
+"""The rules: rules.yaml beside this file is their source, in the form that Prometheus reads."""
 
 import re
 from collections.abc import Iterator
@@ -20,14 +17,6 @@ _WINDOW: Final = re.compile(r"\[(\d+)([smh])\]")
 _FOR: Final = re.compile(r"^(\s+for: )(\d+)([smh])$", re.MULTILINE)
 
 Rule = dict[str, Any]
-
-
-def main() -> None:
-    """Writes both files."""
-    text = SOURCE.read_text("utf-8")
-    CHART.write_text(text, "utf-8")
-    MANIFEST.parent.mkdir(parents=True, exist_ok=True)
-    MANIFEST.write_text(manifest(text), "utf-8")
 
 
 def manifest(text: str) -> str:
@@ -60,7 +49,3 @@ def hastened(text: str, factor: int) -> str:
 
 def _shorter(number: str, unit: str, factor: int) -> str:
     return f"{round(int(number) * _UNIT_S[unit] * 1000 / factor)}ms"
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from monitoring.dashboards.alike import CLUSTERS as SCOPE
+from monitoring.dashboards.alike import percentiles
 from monitoring.dashboards.board import Board, Row, Variable, at_a_glance
 from monitoring.dashboards.panels import (
     REQUESTS_PER_S,
@@ -12,10 +14,9 @@ from monitoring.dashboards.panels import (
     lines,
     number,
 )
-from monitoring.dashboards.promql import Scope, share
+from monitoring.dashboards.promql import share
 from splitwise_core.metrics import router
 
-_SCOPE: Final = Scope(("namespace", "cluster"))
 _STAGES: Final = {
     "1 queue": router.STAGE_QUEUE,
     "2 prefill": router.STAGE_PREFILL,
@@ -36,7 +37,7 @@ _AT_A_GLANCE: Final = at_a_glance(
             name[2:].capitalize(),
             f"{_ABOUT[name]} The mean.",
             SECONDS,
-            Query(_SCOPE.mean(metric), "mean"),
+            Query(SCOPE.mean(metric), "mean"),
         )
         for name, metric in _STAGES.items()
     ),
@@ -44,13 +45,13 @@ _AT_A_GLANCE: Final = at_a_glance(
         "Prompt",
         "The mean size of a prompt.",
         TOKENS,
-        Query(share(_SCOPE.rate(router.PROMPT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
+        Query(share(SCOPE.rate(router.PROMPT_TOKENS), SCOPE.count(router.E2E)), "mean"),
     ),
     number(
         "Answer",
         "The mean size of an answer.",
         TOKENS,
-        Query(share(_SCOPE.rate(router.OUTPUT_TOKENS), _SCOPE.count(router.E2E)), "mean"),
+        Query(share(SCOPE.rate(router.OUTPUT_TOKENS), SCOPE.count(router.E2E)), "mean"),
     ),
 )
 
@@ -62,17 +63,17 @@ _STAGE_BY_STAGE: Final = Row(
             "The mean time of each stage: the first two end with the first token, the others are "
             "the gap before the second. What is short of a prompt's hand-over has no transfer.",
             SECONDS,
-            *(Query(_SCOPE.mean(metric), name) for name, metric in _STAGES.items()),
+            *(Query(SCOPE.mean(metric), name) for name, metric in _STAGES.items()),
             stacked=True,
         ),
         lines(
             "Stages, P90",
             "Nine of ten requests spent less time in each stage.",
             SECONDS,
-            *(Query(_SCOPE.quantile(0.9, metric), name) for name, metric in _STAGES.items()),
+            *(Query(SCOPE.quantile(0.9, metric), name) for name, metric in _STAGES.items()),
         ),
         *(
-            heat(name[2:].capitalize(), _ABOUT[name], SECONDS, _SCOPE.buckets(metric), width=6)
+            heat(name[2:].capitalize(), _ABOUT[name], SECONDS, SCOPE.buckets(metric), width=6)
             for name, metric in _STAGES.items()
         ),
     ],
@@ -85,21 +86,21 @@ _AS_CLIENTS_SEE_IT: Final = Row(
             "Time to first token",
             "Arrival of a request to its first token, as sent to the client.",
             SECONDS,
-            _SCOPE.buckets(router.TTFT),
+            SCOPE.buckets(router.TTFT),
         ),
         heat(
             "Time between tokens",
             "Between two tokens of one request, as sent to the client.",
             SECONDS,
-            _SCOPE.buckets(router.TBT),
+            SCOPE.buckets(router.TBT),
         ),
         lines(
             "Time to first token, and what the prompt worker had of it",
             "The difference is the router's: tokenizing, waiting for capacity, sending.",
             SECONDS,
-            Query(_SCOPE.mean(router.TTFT), "time to first token"),
+            Query(SCOPE.mean(router.TTFT), "time to first token"),
             Query(
-                f"({_SCOPE.mean(router.STAGE_QUEUE)}) + ({_SCOPE.mean(router.STAGE_PREFILL)})",
+                f"({SCOPE.mean(router.STAGE_QUEUE)}) + ({SCOPE.mean(router.STAGE_PREFILL)})",
                 "queue and prefill",
             ),
             width=8,
@@ -108,7 +109,7 @@ _AS_CLIENTS_SEE_IT: Final = Row(
             "Whole requests",
             "Arrival of a request to its last token.",
             SECONDS,
-            *(Query(_SCOPE.quantile(q / 100, router.E2E), f"P{q}") for q in (50, 90, 99)),
+            *percentiles(SCOPE, router.E2E, 50, 90, 99),
             width=8,
         ),
         lines(
@@ -116,9 +117,9 @@ _AS_CLIENTS_SEE_IT: Final = Row(
             "Requests that ended, prompts computed, and those of them whose KV moved to another "
             "worker.",
             REQUESTS_PER_S,
-            Query(_SCOPE.count(router.E2E), "requests"),
-            Query(_SCOPE.count(router.STAGE_PREFILL), "prompts"),
-            Query(_SCOPE.count(router.STAGE_TRANSFER), "moved"),
+            Query(SCOPE.count(router.E2E), "requests"),
+            Query(SCOPE.count(router.STAGE_PREFILL), "prompts"),
+            Query(SCOPE.count(router.STAGE_TRANSFER), "moved"),
             width=8,
         ),
     ],

@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from monitoring.dashboards.alike import burn, kept, percentiles
 from monitoring.dashboards.board import Board, Marks, Row, Variable, at_a_glance
 from monitoring.dashboards.cluster_pools import POOLS, QUEUES, REPLICAS
 from monitoring.dashboards.cluster_work import EFFICIENCY, TROUBLE, WORK
-from monitoring.dashboards.objectives import burn, kept
 from monitoring.dashboards.panels import (
     COUNT,
     PART,
@@ -113,21 +113,21 @@ _LATENCY: Final = Row(
             "Time to first token",
             "Arrival of a request to its first token, as sent to the client.",
             SECONDS,
-            *(Query(SCOPE.quantile(q / 100, router.TTFT), f"P{q}") for q in (50, 90, 99)),
+            *percentiles(SCOPE, router.TTFT, 50, 90, 99),
             width=8,
         ),
         lines(
             "Time between tokens",
             "Between two tokens of one request, as sent to the client.",
             SECONDS,
-            *(Query(SCOPE.quantile(q / 100, router.TBT), f"P{q}") for q in (50, 90, 99)),
+            *percentiles(SCOPE, router.TBT, 50, 90, 99),
             width=8,
         ),
         lines(
             "Whole requests",
             "Arrival of a request to its last token.",
             SECONDS,
-            *(Query(SCOPE.quantile(q / 100, router.E2E), f"P{q}") for q in (50, 90, 99)),
+            *percentiles(SCOPE, router.E2E, 50, 90, 99),
             width=8,
         ),
     ],

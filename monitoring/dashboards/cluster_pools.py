@@ -2,17 +2,13 @@
 
 from typing import Final
 
+from monitoring.dashboards.alike import BUSY, kv_taken
 from monitoring.dashboards.board import Row
-from monitoring.dashboards.panels import BYTES, COUNT, PART, SECONDS, TOKENS, Limits, Query, lines
+from monitoring.dashboards.panels import BYTES, COUNT, PART, SECONDS, TOKENS, Query, lines
 from monitoring.dashboards.promql import ONE_CLUSTER as SCOPE
-from monitoring.dashboards.promql import share
 from splitwise_core.metrics import operator, router, worker
 
 _POOL: Final = ("pool",)
-_BUSY: Final = Limits(look=0.8, bad=0.95)
-_KV_TAKEN: Final = "1 - " + share(
-    SCOPE.now(worker.KV_BLOCKS, _POOL, state="free|cached"), SCOPE.now(worker.KV_BLOCKS, _POOL)
-)
 
 POOLS: Final = Row(
     "Pools",
@@ -23,7 +19,7 @@ POOLS: Final = Row(
             "pool.",
             PART,
             Query(SCOPE.rate(worker.BUSY, _POOL, how="avg"), "{{pool}}"),
-            limits=_BUSY,
+            limits=BUSY,
             most=1,
         ),
         lines(
@@ -31,8 +27,8 @@ POOLS: Final = Row(
             "The part of a pool's KV blocks that are neither free nor only cached. At 100 % "
             "requests wait for room.",
             PART,
-            Query(_KV_TAKEN, "{{pool}}"),
-            limits=_BUSY,
+            Query(kv_taken(SCOPE, _POOL), "{{pool}}"),
+            limits=BUSY,
             most=1,
         ),
         lines(
@@ -136,7 +132,7 @@ REPLICAS: Final = Row(
             PART,
             Query(SCOPE.now(operator.POOL_TAKEN, _POOL), "{{pool}}"),
             width=8,
-            limits=_BUSY,
+            limits=BUSY,
         ),
     ],
 )

@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from monitoring.dashboards.alike import BUSY, EACH, NAME, kept, kv_taken, not_ready
+from monitoring.dashboards.alike import CLUSTERS as SCOPE
 from monitoring.dashboards.board import Board, Row, Variable, address, at_a_glance
-from monitoring.dashboards.objectives import kept
 from monitoring.dashboards.panels import (
     COUNT,
     DOLLARS,
@@ -18,63 +19,40 @@ from monitoring.dashboards.panels import (
     number,
     table,
 )
-from monitoring.dashboards.promql import Scope, or_zero, share
-from splitwise_core.metrics import operator, router, worker
-
-_SCOPE: Final = Scope(("namespace", "cluster"))
-_EACH: Final = ("namespace", "cluster")
-_NAME: Final = "{{namespace}}/{{cluster}}"
-_KV_TAKEN: Final = "1 - " + share(
-    _SCOPE.now(worker.KV_BLOCKS, _EACH, state="free|cached"), _SCOPE.now(worker.KV_BLOCKS, _EACH)
-)
-_BUSY: Final = Limits(look=0.8, bad=0.95)
+from monitoring.dashboards.promql import or_zero, share
+from splitwise_core.metrics import router, worker
 
 _AT_A_GLANCE: Final = at_a_glance(
     number(
         "Clusters",
         "Clusters with a router that answers.",
         COUNT,
-        Query(f"count({_SCOPE.now(router.INFLIGHT_REQUESTS, _EACH)})", "clusters"),
+        Query(f"count({SCOPE.now(router.INFLIGHT_REQUESTS, EACH)})", "clusters"),
     ),
-    number(
-        "Not ready",
-        "Clusters that are not as their specs say, or do not serve, as an operator has it.",
-        COUNT,
-        Query(
-            or_zero(
-                _SCOPE.now(
-                    operator.CLUSTER_CONDITION,
-                    condition="Ready",
-                    condition_status="False|Unknown",
-                )
-            ),
-            "clusters",
-        ),
-        limits=Limits(look=1, bad=2),
-    ),
+    not_ready("Clusters that are not as their specs say, or do not serve, as an operator has it."),
     number(
         "Workers",
         "Workers that answer, of all roles.",
         COUNT,
-        Query(f"count({_SCOPE.of(worker.RUNNING)})", "workers"),
+        Query(f"count({SCOPE.of(worker.RUNNING)})", "workers"),
     ),
     number(
         "Requests",
         "Requests answered, whatever the answer.",
         REQUESTS_PER_S,
-        Query(_SCOPE.rate(router.HTTP_REQUESTS), "requests"),
+        Query(SCOPE.rate(router.HTTP_REQUESTS), "requests"),
     ),
     number(
         "Output",
         "Tokens streamed to clients.",
         TOKENS_PER_S,
-        Query(_SCOPE.rate(router.OUTPUT_TOKENS), "tokens"),
+        Query(SCOPE.rate(router.OUTPUT_TOKENS), "tokens"),
     ),
     number(
         "Waiting for capacity",
         "Requests that wait at routers, since no worker has room for them.",
         COUNT,
-        Query(_SCOPE.now(router.QUEUED_REQUESTS), "requests"),
+        Query(SCOPE.now(router.QUEUED_REQUESTS), "requests"),
         limits=Limits(look=1, bad=100),
     ),
     number(
@@ -83,8 +61,8 @@ _AT_A_GLANCE: Final = at_a_glance(
         PART,
         Query(
             share(
-                or_zero(_SCOPE.rate(router.HTTP_REQUESTS, status="429|5..")),
-                _SCOPE.rate(router.HTTP_REQUESTS),
+                or_zero(SCOPE.rate(router.HTTP_REQUESTS, status="429|5..")),
+                SCOPE.rate(router.HTTP_REQUESTS),
             ),
             "part",
         ),
@@ -94,7 +72,7 @@ _AT_A_GLANCE: Final = at_a_glance(
         "Kept to the objectives",
         "The part of requests that kept to the objectives of their cluster's spec.",
         PART,
-        Query(kept(_SCOPE), "part"),
+        Query(kept(SCOPE), "part"),
         limits=Limits(look=0.99, bad=0.95),
         without="no objectives",
     ),
@@ -108,17 +86,17 @@ _CLUSTERS: Final = Row(
             "Each cluster as it is now; its name leads to its own dashboard.",
             {"namespace": "namespace", "cluster": "cluster"},
             [
-                ("workers", COUNT, f"count by (namespace, cluster) ({_SCOPE.of(worker.RUNNING)})"),
-                ("requests", REQUESTS_PER_S, _SCOPE.rate(router.HTTP_REQUESTS, _EACH)),
-                ("in flight", COUNT, _SCOPE.now(router.INFLIGHT_REQUESTS, _EACH)),
-                ("waiting", COUNT, _SCOPE.now(router.QUEUED_REQUESTS, _EACH)),
-                ("expected wait", SECONDS, _SCOPE.now(router.EXPECTED_WAIT, _EACH, how="max")),
-                ("TTFT P90", SECONDS, _SCOPE.quantile(0.9, router.TTFT, _EACH)),
-                ("TBT P90", SECONDS, _SCOPE.quantile(0.9, router.TBT, _EACH)),
-                ("busy", PART, _SCOPE.rate(worker.BUSY, _EACH, how="avg")),
-                ("KV taken", PART, _KV_TAKEN),
-                ("kept", PART, kept(_SCOPE, _EACH)),
-                ("$ per hour", DOLLARS, f"3600 * {_SCOPE.rate(worker.COST, _EACH)}"),
+                ("workers", COUNT, f"count by (namespace, cluster) ({SCOPE.of(worker.RUNNING)})"),
+                ("requests", REQUESTS_PER_S, SCOPE.rate(router.HTTP_REQUESTS, EACH)),
+                ("in flight", COUNT, SCOPE.now(router.INFLIGHT_REQUESTS, EACH)),
+                ("waiting", COUNT, SCOPE.now(router.QUEUED_REQUESTS, EACH)),
+                ("expected wait", SECONDS, SCOPE.now(router.EXPECTED_WAIT, EACH, how="max")),
+                ("TTFT P90", SECONDS, SCOPE.quantile(0.9, router.TTFT, EACH)),
+                ("TBT P90", SECONDS, SCOPE.quantile(0.9, router.TBT, EACH)),
+                ("busy", PART, SCOPE.rate(worker.BUSY, EACH, how="avg")),
+                ("KV taken", PART, kv_taken(SCOPE, EACH)),
+                ("kept", PART, kept(SCOPE, EACH)),
+                ("$ per hour", DOLLARS, f"3600 * {SCOPE.rate(worker.COST, EACH)}"),
             ],
             address("splitwise-cluster", "namespace", "cluster"),
         ),
@@ -132,40 +110,40 @@ _LOAD: Final = Row(
             "Requests",
             "Requests answered by each cluster, whatever the answer.",
             REQUESTS_PER_S,
-            Query(_SCOPE.rate(router.HTTP_REQUESTS, _EACH), _NAME),
+            Query(SCOPE.rate(router.HTTP_REQUESTS, EACH), NAME),
             stacked=True,
         ),
         lines(
             "Output tokens",
             "Tokens streamed to clients by each cluster.",
             TOKENS_PER_S,
-            Query(_SCOPE.rate(router.OUTPUT_TOKENS, _EACH), _NAME),
+            Query(SCOPE.rate(router.OUTPUT_TOKENS, EACH), NAME),
             stacked=True,
         ),
         lines(
             "Time to first token, P90",
             "Nine of ten requests had their first token sooner.",
             SECONDS,
-            Query(_SCOPE.quantile(0.9, router.TTFT, _EACH), _NAME),
+            Query(SCOPE.quantile(0.9, router.TTFT, EACH), NAME),
         ),
         lines(
             "Time between tokens, P90",
             "Nine of ten tokens came sooner after the one before.",
             SECONDS,
-            Query(_SCOPE.quantile(0.9, router.TBT, _EACH), _NAME),
+            Query(SCOPE.quantile(0.9, router.TBT, EACH), NAME),
         ),
         lines(
             "Requests in flight and waiting",
             "Requests that workers have, and those that wait at routers for capacity.",
             COUNT,
-            Query(_SCOPE.now(router.INFLIGHT_REQUESTS, _EACH), f"{_NAME} in flight"),
-            Query(_SCOPE.now(router.QUEUED_REQUESTS, _EACH), f"{_NAME} waiting"),
+            Query(SCOPE.now(router.INFLIGHT_REQUESTS, EACH), f"{NAME} in flight"),
+            Query(SCOPE.now(router.QUEUED_REQUESTS, EACH), f"{NAME} waiting"),
         ),
         lines(
             "Turned away or failed",
             "Answers with HTTP status 429 or 5xx, by status. A rise of 429 asks for replicas.",
             REQUESTS_PER_S,
-            Query(_SCOPE.events(router.HTTP_REQUESTS, "status", status="429|5.."), "{{status}}"),
+            Query(SCOPE.events(router.HTTP_REQUESTS, "status", status="429|5.."), "{{status}}"),
         ),
     ],
 )
@@ -178,14 +156,14 @@ _USE: Final = Row(
             "The part of requests that kept to the objectives of their cluster's spec. There is "
             "nothing of clusters that have none.",
             PART,
-            Query(kept(_SCOPE, _EACH), _NAME),
+            Query(kept(SCOPE, EACH), NAME),
             most=1,
         ),
         lines(
             "Cost per hour",
             "By the prices of pools' `machine`. There is nothing of pools without one.",
             DOLLARS,
-            Query(f"3600 * {_SCOPE.rate(worker.COST, _EACH)}", _NAME),
+            Query(f"3600 * {SCOPE.rate(worker.COST, EACH)}", NAME),
             width=6,
             stacked=True,
         ),
@@ -193,7 +171,7 @@ _USE: Final = Row(
             "Power",
             "Measured by GPUs, or estimated from the watts of pools' `machine`.",
             WATTS,
-            Query(_SCOPE.rate(worker.ENERGY, _EACH), _NAME),
+            Query(SCOPE.rate(worker.ENERGY, EACH), NAME),
             width=6,
             stacked=True,
         ),
@@ -202,16 +180,16 @@ _USE: Final = Row(
             "The part of their time that engines spend in steps, as a mean over the workers of a "
             "role. Prompt pools near 100 % make requests wait.",
             PART,
-            Query(_SCOPE.rate(worker.BUSY, (*_EACH, "role"), how="avg"), f"{_NAME} {{{{role}}}}"),
-            limits=_BUSY,
+            Query(SCOPE.rate(worker.BUSY, (*EACH, "role"), how="avg"), f"{NAME} {{{{role}}}}"),
+            limits=BUSY,
             most=1,
         ),
         lines(
             "KV memory taken",
             "The part of KV blocks that are neither free nor only cached.",
             PART,
-            Query(_KV_TAKEN, _NAME),
-            limits=_BUSY,
+            Query(kv_taken(SCOPE, EACH), NAME),
+            limits=BUSY,
             most=1,
         ),
     ],

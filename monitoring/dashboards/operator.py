@@ -2,15 +2,14 @@
 
 from typing import Final
 
+from monitoring.dashboards.alike import CLUSTERS as SCOPE
+from monitoring.dashboards.alike import EACH, NAME, NOT_HELD, not_ready, percentiles
 from monitoring.dashboards.board import Board, Row, Variable, at_a_glance
 from monitoring.dashboards.panels import COUNT, PER_S, SECONDS, Limits, Query, heat, lines, number
-from monitoring.dashboards.promql import Scope, or_none, or_zero
+from monitoring.dashboards.promql import or_none, or_zero
 from splitwise_core.metrics import operator
 
-_SCOPE: Final = Scope(("namespace", "cluster"))
-_NAME: Final = "{{namespace}}/{{cluster}}"
-_EACH: Final = ("namespace", "cluster")
-_EACH_POOL: Final = (*_EACH, "pool")
+_EACH_POOL: Final = (*EACH, "pool")
 _PILLARS: Final = "Ready|PoolsReady|RouterReady|TransferVerified|ScalingActive|CapacityAvailable"
 """The conditions that are true of a cluster that is well."""
 _RARE: Final = Limits(look=0.001, bad=0.1)
@@ -20,43 +19,28 @@ _AT_A_GLANCE: Final = at_a_glance(
         "Leading",
         "Operators that lead. Without one nobody reconciles; two must never be.",
         COUNT,
-        Query(_SCOPE.now(operator.LEADERS), "operators"),
+        Query(SCOPE.now(operator.LEADERS), "operators"),
         limits=Limits(look=1, bad=0.5),
     ),
-    number(
-        "Not ready",
-        "Clusters that are not as their specs say, or do not serve.",
-        COUNT,
-        Query(
-            or_zero(
-                _SCOPE.now(
-                    operator.CLUSTER_CONDITION,
-                    condition="Ready",
-                    condition_status="False|Unknown",
-                )
-            ),
-            "clusters",
-        ),
-        limits=Limits(look=1, bad=2),
-    ),
+    not_ready("Clusters that are not as their specs say, or do not serve."),
     number(
         "Clusters",
         "SplitwiseClusters that the leading operator looks after.",
         COUNT,
-        Query(_SCOPE.now(operator.CLUSTERS, how="max"), "clusters"),
+        Query(SCOPE.now(operator.CLUSTERS, how="max"), "clusters"),
     ),
     number(
         "Reconciled",
         "Looks at clusters, with all their writes.",
         PER_S,
-        Query(_SCOPE.count(operator.RECONCILE), "looks"),
+        Query(SCOPE.count(operator.RECONCILE), "looks"),
     ),
     number(
         "Not done",
         "Looks that failed, or could not write some object; they are made again.",
         PER_S,
         Query(
-            or_zero(_SCOPE.count(operator.RECONCILE, result="incomplete|failed")),
+            or_zero(SCOPE.count(operator.RECONCILE, result="incomplete|failed")),
             "looks",
         ),
         limits=_RARE,
@@ -65,20 +49,20 @@ _AT_A_GLANCE: Final = at_a_glance(
         "Reconcile, P99",
         "All but one of a hundred looks were shorter.",
         SECONDS,
-        Query(_SCOPE.quantile(0.99, operator.RECONCILE), "P99"),
+        Query(SCOPE.quantile(0.99, operator.RECONCILE), "P99"),
         limits=Limits(look=5, bad=30),
     ),
     number(
         "Writes",
         "Writes to the API server. They stand still while nothing changes.",
         PER_S,
-        Query(or_zero(_SCOPE.rate(operator.WRITES)), "writes"),
+        Query(or_zero(SCOPE.rate(operator.WRITES)), "writes"),
     ),
     number(
         "Watches broken",
         "Watches of the API server that broke or could not be opened.",
         PER_S,
-        Query(_SCOPE.rate(operator.WATCH_FAILURES), "watches"),
+        Query(SCOPE.rate(operator.WATCH_FAILURES), "watches"),
         limits=_RARE,
     ),
 )
@@ -92,11 +76,11 @@ _CLUSTERS: Final = Row(
             COUNT,
             Query(
                 or_none(
-                    _SCOPE.now(
+                    SCOPE.now(
                         operator.CLUSTER_CONDITION,
-                        (*_EACH, "condition", "condition_reason"),
+                        (*EACH, "condition", "condition_reason"),
                         condition=_PILLARS,
-                        condition_status="False|Unknown",
+                        condition_status=NOT_HELD,
                     ),
                     "condition",
                 ),
@@ -109,9 +93,9 @@ _CLUSTERS: Final = Row(
             "Of each pool, those that are desired and not ready.",
             COUNT,
             Query(
-                f"{_SCOPE.now(operator.POOL_WORKERS, _EACH_POOL, state='desired')} - "
-                f"{_SCOPE.now(operator.POOL_WORKERS, _EACH_POOL, state='ready')} >= 0",
-                f"{_NAME} {{{{pool}}}}",
+                f"{SCOPE.now(operator.POOL_WORKERS, _EACH_POOL, state='desired')} - "
+                f"{SCOPE.now(operator.POOL_WORKERS, _EACH_POOL, state='ready')} >= 0",
+                f"{NAME} {{{{pool}}}}",
             ),
             width=8,
         ),
@@ -119,7 +103,7 @@ _CLUSTERS: Final = Row(
             "Changes not taken up",
             "Changes of a cluster's spec that the operator has not taken up yet.",
             COUNT,
-            Query(_SCOPE.now(operator.CLUSTER_BEHIND, _EACH), _NAME),
+            Query(SCOPE.now(operator.CLUSTER_BEHIND, EACH), NAME),
             width=8,
         ),
     ],
@@ -132,25 +116,25 @@ _RECONCILING: Final = Row(
             "Looks by result",
             "`incomplete` (some object was refused) and `failed` are tried again.",
             PER_S,
-            Query(_SCOPE.count(operator.RECONCILE, ("result",)), "{{result}}"),
+            Query(SCOPE.count(operator.RECONCILE, ("result",)), "{{result}}"),
         ),
         heat(
             "Duration of a look",
             "One look at one cluster with all its writes.",
             SECONDS,
-            _SCOPE.buckets(operator.RECONCILE),
+            SCOPE.buckets(operator.RECONCILE),
         ),
         lines(
             "Writes by verb",
             "They stand still while nothing changes.",
             PER_S,
-            Query(_SCOPE.events(operator.WRITES, "verb"), "{{verb}}"),
+            Query(SCOPE.events(operator.WRITES, "verb"), "{{verb}}"),
         ),
         lines(
             "Watches broken",
             "Watches of the API server that broke or could not be opened.",
             PER_S,
-            Query(_SCOPE.rate(operator.WATCH_FAILURES), "broken"),
+            Query(SCOPE.rate(operator.WATCH_FAILURES), "broken"),
         ),
     ],
 )
@@ -162,14 +146,14 @@ _SCALING: Final = Row(
             "Pools made larger or smaller",
             "By the reason.",
             PER_S,
-            Query(_SCOPE.events(operator.SCALE_DECISIONS, "scale_reason"), "{{scale_reason}}"),
+            Query(SCOPE.events(operator.SCALE_DECISIONS, "scale_reason"), "{{scale_reason}}"),
             width=8,
         ),
         lines(
             "Duration of a look at load",
             "One look at the load of one cluster, every two seconds, with its writes.",
             SECONDS,
-            *(Query(_SCOPE.quantile(q / 100, operator.SCALE_LOOK), f"P{q}") for q in (50, 99)),
+            *percentiles(SCOPE, operator.SCALE_LOOK, 50, 99),
             width=8,
         ),
         lines(
@@ -178,7 +162,7 @@ _SCALING: Final = Row(
             "scaled.",
             PER_S,
             *(
-                Query(_SCOPE.events(metric, "result"), f"{name} {{{{result}}}}")
+                Query(SCOPE.events(metric, "result"), f"{name} {{{{result}}}}")
                 for name, metric in (
                     ("load", operator.LOAD_READINGS),
                     ("stages", operator.STAGE_READINGS),
@@ -192,9 +176,7 @@ _SCALING: Final = Row(
             "Time since the load of a scaled pool was heard last; every two seconds it is asked "
             "for. While it is old the pool keeps its size.",
             SECONDS,
-            Query(
-                _SCOPE.now(operator.POOL_LOOK_AGE, _EACH_POOL, how="max"), f"{_NAME} {{{{pool}}}}"
-            ),
+            Query(SCOPE.now(operator.POOL_LOOK_AGE, _EACH_POOL, how="max"), f"{NAME} {{{{pool}}}}"),
             limits=Limits(look=10, bad=30),
         ),
         lines(
@@ -202,7 +184,7 @@ _SCALING: Final = Row(
             "Ready workers of a scaled pool, and routers, that did not tell their load when they "
             "were asked last.",
             COUNT,
-            Query(_SCOPE.now(operator.POOL_SILENT, _EACH_POOL), f"{_NAME} {{{{pool}}}}"),
+            Query(SCOPE.now(operator.POOL_SILENT, _EACH_POOL), f"{NAME} {{{{pool}}}}"),
         ),
     ],
 )
