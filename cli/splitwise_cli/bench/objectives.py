@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from splitwise_core.errors import UserError
 
-TIMES: Final = ("ttft", "tbt", "e2e", "queue", "prefill", "transfer", "first_decode")
+STAGES: Final = ("queue", "prefill", "transfer", "first_decode")
+"""Of requests, as `usage` of an answer tells them."""
+
+TIMES: Final = ("ttft", "tbt", "e2e", *STAGES)
 SHARES: Final = ("goodput", "answered")
 """Of all requests that were sent; these are at least what is asked, times at most."""
 

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from splitwise_cli.bench.answers import Outcome
 from splitwise_cli.bench.compare import Difference, Judgement
-from splitwise_cli.bench.report import duration, verdict_text
+from splitwise_cli.bench.objectives import STAGES
+from splitwise_cli.bench.report import verdict_text
 from splitwise_cli.bench.runs import TIMES, Run, Slice, merged, percentile, run_of
-from splitwise_cli.bench.summary import PERCENTS, STAGES
+from splitwise_cli.bench.summary import PERCENTS
+from splitwise_cli.durations import duration
 from splitwise_planner.charts import Line, chart
 from splitwise_planner.document import Part
 

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from splitwise_cli.bench.answers import Outcome
 from splitwise_cli.bench.load import Load
-from splitwise_cli.bench.objectives import SHARES
-from splitwise_cli.bench.summary import PERCENTS, STAGES, Summary
+from splitwise_cli.bench.objectives import SHARES, STAGES
+from splitwise_cli.bench.summary import PERCENTS, Summary
+from splitwise_cli.durations import duration
 
 LATE_S = 0.01
 """Of the requests, 1 % may be sent so late before the report says that the client was too slow."""
@@ -86,10 +87,3 @@ def _slo(slo: Mapping[str, float | None]) -> str:
     if not told:
         return "without limits: --slo-ttft, --slo-tbt and --slo-e2e set some"
     return f"within {', '.join(told)}"
-
-
-def duration(seconds: float | None) -> str:
-    """A duration with three digits, in the unit that suits it."""
-    if seconds is None:
-        return "–"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

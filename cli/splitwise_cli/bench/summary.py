@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from splitwise_cli.bench.answers import Answer, Outcome
-from splitwise_cli.bench.objectives import Objective, verdicts
+from splitwise_cli.bench.objectives import STAGES, Objective, verdicts
 from splitwise_cli.bench.sketch import Sketch
 from splitwise_cli.bench.timeline import Slice, Timeline
 
 PERCENTS: Final = (50, 90, 99)
 MOST_PROBLEMS: Final = 8  # different ones that are told word for word
-STAGES: Final = ("queue", "prefill", "transfer", "first_decode")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from splitwise_cli.top.readings import Reading, RouterReading, Wanted
-from splitwise_cli.top.sources import TIMEOUTS_S, Source, Unseen, reading_of, some
+from splitwise_cli.top.sources import TIMEOUTS_S, Source, Unseen, each, reading_of, some
 from splitwise_core.errors import UserError
 from splitwise_core.fields import GROUP
 from splitwise_core.labels import CLUSTER_LABEL, ROLE_LABEL, ROUTER
@@ -26,13 +27,8 @@ def on_kubernetes(name: str, namespace: str | None) -> Source:
     def read() -> Reading:
         cluster = api.cluster(name)
         port = cluster.get("spec", {}).get("router", {}).get("port", 8000)
-        routers: dict[str, RouterReading] = {}
-        missing: dict[str, str] = {}
-        for pod in api.routers(name)[:MOST_ROUTERS]:
-            try:
-                routers[pod] = api.load(pod, port)
-            except Unseen as why:
-                missing[pod] = str(why)
+        pods = api.routers(name)[:MOST_ROUTERS]
+        routers, missing = each({pod: partial(api.load, pod, port) for pod in pods})
         where = f"{api.namespace}/{name}"
         return some(Reading(where, routers, wanted_of(cluster), missing))
 

@@ -5,6 +5,7 @@ Each question has a deadline. What cannot be read is raised as `Unseen`, with wh
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,9 +49,8 @@ def on_this_machine(state_dir: Path | None) -> Source:
             status = state.running()
         except UserError as error:
             raise Unseen(error.wrong) from error
-        routers, missing = _each(
-            {pod["name"]: _router_url(pod) for pod in status["pods"] if pod["role"] == ROUTER}
-        )
+        urls = {pod["name"]: _router_url(pod) for pod in status["pods"] if pod["role"] == ROUTER}
+        routers, missing = each({name: partial(_ask_at, url) for name, url in urls.items()})
         pods = [pod["pool"] for pod in status["pods"] if pod["role"] != ROUTER]
         wanted = {pool: Wanted(pods.count(pool)) for pool in pods}
         return some(Reading(str(status["cluster"]), routers, wanted, missing))
@@ -63,16 +63,23 @@ def _router_url(pod: Mapping[str, Any]) -> str:
     return str(pod["metrics"][0]).removesuffix("/metrics")
 
 
-def _each(urls: Mapping[str, str]) -> tuple[dict[str, RouterReading], dict[str, str]]:
+def each(
+    routers: Mapping[str, Callable[[], RouterReading]],
+) -> tuple[dict[str, RouterReading], dict[str, str]]:
+    """What the routers say, and why those that say nothing do not, by name."""
     found: dict[str, RouterReading] = {}
     missing: dict[str, str] = {}
-    for name, url in urls.items():
+    for name, ask in routers.items():
         try:
-            with open_router(url, None, ANSWER_S) as router:
-                found[name] = _ask(router)
+            found[name] = ask()
         except Unseen as why:
             missing[name] = str(why)
     return found, missing
+
+
+def _ask_at(url: str) -> RouterReading:
+    with open_router(url, None, ANSWER_S) as router:
+        return _ask(router)
 
 
 def some(reading: Reading) -> Reading:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from splitwise_cli.top.differences import Times
+from splitwise_cli.durations import duration
 from splitwise_cli.top.picture import Picture, PoolLine
 
 BUSY: Final = 0.9
@@ -102,14 +102,9 @@ def _times(shown: Picture) -> Table:
     for title in names.values():
         table.add_column(title, justify="right", no_wrap=True)
     for percent in (50, 99):
-        cells = (_percentile(shown.times[name], percent) for name in names)
+        cells = (duration(shown.times[name].percentile(percent)) for name in names)
         table.add_row(f"P{percent}", *cells)
     return table
-
-
-def _percentile(times: Times, percent: float) -> str:
-    found = times.percentile(percent)
-    return "–" if found is None else duration(found)
 
 
 def _pair(pair: Mapping[str, Any], shown: Picture) -> Text:
@@ -141,8 +136,3 @@ def number(value: float) -> str:
         if value >= least:
             return f"{value / (1e3 if letter == 'k' else least):.3g} {letter}"
     return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits it."""
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
