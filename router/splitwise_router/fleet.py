@@ -157,9 +157,9 @@ class Fleet:
         )
         if placement.prompt is None:
             return None, placement.reason
-        one_worker = placement.token is None or placement.token == placement.prompt
-        token = None if one_worker else columns.sessions[placement.token or 0]
-        prompt = columns.sessions[placement.prompt]
+        prompt, token = columns.sessions[placement.prompt], None
+        if placement.token is not None and placement.token != placement.prompt:
+            token = columns.sessions[placement.token]
         is_borrowed = view.borrowed[placement.prompt]
         changes_role = view.role(placement.prompt) == Role.TOKEN and not is_borrowed
         return Found(prompt, token, revision_of(prompt), changes_role), placement.reason

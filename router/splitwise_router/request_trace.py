@@ -35,7 +35,7 @@ class RequestTrace:
     @property
     def fields(self) -> dict[str, object]:
         """What a log line says of it."""
-        return {"trace_id": f"{self.root.trace_id:032x}"} if self.root else {}
+        return {"trace_id": self.root.trace_hex} if self.root else {}
 
     def add(
         self,
@@ -104,7 +104,7 @@ class GenerationTrace:
         self._computed_s: float | None = None  # the first token, on its worker
         self._first_token_s: float | None = None
         root = request.root
-        self.exemplar = {"trace_id": f"{root.trace_id:032x}"} if root else None
+        self.exemplar = {"trace_id": root.trace_hex} if root else None
         """What a histogram's bucket says of it; None where nobody could look it up."""
 
     @property

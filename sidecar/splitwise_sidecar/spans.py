@@ -27,7 +27,7 @@ class Traced:
     def fields(self) -> dict[str, object]:
         """What a log line says of it."""
         found = parse_traceparent(self.traceparent)
-        trace = {"trace_id": f"{found[0].trace_id:032x}"} if found else {}
+        trace = {"trace_id": found[0].trace_hex} if found else {}
         return {"request_id": self.request_id, **trace}
 
 

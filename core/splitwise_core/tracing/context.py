@@ -29,9 +29,14 @@ class SpanContext:
         return SpanContext.new(self.trace_id)
 
     @property
+    def trace_hex(self) -> str:
+        """The trace's id as it is shown, and looked up by."""
+        return f"{self.trace_id:032x}"
+
+    @property
     def traceparent(self) -> str:
         """What tells another process of this span; the trace is sampled, or nobody would tell."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{_SAMPLED:02x}"
+        return f"00-{self.trace_hex}-{self.span_id:016x}-{_SAMPLED:02x}"
 
 
 def parse_traceparent(text: str) -> tuple[SpanContext, bool] | None:
