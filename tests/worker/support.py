@@ -230,7 +230,10 @@ class Rig:
         self.hear(probe_ended=kv_pb2.ProbeEnded(outcome=outcome, detail=detail))
 
     def verified(self, transfer: str, tokens: Sequence[int] = (9,)) -> None:
-        self.hear(lease_verified=kv_pb2.LeaseVerified(transfer_id=transfer, output_tokens=tokens))
+        told = kv_pb2.LeaseVerified(
+            transfer_id=transfer, output_tokens=tokens, kv_bytes=99, transport="grpc"
+        )
+        self.hear(lease_verified=told)
 
     def lease_ended(self, transfer: str, outcome: kv_pb2.Outcome = CANCELLED) -> None:
         ended = kv_pb2.LeaseEnded(transfer_id=transfer, outcome=outcome, detail="so it is")

@@ -170,7 +170,9 @@ def test_a_decode_goes_on_from_the_kv_that_arrived_after_the_prompts_own_token(
     rig.verified("t", whole[:1])
     rig.settle()
     assert rig.tokens(2) == whole[1:]
-    assert rig.updates(2)[0].stages.HasField("first_decode_s")
+    stages = rig.updates(2)[0].stages
+    assert stages.HasField("first_decode_s")
+    assert (stages.kv_bytes, stages.transport) == (99, "grpc"), "whoever's word comes first"
     assert rig.blocks.free_blocks == 4
 
 

@@ -18,7 +18,7 @@ from splitwise_worker.moves import Moves
 from splitwise_worker.outbox import Outbox, failure, load_of
 from splitwise_worker.probe import Probe
 from splitwise_worker.scheduler import Scheduler
-from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
+from splitwise_worker.sequence import ArrivedKv, LiveSequence, Phase, SequenceKey
 from splitwise_worker.stepper import ModelRunner, Stepper
 from splitwise_worker.switchover import Switchover
 
@@ -258,7 +258,7 @@ class Engine:
         self._store.fetch(self._handover.arrived(sequence))
         self._scheduler.keep(sequence)
         sequence.output_tokens.extend(tokens)
-        sequence.decode_from_s = self._clock()
+        sequence.arrived_kv = ArrivedKv(self._clock(), verified.kv_bytes, verified.transport)
         self._metrics.spans.verified(sequence)
         self._scheduler.move(sequence, Phase.RUNNING)
 

@@ -36,6 +36,15 @@ class SequenceTrace:
     moving_since_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class ArrivedKv:
+    """KV that a peer computed, as it stood verified in the blocks at `at_s`."""
+
+    at_s: float
+    kv_bytes: int
+    transport: str
+
+
 @dataclass(slots=True)
 class LiveSequence:
     """A request on this worker. Times are of the engine's monotonic clock, in seconds."""
@@ -62,7 +71,7 @@ class LiveSequence:
     move_wanted_s: float | None = None  # when a peer was asked for last
     computed_tokens: int = 0  # tokens whose K/V stand in the blocks
     prefill_started_s: float = 0.0
-    decode_from_s: float | None = None  # since when it could decode, until its first decode token
+    arrived_kv: ArrivedKv | None = None  # from a peer, until its first decode token
     trace: SequenceTrace | None = None
 
     def __post_init__(self) -> None:

@@ -137,10 +137,12 @@ class Stepper:
 
     def _accept_next(self, sequence: LiveSequence, sampled: Sampled, now: float) -> None:
         stages = None
-        if sequence.decode_from_s is not None:
-            stages = worker_pb2.Stages(first_decode_s=now - sequence.decode_from_s)
+        if (kv := sequence.arrived_kv) is not None:
+            stages = worker_pb2.Stages(
+                first_decode_s=now - kv.at_s, kv_bytes=kv.kv_bytes, transport=kv.transport
+            )
             self._metrics.spans.first_decoded(sequence, now)
-            sequence.decode_from_s = None
+            sequence.arrived_kv = None
         finish = self._finish(sequence)
         self._outbox.put(sequence.key, token_update(sequence, sampled, finish, stages))
         if finish:

@@ -64,7 +64,8 @@ def web(replicas: int) -> list[Object]:
 def test_a_deployment_is_served_and_scaled(cluster_machine: Machine, namespace: str) -> None:
     kube = cluster_machine
     kube.apply(*web(2), namespace=namespace)
-    kube.soon(lambda: len(kube.endpoints(namespace, "web")) == 2, namespace)
+    for each in ("web", "web-each"):
+        kube.soon(lambda each=each: len(kube.endpoints(namespace, each)) == 2, namespace)
     pods = kube.pods(namespace, "app=web")
     addresses = sorted(own["status"]["podIP"] for own in pods)
     assert kube.endpoints(namespace, "web-each") == addresses
