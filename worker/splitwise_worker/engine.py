@@ -80,13 +80,13 @@ class Engine:
             metrics.spans,
         )
         self._draining = Draining(scheduler, self._endings, outbox, metrics)
-        self._inbox: SimpleQueue[commands.Command] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[float, commands.Command]] = SimpleQueue()
         self._expiry_due_s = 0.0
         self._stopped = False
 
     def submit(self, command: commands.Command) -> None:
-        """Hands a command to the loop, in order."""
-        self._inbox.put(command)
+        """Hands a command to the loop, in order. Its request has waited since now."""
+        self._inbox.put((self._clock(), command))
 
     def commands_waiting(self) -> int:
         """Commands that the loop has not taken up. For any thread."""
@@ -150,18 +150,18 @@ class Engine:
                     self._clock()
                 )
                 timeout = None if is_still else EXPIRY_CHECK_S
-                self._apply(self._inbox.get(timeout=timeout))
+                self._apply(*self._inbox.get(timeout=timeout))
             while True:
-                self._apply(self._inbox.get_nowait())
+                self._apply(*self._inbox.get_nowait())
         except Empty:
             pass
 
-    def _apply(self, command: commands.Command) -> None:
+    def _apply(self, came_s: float, command: commands.Command) -> None:
         match command:
             case commands.Prefill(session, message):
-                self._admit(SequenceKey(session, message.request.sequence), message)
+                self._admit(SequenceKey(session, message.request.sequence), message, came_s)
             case commands.Decode(session, message):
-                self._admit(SequenceKey(session, message.request.sequence), message)
+                self._admit(SequenceKey(session, message.request.sequence), message, came_s)
             case commands.Cancel(key):
                 if sequence := self._scheduler.find(key):
                     self._endings.drop(sequence, kv_pb2.CANCELLED)
@@ -182,14 +182,18 @@ class Engine:
             case commands.Stop():
                 self._stopped = True
 
-    def _admit(self, key: SequenceKey, message: worker_pb2.Prefill | worker_pb2.Decode) -> None:
+    def _admit(
+        self, key: SequenceKey, message: worker_pb2.Prefill | worker_pb2.Decode, came_s: float
+    ) -> None:
         try:
-            self._take_in(key, message)
+            self._take_in(key, message, came_s)
         except Refused as refused:
             self._metrics.ended(refused.outcome)
             self._outbox.put(key, failure(key, refused.outcome, refused.detail))
 
-    def _take_in(self, key: SequenceKey, message: worker_pb2.Prefill | worker_pb2.Decode) -> None:
+    def _take_in(
+        self, key: SequenceKey, message: worker_pb2.Prefill | worker_pb2.Decode, came_s: float
+    ) -> None:
         if self._draining.begun:
             raise Refused(kv_pb2.DRAINING, "this worker takes no new work")
         now, now_unix = self._clock(), self._unix_clock()
@@ -197,6 +201,7 @@ class Engine:
             sequence = prefill_sequence(key, message, self._limits, now, now_unix)
         else:
             sequence = decode_sequence(key, message, self._limits, now, now_unix)
+        sequence.arrived_s = came_s
         transfers = self._endings.transfers
         if self._scheduler.find(key) or sequence.transfer_id in transfers:
             raise Refused(kv_pb2.INVALID, "this sequence or transfer is here already")
