@@ -133,6 +133,14 @@ class Router(SpecModel):
             "API's port; docs/views.md says what it discloses."
         ),
     ] = False
+    request_log: Annotated[
+        Literal["off", "requests", "placements"],
+        Field(
+            description="What routers log of requests: nothing; of each a line of sizes and times, "
+            "which `splitwise simulate --trace` reads where `monitoring.logFormat` is json; or "
+            "all that each placement was chosen by, too."
+        ),
+    ] = "off"
     pod_template: Annotated[
         Pod, Field(description="Goes over the routers' pods; their container is `router`.")
     ] = Pod()

@@ -200,6 +200,7 @@ def _router(cluster: SplitwiseCluster, images: Images) -> Object:
         "max-body": router.max_body_bytes,
         "retries": router.retries,
         "status-page": _switch(router.status_page),
+        "request-log": router.request_log,
         "capability-key": kv_secret.CAPABILITY_PATH,
         "probe-seconds": cluster.spec.transfer.probe_seconds,
         "drain-seconds": cluster.spec.rollout.drain_seconds,

@@ -1,12 +1,11 @@
 """Traces of requests: a file in, arrival times and sizes out; wrong lines are named.
 
 Known by their columns: the released simulator's own CSV, the forms that all of Splitwise reads
-(`splitwise_core.trace`), and JSON lines as Mooncake publishes them.
+(`splitwise_core.trace`), and JSON lines (`json_traces`).
 """
 
 import csv
 import gzip
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from splitwise_core.errors import UserError
 from splitwise_core.trace import AZURE, SECONDS, read_trace
+from splitwise_planner.json_traces import FORMS, Request, read_json, refused
 
 MAX_REQUESTS: Final = 5_000_000
 MAX_TOKENS: Final = 10_000_000
@@ -39,9 +39,6 @@ class Trace:
         return len(self.request_id)
 
 
-Request = tuple[int, float, int, int]
-"""Id, arrival in seconds, prompt tokens, output tokens."""
-
 Row = Mapping[str, str]
 
 Reader = Callable[[Row, int], Request]
@@ -56,9 +53,9 @@ def load_trace(path: Path) -> Trace:
         with _opened(path) as file:
             requests = list(_requests(path, file))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise _refused(str(path), f"cannot be read: {error}", "give a CSV or JSONL file") from error
+        raise refused(str(path), f"cannot be read: {error}", "give a CSV or JSONL file") from error
     if not requests:
-        raise _refused(str(path), "holds no requests", "give at least one")
+        raise refused(str(path), "holds no requests", "give at least one")
     ids, arrivals, prompts, outputs = zip(*requests)
     trace = Trace(
         np.array(ids, np.int64),
@@ -67,7 +64,7 @@ def load_trace(path: Path) -> Trace:
         np.array(outputs, np.int64),
     )
     if len(np.unique(trace.request_id)) < len(trace):
-        raise _refused(str(path), "has a request_id twice", "give each request its own")
+        raise refused(str(path), "has a request_id twice", "give each request its own")
     return trace
 
 
@@ -83,7 +80,7 @@ def _requests(path: Path, file: TextIO) -> Iterator[Request]:
     file.seek(0)
     names = {name.strip().lstrip("\ufeff") for name in first.split(",")}
     if first.lstrip().startswith("{"):
-        found = _read(path, _json_rows(path, file), _json_request)
+        found = read_json(file, str(path))
     elif names >= SIMULATOR:
         found = _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
     elif set(AZURE) <= names or set(SECONDS) <= names:
@@ -94,7 +91,7 @@ def _requests(path: Path, file: TextIO) -> Iterator[Request]:
     for count, (number, request) in enumerate(found):
         if count >= MAX_REQUESTS:
             where = f"{path}:{number}"
-            raise _refused(where, f"is beyond {MAX_REQUESTS} requests", "split the trace")
+            raise refused(where, f"is beyond {MAX_REQUESTS} requests", "split the trace")
         _check(f"{path}:{number}", request)
         yield request
 
@@ -108,45 +105,37 @@ def _read(
             yield number, read(row, count)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             wrong = f"cannot be read ({error})"
-            raise _refused(f"{path}:{number}", wrong, "correct the line") from error
+            raise refused(f"{path}:{number}", wrong, "correct the line") from error
 
 
 def _unknown(path: Path, first: str) -> UserError:
-    return _refused(
+    if "component=router" in first:
+        fix = "set monitoring.logFormat: json, and router.requestLog: requests"
+        return refused(f"{path}:1", "is a router's log as text", fix)
+    return refused(
         f"{path}:1",
         f"has the columns {first.strip()[:100] or 'of no trace'}",
         f"name the columns request_id,{','.join(sorted(SIMULATOR))}, {','.join(AZURE)} or "
-        f"{','.join(SECONDS)}, or give JSON lines with timestamp, input_length and output_length",
+        f"{','.join(SECONDS)}, or give JSON lines: {FORMS}",
     )
 
 
 def _check(where: str, request: Request) -> None:
     _, arrival_s, prompt, output = request
     if not 0 <= arrival_s < 1e9:
-        raise _refused(where, f"arrives at {arrival_s} s", "arrivals count from zero and go up")
+        raise refused(where, f"arrives at {arrival_s} s", "arrivals count from zero and go up")
     for name, tokens in (("prompt", prompt), ("output", output)):
         if not 1 <= tokens <= MAX_TOKENS:
             wrong = f"has {tokens} {name} tokens"
-            raise _refused(where, wrong, f"a request has 1 to {MAX_TOKENS} of them")
+            raise refused(where, wrong, f"a request has 1 to {MAX_TOKENS} of them")
 
 
 def _csv_rows(path: Path, rows: "csv.DictReader[str]") -> Iterator[tuple[int, Row]]:
     for row in rows:
         if None in row or None in row.values():
             where = f"{path}:{rows.line_num}"
-            raise _refused(where, "has not as many values as the header", "complete the line")
+            raise refused(where, "has not as many values as the header", "complete the line")
         yield rows.line_num, row
-
-
-def _json_rows(path: Path, file: TextIO) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(file, 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _refused(f"{path}:{number}", f"is not JSON ({error})", "correct it") from error
-        if not isinstance(row, dict):
-            raise _refused(f"{path}:{number}", "is not an object", "one object a line")
-        yield number, row
 
 
 def _simulator_request(row: Row, count: int) -> Request:
@@ -162,19 +151,9 @@ def _simulator_request(row: Row, count: int) -> Request:
     )
 
 
-def _json_request(row: Row, count: int) -> Request:
-    """A line as Mooncake publishes them; its stamps are milliseconds."""
-    arrival_s = float(row["timestamp"]) / 1000
-    return count, arrival_s, _whole(row["input_length"]), _whole(row["output_length"])
-
-
 def _whole(value: object) -> int:
     """A whole number, also where it is written as 12.0."""
     number = float(cast(str, value))
     if number != int(number):
         raise ValueError(f"{value} is not a whole number")
     return int(number)
-
-
-def _refused(where: str, wrong: str, fix: str) -> UserError:
-    return UserError("invalid-trace", where=where, wrong=wrong, fix=fix)

@@ -259,6 +259,7 @@ class Admission:
             avoid,
             generation.revision,
             generation.block_names,
+            generation.request_id,
         )
         if found is None:
             return None, why

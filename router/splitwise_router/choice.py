@@ -19,9 +19,11 @@ from splitwise_core.metrics.router import (
 )
 from splitwise_core.rpc.worker_pb2 import TokenLogprobs
 from splitwise_core.telemetry import Telemetry
+from splitwise_router.attempt import Piece
 from splitwise_router.dispatch import Dispatcher
 from splitwise_router.generation import Generation
 from splitwise_router.goodput import Goodput
+from splitwise_router.request_log import RequestLog
 from splitwise_router.request_trace import GenerationTrace
 from splitwise_router.text.stream import TextStream
 
@@ -37,9 +39,10 @@ class Delta:
 
 
 class Clock:
-    """The times of requests, as clients see them, on their way into the metrics."""
+    """The times of requests, as clients see them, on their way into the metrics and the log."""
 
-    def __init__(self, telemetry: Telemetry, goodput: Goodput) -> None:
+    def __init__(self, telemetry: Telemetry, goodput: Goodput, request_log: RequestLog) -> None:
+        self.over = request_log.ended
         self._telemetry = telemetry
         self._goodput = goodput
         self._ttft = telemetry.histogram(TTFT)
@@ -100,20 +103,31 @@ async def deltas(
     it there (end of sequence, or a stop token) is counted but is no part of the text.
     """
     before_s = first_s = None
-    async with aclosing(dispatcher.run(generation)) as pieces:
-        async for piece in pieces:
-            now_s = time.monotonic()
-            clock.tokens(len(piece.tokens), arrived_s, before_s, now_s, generation.trace)
-            before_s = now_s
-            first_s = now_s if first_s is None else first_s
-            tokens = piece.tokens[:-1] if piece.finish == "stop" else piece.tokens
-            delta = Delta(text.push(tokens), tokens, piece.logprobs[: len(tokens)], piece.finish)
-            if text.stopped:
-                delta.finish = "stop"
-            elif piece.finish is not None:
-                delta.text += text.finish()
-            if delta.finish is not None:
-                clock.ended(generation, arrived_s, first_s, now_s)
-            yield delta
-            if delta.finish is not None:
-                return
+    outcome = "broken"
+    try:
+        async with aclosing(dispatcher.run(generation)) as pieces:
+            async for piece in pieces:
+                now_s = time.monotonic()
+                clock.tokens(len(piece.tokens), arrived_s, before_s, now_s, generation.trace)
+                before_s = now_s
+                first_s = now_s if first_s is None else first_s
+                delta = _delta(piece, text)
+                if delta.finish is not None:
+                    outcome = delta.finish
+                    clock.ended(generation, arrived_s, first_s, now_s)
+                yield delta
+                if delta.finish is not None:
+                    return
+    finally:
+        clock.over(generation, arrived_s, first_s, outcome)
+
+
+def _delta(piece: Piece, text: TextStream) -> Delta:
+    """What the client gets of a piece."""
+    tokens = piece.tokens[:-1] if piece.finish == "stop" else piece.tokens
+    delta = Delta(text.push(tokens), tokens, piece.logprobs[: len(tokens)], piece.finish)
+    if text.stopped:
+        delta.finish = "stop"
+    elif piece.finish is not None:
+        delta.text += text.finish()
+    return delta

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from splitwise_core.placement_record import Record, recorded
 from splitwise_core.policy.admission import MAX_QUEUE_S, Speed
 from splitwise_core.policy.fleet import NOT_READY
 from splitwise_core.policy.mixing import FIXED, Disaggregation, Mixing
@@ -53,8 +54,9 @@ class Fleet:
         max_queue_s: float = MAX_QUEUE_S,
         sleeps: bool = False,
         mixing: Mixing = FIXED,
+        placed: Callable[[str, list[str], Record], None] | None = None,
     ) -> None:
-        """`sleeps`: workers come when requests wait for them."""
+        """`sleeps`: workers come when requests wait for them. `placed` is told of placements."""
         self.links = Links(probe_s, log)
         self.prefixes = Prefixes()
         self.changed: Callable[[], None] = lambda: None
@@ -64,6 +66,7 @@ class Fleet:
         self._sleeps = sleeps
         self._is_listed = False
         self._mixing = mixing
+        self._placed = placed
         self._answers = Speed()  # tokens that were generated, over those that could have been
         self._log = log
         self._sessions: dict[tuple[str, ...], tuple[Session, asyncio.Task[None]]] = {}
@@ -136,6 +139,7 @@ class Fleet:
         avoid: Collection[Session] = (),
         revision: Revision | None = None,
         block_names: Sequence[bytes] = (),
+        request_id: str = "",
     ) -> tuple[Found | None, Reason]:
         """The workers for a request, none of them in `avoid`, and why; changes nothing.
 
@@ -145,7 +149,7 @@ class Fleet:
         view = columns.view(avoid, revision)
         fixed = self._mixing.disaggregation is Disaggregation.ALWAYS
         answer_share = self._answers.tokens_per_s or 1.0
-        placement = place(
+        seen = (
             view,
             prompt_tokens,
             max_tokens,
@@ -155,8 +159,12 @@ class Fleet:
             self._mixing,
             NO_STAGES if fixed else columns.stages(view, answer_share),
         )
+        placement = place(*seen)
         if placement.prompt is None:
             return None, placement.reason
+        if self._placed is not None:
+            names = [session.name for session in columns.sessions]
+            self._placed(request_id, names, recorded(*seen, placement))
         prompt, token = columns.sessions[placement.prompt], None
         if placement.token is not None and placement.token != placement.prompt:
             token = columns.sessions[placement.token]

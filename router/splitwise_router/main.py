@@ -35,6 +35,7 @@ from splitwise_router.fleet import Fleet
 from splitwise_router.goodput import Objectives
 from splitwise_router.minting import minting
 from splitwise_router.overview import Overview
+from splitwise_router.request_log import RequestLog, RequestLogging
 from splitwise_router.service import Limits, Service
 from splitwise_router.session import Served
 from splitwise_router.text.tokenizer import Tokenizer
@@ -78,16 +79,18 @@ async def _serve(asked: argparse.Namespace, log: logging.Logger) -> None:
     wake_s = asked.wake_seconds
     mixing = Mixing(asked.borrowing == "on", Disaggregation(asked.disaggregation))
     probe_s = asked.probe_seconds
-    fleet = Fleet(served, asked.overflow_tokens, log, probe_s, longest_s, wake_s > 0, mixing)
+    request_log = RequestLog(log, RequestLogging(asked.request_log))
+    placed = request_log.placed if request_log.has_placements else None
+    overflow_tokens = asked.overflow_tokens
+    fleet = Fleet(served, overflow_tokens, log, probe_s, longest_s, wake_s > 0, mixing, placed)
     admission = Admission(fleet, asked.max_queued, longest_s, telemetry, mint, wake_s)
     dispatcher = Dispatcher(admission, asked.retries, telemetry, log)
     limits = Limits(body_bytes=asked.max_body, request_timeout_s=asked.request_timeout)
     overview = Overview(asked.model_name, fleet, telemetry, admission.waiting)
     status_page = asked.status_page == "on"
     objectives = _objectives(asked)
-    service = Service(
-        asked.model_name, tokenizer, dispatcher, limits, telemetry, log, tracing, objectives
-    )
+    watched = log, tracing, request_log, objectives
+    service = Service(asked.model_name, tokenizer, dispatcher, limits, telemetry, *watched)
     app = App(service, fleet, telemetry, admission.waiting, overview, status_page)
     chores = [
         asyncio.create_task(_discover(asked, fleet, telemetry, log)),
@@ -260,6 +263,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--probe-seconds", type=one_or_more, default=60, help="between measurements of a link")
     add("--retries", type=any_count, default=2, help="new attempts when a worker is lost")
+    logged = [what.value for what in RequestLogging]
+    add("--request-log", default=logged[0], choices=logged, help="lines of the log on requests")
     add("--status-page", default="off", choices=["on", "off"], help="at /status, for browsers")
     _add_objectives(parser)
     return parser

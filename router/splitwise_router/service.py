@@ -25,6 +25,7 @@ from splitwise_router.dispatch import Dispatcher
 from splitwise_router.exchange import ClientGone, Exchange
 from splitwise_router.generation import Generation
 from splitwise_router.goodput import Goodput, Objectives
+from splitwise_router.request_log import RequestLog
 from splitwise_router.request_trace import begin
 from splitwise_router.text.stream import TextStream
 from splitwise_router.text.tokenizer import Tokenizer
@@ -65,6 +66,7 @@ class Service:
         telemetry: Telemetry,
         log: logging.Logger,
         tracing: Tracing,
+        request_log: RequestLog,
         objectives: Objectives | None = None,
     ) -> None:
         self._model = model
@@ -74,10 +76,9 @@ class Service:
         self._limits = limits
         self._telemetry = telemetry
         self._goodput = Goodput(telemetry, objectives)
-        self._clock = Clock(telemetry, self._goodput)
+        self._clock = Clock(telemetry, self._goodput, request_log)
         telemetry.gauge(REQUEST_TIMEOUT).set(limits.request_timeout_s)
-        self._log = log
-        self._tracing = tracing
+        self._log, self._tracing = log, tracing
 
     def model_card(self) -> dict[str, object]:
         """The served model as GET /v1/models lists it."""

@@ -58,6 +58,7 @@ SPECS = st.fixed_dictionaries(
                 "requestTimeoutSeconds": st.integers(1, 86400),
                 "retries": st.integers(0, 10),
                 "statusPage": st.booleans(),
+                "requestLog": st.sampled_from(["off", "requests", "placements"]),
             },
         ),
     },

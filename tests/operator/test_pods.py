@@ -193,6 +193,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
             "maxBodyBytes": 4096,
             "retries": 1,
             "statusPage": True,
+            "requestLog": "placements",
         },
     )
     router = pod(render(asked), "demo-router")["containers"][0]
@@ -202,7 +203,7 @@ def test_the_router_is_started_as_the_spec_says() -> None:
     assert (parsed.request_timeout, parsed.max_queued, parsed.max_body) == (60, 5, 4096)
     assert parsed.max_queue_seconds == 2.5
     assert (parsed.borrowing, parsed.disaggregation) == ("off", "Auto")
-    assert (parsed.retries, parsed.status_page) == (1, "on")
+    assert (parsed.retries, parsed.status_page, parsed.request_log) == (1, "on", "placements")
 
 
 def test_a_worker_is_started_as_the_spec_says() -> None:

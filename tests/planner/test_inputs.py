@@ -1,6 +1,7 @@
 """Files and names that the planner is given: what it understands, and what it says of mistakes."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,25 @@ SIMULATOR = (
     "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
 )
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+
+def answer(created: int, prompt: int, output: int) -> str:
+    """A line with an answer of an OpenAI API."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    document = {"id": "c", "object": "chat.completion", "created": created, "usage": usage}
+    return json.dumps(document) + "\n"
+
+
+def batch_line(line: str) -> str:
+    """The line of a batch's output that has an answer in it."""
+    response = {"status_code": 200, "request_id": "r", "body": json.loads(line)}
+    return json.dumps({"custom_id": "c", "response": response, "error": None}) + "\n"
+
+
+def routed(arrived_unix_s: float, prompt: int, output: float) -> str:
+    """A line of a router about a request."""
+    sizes = {"prompt_tokens": prompt, "output_tokens": output, "arrived_unix_s": arrived_unix_s}
+    return json.dumps({"component": "router", "message": "request", **sizes}) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +61,22 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
             '{"timestamp": 4500, "input_length": 396, "output_length": 109, "hash_ids": [1]}\n',
             id="mooncake",
         ),
+        pytest.param(
+            answer(1700000000, 374, 44) + answer(1700000004, 396, 109), id="answers of OpenAI's"
+        ),
+        pytest.param(
+            batch_line(answer(1700000004, 396, 109))
+            + '{"custom_id": "c", "response": null, "error": {"code": "expired"}}\n'
+            + batch_line(answer(1700000000, 374, 44)),
+            id="a batch of OpenAI's, by arrival, without what failed",
+        ),
+        pytest.param(
+            '{"time": "t", "component": "router", "message": "serving", "listen": "a"}\n'
+            + routed(1700000005.25, 396, 109)
+            + routed(1700000005.5, 50, 0)
+            + routed(1700000000.75, 374, 44),
+            id="a router's log, by arrival, without what had no token",
+        ),
     ],
 )
 def test_a_trace_is_known_by_its_columns(tmp_path: Path, text: str) -> None:
@@ -49,7 +85,7 @@ def test_a_trace_is_known_by_its_columns(tmp_path: Path, text: str) -> None:
     packed.write_bytes(gzip.compress(text.encode()))
     for path in (plain, packed):
         trace = load_trace(path)
-        assert trace.arrival_s == pytest.approx([0, 4.5])
+        assert trace.arrival_s == pytest.approx([0, 4 if "usage" in text else 4.5])
         assert trace.prompt_tokens.tolist() == [374, 396]
         assert trace.output_tokens.tolist() == [44, 109]
 
@@ -71,7 +107,21 @@ def test_a_trace_is_known_by_its_columns(tmp_path: Path, text: str) -> None:
         pytest.param(SIMULATOR + "0,2,0,1,8,5,1\n", "batch_size is 8", id="batches"),
         pytest.param(SIMULATOR + "0,2,0,1,1,5,1\n" * 2, "request_id twice", id="ids twice"),
         pytest.param(AZURE + "yesterday,1,2\n", "line 2, TIMESTAMP: 'yesterday'", id="no stamp"),
-        pytest.param('{"timestamp": 0}\n', ":1: cannot be read ('input_length')", id="no field"),
+        pytest.param('{"timestamp": 0}\n', ":1: has the fields timestamp", id="no form's fields"),
+        pytest.param('{"input_length": 3}\n', ":1, timestamp: is None", id="no field"),
+        pytest.param(
+            answer(5, 1, 1) + '{"created": 6}\n', ":2: has no usage", id="an answer without usage"
+        ),
+        pytest.param(answer(5, 1, 1) + "[]\n", ":2: is not an object", id="a list"),
+        pytest.param(routed(5.0, 2, 1.5), ":1, output_tokens: is 1.5", id="half a token routed"),
+        pytest.param(
+            "2026-01-01 level=info component=router msg=serving\n",
+            "set monitoring.logFormat: json",
+            id="a router's log as text",
+        ),
+        pytest.param(
+            '{"component": "router", "message": "serving"}\n', "holds no requests", id="none logged"
+        ),
         pytest.param('{"timestamp": 0,\n', ":1: is not JSON", id="broken JSON"),
     ],
 )
@@ -83,6 +133,13 @@ def test_a_wrong_trace_is_refused_by_line(tmp_path: Path, text: str, said: str) 
     assert refused.value.code == "invalid-trace"
     assert f"{path}" in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_answers_of_one_second_are_spread_over_it(tmp_path: Path) -> None:
+    """Their stamps are whole seconds: else each second would begin with a burst."""
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(answer(second, 9, 9) for second in (7, 8, 7, 7, 7)))
+    assert load_trace(path).arrival_s.tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"\x1f\x8b broken"])
