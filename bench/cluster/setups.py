@@ -19,7 +19,7 @@ from bench.cluster.model import MAX_LENGTH
 from tests.support.ports import free_port
 
 SPLITWISE: Final = str(Path(sys.executable).parent / "splitwise")
-KV_MEMORY: Final = "256Mi"  # 32 sequences of MAX_LENGTH
+KV_BYTES: Final = 256 << 20  # 32 sequences of MAX_LENGTH
 OVERFLOW_TOKENS: Final = 256
 """About two prompts: what waits behind more goes to the mixed pool, where there is one."""
 
@@ -118,7 +118,7 @@ def _document(
                     "name": role,
                     "role": role,
                     "replicas": count,
-                    "kvMemory": KV_MEMORY,
+                    "kvMemory": str(KV_BYTES),
                     "maxTbtSeconds": max_tbt_s,
                     "resources": {"cpu": "1"},
                 }

@@ -31,6 +31,7 @@ def bench(
     model: flags.Model = None,
     json: flags.Json = None,
     html: flags.Html = None,
+    out: flags.Rows = None,
     state_dir: flags.State = None,
 ) -> None:
     """Send a load, each request when it is due, and report what came of it.
@@ -64,8 +65,40 @@ def bench(
         slo_run=slo or (),
         answers=answers,
     )
-    if status := run(options, url, model, (json, html), state_dir):
+    if status := run(options, url, model, (json, html, out), state_dir):
         raise typer.Exit(status)
+
+
+@bench_app.command()
+def profile(
+    model: flags.MeasuredModel,
+    gpu: flags.Gpu,
+    out: flags.TimesOut,
+    url: flags.Url = None,
+    prompt_tokens: flags.PromptSizes = "16,64,128,256,512,900",
+    under_way: flags.UnderWay = "2,4,8",
+    output_tokens: flags.ProfileOutput = 40,
+    repeats: flags.Repeats = 4,
+    token_workers: flags.TokenWorkers = 1,
+    tensor_parallel: flags.TensorParallel = 1,
+    state_dir: flags.State = None,
+    output: flags.TableOrJson = "table",
+) -> None:
+    """Measure how long the phases take on a cluster that does nothing else, for `simulate`.
+
+    Prints what a request costs beside them, as a machine of the catalogue has it.
+    """
+    from splitwise_cli.bench.profiling import Grid
+    from splitwise_cli.commands.bench_profile import counts, run
+
+    grid = Grid(
+        counts("--prompt-tokens", prompt_tokens),
+        counts("--under-way", under_way),
+        output_tokens,
+        repeats,
+        token_workers,
+    )
+    run(grid, (model, gpu, tensor_parallel), out, url, state_dir, output)
 
 
 @bench_app.command()

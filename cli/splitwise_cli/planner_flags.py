@@ -93,6 +93,29 @@ ClusterOut = Annotated[
 ModelPath = Annotated[
     str | None, typer.Option(help="Where the model is, for --cluster; an absolute path.")
 ]
+Mtbf = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="Machines fail at random, each once in so many hours on average. Measured mode.",
+    ),
+]
+Repair = Annotated[
+    float, typer.Option(metavar="MINUTES", help="How long a machine that has failed is gone.")
+]
+Autoscale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEAST",
+        help="Pools grow and shrink by the operator's law, between these machines, such as 2P-1T "
+        "or 2P_T, and the design's. Measured mode.",
+    ),
+]
+Start = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="How long a machine that is added takes to serve."),
+]
+FaultSeed = Annotated[int, typer.Option("--seed", help="Same seed, same failures.")]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")
 ]

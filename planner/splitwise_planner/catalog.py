@@ -21,7 +21,8 @@ class Machine:
     `power_units` is the power to provision, in whatever unit the whole catalogue uses.
     `prompt_slowdown` multiplies the GPU's prompt times, for a power cap. What has no value is not
     needed in compat mode: the network of the whole machine, what telling of a layer costs a prompt,
-    and the watts of one GPU in each phase.
+    the watts of one GPU in each phase; and, as `splitwise bench profile` measures them, the time
+    that a request takes beside its phases, and the part of a transfer that no bandwidth shortens.
     """
 
     letter: str
@@ -38,6 +39,8 @@ class Machine:
     idle_watts: float | None = None
     prompt_watts: float | None = None
     token_watts: float | None = None
+    request_s: float | None = None
+    transfer_latency_s: float | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -47,7 +50,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model as machines hold it."""
+    """One model as machines hold it. Its slowdowns are against a request alone on `reference_gpu`:
+    the paper's own, unless the model was not measured there."""
 
     tensor_parallel: int
     weight_bytes: int
@@ -56,6 +60,7 @@ class Model:
     kv_bytes_per_token: int
     source: str
     read: str
+    reference_gpu: str = "a100-80gb"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a simulation is: the rules of the released simulator, or ours on measured times."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
@@ -9,13 +9,16 @@ from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
 from splitwise_planner.measured import engine as measured
 from splitwise_planner.measured import rules
+from splitwise_planner.measured.failures import Failure, Faults
+from splitwise_planner.measured.scaling import Scaling
+from splitwise_planner.measured.used import Used
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.phase_times import Key, Shape
 from splitwise_planner.trace import Trace
 
 Mode = Literal["compat", "measured"]
 
-Result = tuple[Outcome, measured.Used | None]
+Result = tuple[Outcome, Used | None]
 """What became of the requests, and what the workers did where the mode tells."""
 
 Simulate = Callable[[Trace], Result]
@@ -27,12 +30,29 @@ NOTES: Final[dict[Mode, str]] = {
 
 
 def simulation_of(
-    mode: Mode, times: dict[Key, list[Shape]], name: str, model: Model, design: Design
+    mode: Mode,
+    times: dict[Key, list[Shape]],
+    name: str,
+    model: Model,
+    design: Design,
+    faults: Faults | None = None,
+    scaling: Scaling | None = None,
 ) -> Simulate:
-    """What simulates a trace on a design. Raises UserError where it cannot."""
+    """What simulates a trace on a design, whose machines fail as `faults` say, and whose pools
+    scale. Raises UserError where it cannot."""
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
-        return lambda trace: measured.simulate(trace, design, own)
+        return lambda trace: measured.simulate(
+            trace, design, own, _drawn(faults, trace, design), scaling
+        )
+    for option, asked in (("--mtbf", faults), ("--autoscale", scaling)):
+        if asked is not None:
+            raise UserError(
+                "invalid-plan",
+                where=option,
+                wrong="asks for what compat mode does not know",
+                fix="use --mode measured, or leave it out",
+            )
     if design.tensor_parallel:
         raise UserError(
             "invalid-design",
@@ -42,3 +62,11 @@ def simulation_of(
         )
     theirs = compat.rules_for(times, name, model, design)
     return lambda trace: (compat.simulate(trace, design, theirs), None)
+
+
+def _drawn(faults: Faults | None, trace: Trace, design: Design) -> Sequence[Failure]:
+    """Failures while requests arrive."""
+    if faults is None:
+        return ()
+    span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
+    return faults.drawn(design.machines, *span_s)

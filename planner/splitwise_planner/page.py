@@ -89,7 +89,43 @@ def simulation_parts(answer: Answer) -> list[Part]:
         _curve("Time between tokens", "ms", 1000 * outcome.tbt_s),
         _curve("End to end", "s", outcome.e2e_s),
         _timeline(outcome, answer.trace),
+        *_sizes(answer),
+        *_failures(answer),
     ]
+
+
+def _sizes(answer: Answer) -> list[Part]:
+    """How many machines were paid for over time; nothing where pools kept their size."""
+    used = answer.used
+    if used is None or not used.sizes:
+        return []
+    began_s = used.sizes[0].at_s
+    lines = []
+    for name, phase in (("prompt pool", "prompt"), ("token pool", "token")):
+        points: list[tuple[float, float]] = []
+        for sized in used.sizes:  # a step: as many as before, until now
+            at_s, machines = sized.at_s - began_s, float(getattr(sized, phase))
+            points += [(at_s, points[-1][1] if points else machines), (at_s, machines)]
+        lines.append(Line(name, [*points, (used.seconds, points[-1][1])]))
+    return [chart("Machines of each pool", "seconds", "machines", lines)]
+
+
+def _failures(answer: Answer) -> list[Part]:
+    """When machines were gone; nothing where none was."""
+    if answer.used is None or not answer.used.failures:
+        return []
+    began_s = float(answer.trace.arrival_s.min())
+    rows = [["machine", "phase", "gone at, s", "back at, s"]]
+    for one in answer.used.failures:
+        is_prompt = one.machine < answer.design.prompt
+        phase = ("prompts" if is_prompt else "tokens") if answer.design.splits else "both"
+        times = (f"{at_s - began_s:.1f}" for at_s in (one.at_s, one.back_s))
+        rows.append([str(one.machine), phase, *times])
+    said = (
+        f"Machines that failed. {answer.used.retries} times a request began again elsewhere, with "
+        f"the tokens that its client had; {answer.used.given_up} were given up."
+    )
+    return [said, rows]
 
 
 def _prices(design: Design) -> list[str]:

@@ -1,12 +1,15 @@
 """`splitwise simulate`: one trace on one design, and how it stands to the objectives."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import Design, parse_design
-from splitwise_planner.measured.engine import Used
+from splitwise_planner.measured.failures import Faults
+from splitwise_planner.measured.scaling import scaling_of
+from splitwise_planner.measured.used import Used
 from splitwise_planner.modes import NOTES, Mode, simulation_of
 from splitwise_planner.outcome import Outcome, percentiles, write_requests
 from splitwise_planner.phase_times import load_phase_times
@@ -16,7 +19,10 @@ from splitwise_planner.trace import Trace, load_trace
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to simulate. `catalog` and `phase_times` are files, `out` where each request goes."""
+    """What to simulate. `catalog` and `phase_times` are files, `out` where each request goes.
+
+    `least`: the machines that pools may shrink to, such as 2P-1T; a new one takes `start_s`.
+    """
 
     model: str
     design: str
@@ -25,6 +31,9 @@ class Question:
     phase_times: Path
     out: Path | None = None
     mode: Mode = "compat"
+    faults: Faults | None = None
+    least: str | None = None
+    start_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Answer:
             "met": self.verdict.is_met,
             "broken": self.verdict.broken,
             "binding": self.verdict.binding,
+            "machine_hours": dict(zip(("prompt", "token"), self.machine_hours, strict=True)),
             "used": None if self.used is None else asdict(self.used),
         }
 
@@ -68,6 +78,7 @@ class Answer:
             return head + (
                 f"{self.outcome.unfinished} of {found['requests']} requests never ended: the "
                 "cluster is too small, or a request is too long for a machine's memory\n"
+                + "".join(f"{line}\n" for line in self._change_lines())
             )
         lines = [f"{'':6}{'p50':>10}{'p90':>10}{'p99':>10}   slowdown against its limit"]
         for name, scale, unit in (("ttft", 1.0, "s"), ("tbt", 1e3, "ms"), ("e2e", 1.0, "s")):
@@ -106,6 +117,39 @@ class Answer:
                 f"{used.beyond_measured:.0%} of the computed time was for batches beyond those "
                 "that were measured"
             )
+        return [*lines, *self._change_lines()]
+
+    @property
+    def machine_hours(self) -> tuple[float, float]:
+        """What was paid for of each phase; machines of pools that keep their size all the time."""
+        if self.used is None or not self.used.sizes:
+            hours = 0.0 if self.used is None else self.used.seconds / 3600
+            return self.design.prompt * hours, self.design.token * hours
+        ends_s = self.used.sizes[0].at_s + self.used.seconds
+        times = [*(sized.at_s for sized in self.used.sizes), ends_s]
+        spans_h = [max(0.0, later - sooner) / 3600 for sooner, later in pairwise(times)]
+        pairs = list(zip(self.used.sizes, spans_h, strict=True))
+        return sum(s.prompt * h for s, h in pairs), sum(s.token * h for s, h in pairs)
+
+    def _change_lines(self) -> list[str]:
+        """What machines that failed have cost, and what pools that scaled have saved."""
+        if self.used is None:
+            return []
+        lines = []
+        if self.used.failures:
+            lines.append(
+                f"{len(self.used.failures)} times a machine failed: {self.used.retries} times a "
+                f"request began again, and {self.used.given_up} were given up"
+            )
+        if self.used.sizes:
+            paid, whole = sum(self.machine_hours), self.design.machines * self.used.seconds / 3600
+            most = [
+                max(getattr(s, phase) for s in self.used.sizes) for phase in ("prompt", "token")
+            ]
+            lines.append(
+                f"pools grew to {most[0]} and {most[1]} machines, and were paid for "
+                f"{paid:.2f} machine-hours of {whole:.2f}"
+            )
         return lines
 
 
@@ -115,7 +159,10 @@ def answer(question: Question) -> Answer:
     model = catalog.model(question.model)
     design = parse_design(question.design, catalog)
     times = load_phase_times(question.phase_times)
-    simulate = simulation_of(question.mode, times, question.model, model, design)
+    scaling = scaling_of(question.least, question.start_s, design)
+    simulate = simulation_of(
+        question.mode, times, question.model, model, design, question.faults, scaling
+    )
     reference = reference_for(times, question.model, model)
     trace = load_trace(question.trace)
     outcome, used = simulate(trace)

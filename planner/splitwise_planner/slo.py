@@ -1,7 +1,8 @@
 """The nine objectives of the Splitwise paper, and whether a simulated cluster keeps them.
 
 Each bounds a percentile of a slowdown: a request's latency over that of the same request alone on a
-DGX-A100 (ISCA 2024, Table VI). How the slowdowns are computed follows the released notebooks.
+DGX-A100 (ISCA 2024, Table VI), or on what the catalogue says for a model that was not measured
+there. How the slowdowns are computed follows the released notebooks.
 """
 
 from dataclasses import dataclass
@@ -41,9 +42,6 @@ OBJECTIVES: Final = (
     Objective("e2e", 99, 5.0),
 )
 
-REFERENCE_GPU: Final = "a100-80gb"
-"""Slowdowns are against this GPU at the model's tensor-parallel degree."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -82,12 +80,13 @@ class Verdict:
 
 
 def reference_for(times: dict[Key, list[Shape]], name: str, model: Model) -> Knots:
-    """The times that slowdowns are against. Raises UserError (invalid-phase-times)."""
-    return knots_of(times, name, REFERENCE_GPU, model.tensor_parallel)
+    """The times that slowdowns are against, at the model's tensor-parallel degree. Raises UserError
+    (invalid-phase-times)."""
+    return knots_of(times, name, model.reference_gpu, model.tensor_parallel)
 
 
 def judge(outcome: Outcome, reference: Knots) -> Verdict:
-    """How an outcome stands to the objectives; `reference` has the DGX-A100's times."""
+    """How an outcome stands to the objectives; `reference` has the times of a request alone."""
     if outcome.unfinished:
         return Verdict({}, outcome.unfinished)
     slowdowns = _slowdowns(outcome, reference)

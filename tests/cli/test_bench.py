@@ -1,6 +1,7 @@
 """`splitwise bench` as a user runs it, against servers that behave well or otherwise."""
 
 import asyncio
+import csv
 import json
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from splitwise_planner.outcome import COLUMNS
 from tests.cli.support import Desk
 from tests.support.cluster import SPLITWISE, eventually
 from tests.support.completions_server import Behaviour, Exchange, serving
@@ -41,6 +43,24 @@ def test_answers_of_the_tiny_model_are_checked_to_the_word(desk: Desk) -> None:
     assert 0 < report["ttft_s"]["p50"] <= report["e2e_s"]["max"]
     assert "4 requests" in printed
     assert "4 answers checked" in printed
+
+
+async def the_third_wrongly(exchange: Exchange) -> None:
+    words = exchange.right()
+    exchange.answer(words if exchange.number != 2 else words[:-1])
+
+
+def test_each_right_answer_is_a_row_that_a_simulation_can_be_compared_with(desk: Desk) -> None:
+    bench(desk, the_third_wrongly, "--rate", "50", "--out", "requests.csv")
+    with (desk.directory / "requests.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["request_id"]) for row in rows) == [0, 1, 3]
+    assert list(rows[0]) == list(COLUMNS)
+    for row in rows:
+        e2e_s, ttft_s = float(row["response_time"]), float(row["ttft"])
+        assert 0 < ttft_s <= e2e_s
+        assert float(row["tbt"]) == pytest.approx((e2e_s - ttft_s) / 5)
+        assert (row["prompt_size"], row["token_size"]) == ("8", "5")
 
 
 async def wrong_word(exchange: Exchange) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis.strategies import composite, floats, integers, lists, sampled_from, tuples
 
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.compat import engine
 from splitwise_planner.design import parse_design
+from splitwise_planner.measured.rules import Rules, rules_for
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.trace import Trace
@@ -43,3 +45,21 @@ def by_request(outcome: Outcome, column: str) -> Sequence[float]:
     """A column of an outcome by request id."""
     values: Sequence[float] = getattr(outcome, column)[np.argsort(outcome.request_id)].tolist()
     return values
+
+
+def measured_rules(design: str, model: str = "bloom-176b") -> Rules:
+    """The rules of measured mode for a design, on the published times."""
+    catalog = load_catalog()
+    parsed = parse_design(design, catalog)
+    return rules_for(load_phase_times(), model, catalog.model(model), parsed)
+
+
+@composite
+def traces(draw: object) -> Trace:
+    """Bursts of small, large and equal requests, some at the same moment."""
+    sizes = sampled_from([1, 100, 512, 1500, 4000, 9000])
+    gaps = sampled_from([0.0, 0.0, 0.01, 0.25]) | floats(0, 2)
+    row = tuples(gaps, sizes, sampled_from([1, 2, 8, 60]) | integers(1, 300))
+    rows = draw(lists(row, min_size=1, max_size=60))  # type: ignore[operator]
+    arrivals = np.cumsum([gap for gap, _, _ in rows])
+    return trace_of(*((float(at), p, o) for at, (_, p, o) in zip(arrivals, rows)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis.strategies import composite, floats, integers, lists, sampled_from, tuples
+from hypothesis.strategies import integers, lists, sampled_from, tuples
 
 from splitwise_core.policy.link import Link
 from splitwise_core.policy.links import LinkView
@@ -16,22 +16,17 @@ from splitwise_planner.design import parse_design
 from splitwise_planner.measured import fleet as simulated_router
 from splitwise_planner.measured import network as simulated_links
 from splitwise_planner.measured import worker as simulated_worker
-from splitwise_planner.measured.engine import Used, simulate
-from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, Rules, rules_for
+from splitwise_planner.measured.engine import simulate
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, rules_for
+from splitwise_planner.measured.used import Used
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.trace import Trace
-from tests.planner.support import by_request, trace_of
-
-
-def rules(design: str, model: str = "bloom-176b") -> Rules:
-    catalog = load_catalog()
-    parsed = parse_design(design, catalog)
-    return rules_for(load_phase_times(), model, catalog.model(model), parsed)
+from tests.planner.support import by_request, measured_rules, trace_of, traces
 
 
 def run(trace: Trace, design: str, model: str = "bloom-176b") -> tuple[Outcome, Used]:
-    return simulate(trace, parse_design(design, load_catalog()), rules(design, model))
+    return simulate(trace, parse_design(design, load_catalog()), measured_rules(design, model))
 
 
 def test_what_is_simulated_is_what_runs() -> None:
@@ -59,7 +54,7 @@ def test_its_limits_are_those_of_the_spec() -> None:
 
 def test_a_request_alone_is_a_prompt_a_transfer_and_its_steps() -> None:
     prompt, output = 2000, 11
-    own = rules("HH-1P-1T")
+    own = measured_rules("HH-1P-1T")
     outcome, used = run(trace_of((5.0, prompt, output)), "HH-1P-1T")
     computed_s = own.prompt.prompt.seconds(prompt, prompt) + 70 * own.prompt.layer_push_s
     last_layer_s = prompt * 4014080 / 400e9 / 70
@@ -73,7 +68,7 @@ def test_a_request_alone_is_a_prompt_a_transfer_and_its_steps() -> None:
 
 
 def test_a_short_prompt_is_pushed_at_its_end() -> None:
-    own = rules("HH-1P-1T")
+    own = measured_rules("HH-1P-1T")
     assert 400 < own.prompt.layerwise_min < 600, "the paper has 512 tokens on its H100s"
     outcome, _ = run(trace_of((0.0, 300, 5)), "HH-1P-1T")
     assert outcome.second_token_s[0] == pytest.approx(300 * 4014080 / 400e9)
@@ -93,13 +88,16 @@ def test_grouped_queries_take_the_memory_that_they_take() -> None:
     """Eight heads of keys and values of 64: an eighth of what the released simulator counts."""
     model = load_catalog().model("llama2-70b")
     assert model.kv_bytes_per_token == 2 * 80 * 8 * 128 * 2
-    own = rules("HH-1P-1T", "llama2-70b")
+    own = measured_rules("HH-1P-1T", "llama2-70b")
     free = 0.9 * 8 * 80 * 1024**3 - 135e9
     assert own.token.blocks == int(free // (BLOCK_TOKENS * model.kv_bytes_per_token))
 
 
 def test_a_machine_has_as_many_workers_as_its_gpus_make() -> None:
-    four, two = rules("HH/4-1P-1T", "llama2-70b"), rules("HH/2-1P-1T", "llama2-70b")
+    four, two = (
+        measured_rules("HH/4-1P-1T", "llama2-70b"),
+        measured_rules("HH/2-1P-1T", "llama2-70b"),
+    )
     assert (four.workers, two.workers) == (2, 4)
     trace = trace_of(*((0.0, 1000, 4) for _ in range(2)))
     queue_s = by_request(run(trace, "HH/4-1P-1T", "llama2-70b")[0], "queue_s")
@@ -107,12 +105,15 @@ def test_a_machine_has_as_many_workers_as_its_gpus_make() -> None:
 
 
 def test_workers_of_a_machine_share_its_network() -> None:
-    half, whole = rules("HH/4-1P-1T", "llama2-70b"), rules("HH-1P-1T", "llama2-70b")
+    half, whole = (
+        measured_rules("HH/4-1P-1T", "llama2-70b"),
+        measured_rules("HH-1P-1T", "llama2-70b"),
+    )
     assert half.prompt.link.bytes_per_s == whole.prompt.link.bytes_per_s / 2
 
 
 def test_a_mixed_worker_computes_a_prompt_in_chunks_beside_what_it_decodes() -> None:
-    own = rules("BH-1P_T")
+    own = measured_rules("BH-1P_T")
     alone = run(trace_of((0.0, 128, 60)), "BH-1P_T")[0]
     beside, _ = run(trace_of((0.0, 128, 60), (1.0, 2048, 2)), "BH-1P_T")
     chunk_s = own.prompt.prompt.seconds(512, 512)
@@ -151,17 +152,6 @@ def test_a_capped_token_machine_decodes_as_fast_and_costs_less_power() -> None:
     assert capped.power_units < free.power_units
     assert capped.token_machine.prompt_slowdown == pytest.approx(1.3)
     assert capped.prompt_machine == free.prompt_machine
-
-
-@composite
-def traces(draw: object) -> Trace:
-    """Bursts of small, large and equal requests, some at the same moment."""
-    sizes = sampled_from([1, 100, 512, 1500, 4000, 9000])
-    gaps = sampled_from([0.0, 0.0, 0.01, 0.25]) | floats(0, 2)
-    row = tuples(gaps, sizes, sampled_from([1, 2, 8, 60]) | integers(1, 300))
-    rows = draw(lists(row, min_size=1, max_size=60))  # type: ignore[operator]
-    arrivals = np.cumsum([gap for gap, _, _ in rows])
-    return trace_of(*((float(at), p, o) for at, (_, p, o) in zip(arrivals, rows)))
 
 
 DESIGNS = sampled_from(["BH-1P_T", "BA-3P_T", "HH-1P-1T", "HA-2P-1T", "AA-1P-2T", "HHcap-2P-2T"])

@@ -35,6 +35,7 @@ class Answer:
     """One answer so far. Times in seconds since it was sent; `gaps_s` between events of text."""
 
     asked: Asked
+    number: int = 0  # of the load's requests, in order of arrival
     due_s: float = 0.0  # when it was to be sent, from the beginning of the load
     late_s: float = 0.0  # how long after its time it was sent
     outcome: Outcome = Outcome.UNFINISHED

@@ -65,11 +65,36 @@ Json = Annotated[
 Html = Annotated[
     Path | None, typer.Option(help="Write the report to this file as a page with plots.")
 ]
+Rows = Annotated[
+    Path | None,
+    typer.Option(
+        help="A CSV with the times of each right answer, as of `splitwise simulate --out`."
+    ),
+]
 State = Annotated[
     Path | None, typer.Option(help="Directory of the running cluster that is asked without --url.")
 ]
 TableOrJson = Annotated[
     Literal["table", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
+]
+PromptSizes = Annotated[str, typer.Option("--prompt-tokens", help="Prompt sizes to measure.")]
+UnderWay = Annotated[
+    str, typer.Option(help="So many requests at a time, beside one that is measured alone.")
+]
+ProfileOutput = Annotated[
+    int, typer.Option("--output-tokens", help="Length of an answer, on average.")
+]
+Repeats = Annotated[
+    int, typer.Option(help="Requests of each prompt size, for each number at a time.")
+]
+TokenWorkers = Annotated[int, typer.Option(help="Workers that decode side by side.")]
+MeasuredModel = Annotated[
+    str, typer.Option("--model", help="The model, as the planner's catalogue calls it.")
+]
+Gpu = Annotated[str, typer.Option(help="What computes, as the planner's catalogue calls it.")]
+TensorParallel = Annotated[int, typer.Option(help="GPUs of one worker.")]
+TimesOut = Annotated[
+    Path, typer.Option("--out", help="Where the phase times go, for simulate --phase-times.")
 ]
 First = Annotated[Path, typer.Argument(metavar="A.json", help="A report of --json.")]
 Second = Annotated[Path, typer.Argument(metavar="B.json", help="The one that is compared to it.")]

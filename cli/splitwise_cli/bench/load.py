@@ -26,11 +26,14 @@ class Load:
         make: Callable[[Arrival], Asked],
         client: Client,
         summary: Summary,
+        ended: Callable[[Answer], None] | None = None,
     ) -> None:
+        """`ended` is told of each answer beside the summary."""
         self._arrivals = arrivals
         self._make = make
         self._client = client
         self._summary = summary
+        self._ended = ended or (lambda answer: None)
         self._open: set[asyncio.Task[None]] = set()
         self._most_open = _most_open()
         self._stopped = asyncio.Event()
@@ -54,11 +57,11 @@ class Load:
     async def run(self) -> None:
         """Returns when every request has ended, or soon after `stop`."""
         self._began_s = time.perf_counter()
-        for arrival in self._arrivals:
+        for number, arrival in enumerate(self._arrivals):
             asked = self._make(arrival)  # beforehand: it takes longer than to send
             if await self._is_stopped_until(self._began_s + arrival.at_s):
                 break
-            self._send(asked, self._began_s + arrival.at_s)
+            self._send(asked, number, self._began_s + arrival.at_s)
         await self._settle()
         self._ended_s = time.perf_counter()
 
@@ -73,11 +76,11 @@ class Load:
         except TimeoutError:
             return False
 
-    def _send(self, asked: Asked, due_s: float) -> None:
+    def _send(self, asked: Asked, number: int, due_s: float) -> None:
         if self.open >= self._most_open:
             self._summary.unsent += 1
             return
-        answer = Answer(asked, due_s - self._began_s)
+        answer = Answer(asked, number, due_s - self._began_s)
         task = asyncio.create_task(self._ask(answer, due_s))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
@@ -88,6 +91,7 @@ class Load:
             await self._client.ask(answer)
         finally:
             self._summary.add(answer)
+            self._ended(answer)
 
     async def _settle(self) -> None:
         """Waits for what is under way, and breaks it off when stopped."""

@@ -21,6 +21,7 @@ from splitwise_cli.bench.options import Options
 from splitwise_cli.bench.page import parts
 from splitwise_cli.bench.prompts import TINY, Prompts
 from splitwise_cli.bench.report import print_report, progress
+from splitwise_cli.bench.rows import Rows
 from splitwise_cli.bench.summary import Summary
 from splitwise_cli.endpoint import open_router, served_model
 from splitwise_core.errors import writing
@@ -38,10 +39,11 @@ def bench(
     options: Options,
     url: str | None,
     model: str | None,
-    files: tuple[Path | None, Path | None],
+    files: tuple[Path | None, Path | None, Path | None],
     state_dir: Path | None,
 ) -> int:
-    """Runs the load, prints its report and writes it to `files`, as JSON and HTML; the exit status.
+    """Runs the load, prints its report and writes it to `files`, as JSON and HTML, and a CSV of its
+    requests; the exit status.
 
     0 when every request was answered rightly or turned away, and every objective was kept, 130 when
     it was stopped, else 1.
@@ -59,8 +61,13 @@ def bench(
         context = None  # a server need not tell
     summary = Summary(options.slo, options.objectives())
     began = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    with _written("--json", files[0]) as out, _written("--html", files[1]) as page:
-        run = _run(options, base_url, prompts, context, summary, total)
+    with (
+        _written("--json", files[0]) as out,
+        _written("--html", files[1]) as page,
+        _written("--out", files[2]) as requests,
+    ):
+        rows = None if requests is None else Rows(requests)
+        run = _run(options, base_url, prompts, context, summary, total, rows)
         seconds, was_stopped = asyncio.run(run)
         about = {"url": base_url, "model": prompts.model, "stopped": was_stopped}
         about |= {"began": began, "load": options.body()}
@@ -81,6 +88,7 @@ async def _run(
     context: int | None,
     summary: Summary,
     total: int | None,
+    rows: Rows | None,
 ) -> tuple[float, bool]:
     """Sends the load; the seconds that took, and whether a signal ended it."""
 
@@ -90,7 +98,7 @@ async def _run(
         return prompts.ask(fitting.prompt_tokens, fitting.output_tokens)
 
     async with Client(url, options.timeout) as client:
-        load = Load(options.load(), make, client, summary)
+        load = Load(options.load(), make, client, summary, rows and rows.add)
         was_stopped = False
 
         def stop() -> None:

@@ -16,19 +16,27 @@ def simulate(
     outputs: tuple[Path | None, Path | None],
     mode: Literal["compat", "measured"],
     files: tuple[Path | None, Path | None],
+    changes: tuple[tuple[float | None, float, int], tuple[str | None, float]],
     as_json: bool,
 ) -> bool:
-    """Prints the answer; whether every request ended. Raises UserError."""
+    """Prints the answer; whether every request ended. Raises UserError.
+
+    `changes`: hours between failures of a machine, or None for none, minutes that one lasts, and a
+    seed; and the least that pools may shrink to, or None, and seconds until a machine serves.
+    """
     need_planner("splitwise simulate")
     from splitwise_planner import catalog as shipped
     from splitwise_planner import phase_times as published
+    from splitwise_planner.measured.failures import faults_of
     from splitwise_planner.simulation import Question, answer
 
     if mode == "compat":
         tell_of_compiling()
     catalog, phase_times = files[0] or shipped.SHIPPED, files[1] or published.PUBLISHED
     out, report = outputs
-    found = answer(Question(model, design, trace, catalog, phase_times, out, mode))
+    faults, (least, start_s) = faults_of(*changes[0]), changes[1]
+    asked = Question(model, design, trace, catalog, phase_times, out, mode, faults, least, start_s)
+    found = answer(asked)
     if report is not None:
         from splitwise_planner.document import write_report
         from splitwise_planner.page import simulation_parts

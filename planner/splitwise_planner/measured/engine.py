@@ -1,7 +1,7 @@
 """The loop: takes what happens next, in order of time, until nothing is left to happen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
@@ -11,10 +11,13 @@ import numpy as np
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.roles import Role
 from splitwise_planner.design import Design
-from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet
+from splitwise_planner.measured.failures import RETRIES, Change, Failure
+from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet, Shut
 from splitwise_planner.measured.network import Network
-from splitwise_planner.measured.rules import Hardware, Rules
-from splitwise_planner.measured.worker import Job, Stretch, Worker
+from splitwise_planner.measured.rules import Rules
+from splitwise_planner.measured.scaling import LOOK_S, Autoscaler, Scaling
+from splitwise_planner.measured.used import Used, used_of
+from splitwise_planner.measured.worker import NOBODY, Job, Phase, Stretch, Worker
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.trace import Trace
 
@@ -23,34 +26,36 @@ LONGEST_S: Final = 86_400.0
 small whatever comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What the workers did. Shares are of all seconds that were computed; `joules` is None where
-    the catalogue has no watts. `placements` counts why requests went where they did."""
-
-    beyond_measured: float
-    prompt_busy: float  # share of the time of workers that compute prompts
-    token_busy: float
-    joules: float | None
-    seconds: float
-    placements: dict[str, int]
-
-
-def simulate(trace: Trace, design: Design, rules: Rules) -> tuple[Outcome, Used]:
-    """What becomes of a trace on a design; deterministic."""
-    cluster = _Cluster(trace, design, rules)
+def simulate(
+    trace: Trace,
+    design: Design,
+    rules: Rules,
+    failures: Sequence[Failure] = (),
+    scaling: Scaling | None = None,
+) -> tuple[Outcome, Used]:
+    """What becomes of a trace on a design whose machines may fail, and whose pools may be smaller
+    than it; deterministic."""
+    cluster = _Cluster(trace, design, rules, failures, scaling)
     cluster.run()
     return cluster.outcome(trace), cluster.used()
 
 
-Event = tuple[float, int, int, "Stretch | Job"]
-"""Time, order, worker, and what ends there: a stretch, or a transfer to it."""
+Event = tuple[float, int, int, "Stretch | Job | Change"]
+"""Time, order, and what happens to which worker, or machine: a stretch ends there, a prompt or KV
+has reached it, or it dies or is back."""
 
 
 class _Cluster:
     """All there is at a moment."""
 
-    def __init__(self, trace: Trace, design: Design, rules: Rules) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        design: Design,
+        rules: Rules,
+        failures: Sequence[Failure],
+        scaling: Scaling | None,
+    ) -> None:
         prompts, tokens = design.prompt * rules.workers, design.token * rules.workers
         own = Role.PROMPT if design.splits else Role.MIXED
         kinds = [(rules.prompt, own)] * prompts + [(rules.token, Role.TOKEN)] * tokens
@@ -63,14 +68,27 @@ class _Cluster:
         self._order = 0
         self._now_s = 0.0
         self._ended: list[Job] = []
+        self._per_machine = rules.workers
+        self._under_way: dict[int, Job] = {}
+        self._retries = self._given_up = 0
+        self._arriving = True
         order = np.argsort(trace.arrival_s, kind="stable").tolist()
         arrivals, sizes = trace.arrival_s.tolist(), trace.prompt_tokens.tolist()
         outputs = trace.output_tokens.tolist()
         self._jobs = [Job(i, arrivals[i], sizes[i], outputs[i], sizes[i]) for i in order]
+        self._failures = failures
+        self._autoscaler = None
+        if scaling is not None:
+            self._autoscaler = Autoscaler(self._fleet, self._roles, scaling, rules.workers)
 
     def run(self) -> None:
         """Lets everything happen."""
         end_s = (self._jobs[-1].arrival_s if self._jobs else 0.0) + LONGEST_S
+        for failure in self._failures:
+            for at_s, change in failure.changes:
+                self._foresee(at_s, failure.machine, change)
+        if self._autoscaler is not None and self._jobs:
+            self._foresee(self._jobs[0].arrival_s, NOBODY, Change.LOOK)
         for job in self._jobs:
             self._happen(job.arrival_s)
             self._now_s = job.arrival_s
@@ -78,6 +96,7 @@ class _Cluster:
                 self._fleet.waiting.append(job)
                 if len(self._fleet.waiting) == 1:
                     self._place()
+        self._arriving = False
         self._happen(inf, end_s)
 
     def _happen(self, until_s: float, end_s: float = inf) -> None:
@@ -85,8 +104,10 @@ class _Cluster:
         events = self._events
         while events and events[0][0] < until_s and events[0][0] < end_s:
             self._now_s, _, number, what = heappop(events)
-            if isinstance(what, Job):
-                self._arrived(what)
+            if isinstance(what, Change):
+                self._change(number, what)
+            elif isinstance(what, Job):
+                self._reached(what, number)
             elif self._workers[number].stretch is what:  # else it was cut
                 self._stretch_ends(number, what)
 
@@ -94,6 +115,8 @@ class _Cluster:
         worker = self._workers[number]
         done = worker.finish()
         for job in done:
+            if job.phase is Phase.OVER:  # lost with the worker that was to decode it
+                continue
             if stretch.kind is StepKind.PROMPT:
                 self._prompt_ends(job, worker, stretch.began_s)
             else:
@@ -104,25 +127,38 @@ class _Cluster:
             self._place()
 
     def _prompt_ends(self, job: Job, worker: Worker, began_s: float) -> None:
-        job.first_token_s = self._now_s
+        if job.first_token_s < 0:
+            job.first_token_s = self._now_s
+        job.phase = Phase.PROMPT_DONE
         self._fleet.prompt_done(job)
         if job.output <= FIRST_OUTPUT:
             self._job_ends(job)
         elif job.stays:
+            job.phase = Phase.THERE
             worker.joining.append(job)
         else:
             there_s = self._network.move(job, began_s, self._now_s)
             self._foresee(there_s, job.token_worker, job)
 
-    def _arrived(self, job: Job) -> None:
-        """A sequence's KV is where it decodes."""
-        self._workers[job.token_worker].joining.append(job)
+    def _reached(self, job: Job, number: int) -> None:
+        """A request, or later its KV, is on the worker."""
+        if job.phase is Phase.OVER:
+            return
+        if job.phase is Phase.PLACED:
+            self._workers[number].waiting.append(job)
+            self._wake(number)
+            return
+        if self._workers[job.prompt_worker].is_dead:
+            return  # what was on its way from there is lost; the router will notice
+        job.phase = Phase.THERE
+        self._workers[number].joining.append(job)
         self._fleet.handed_over(job)
-        self._wake(job.token_worker)
+        self._wake(number)
         self._place()
 
     def _job_ends(self, job: Job) -> None:
-        job.ended_s = self._now_s
+        job.ended_s, job.phase = self._now_s, Phase.OVER
+        del self._under_way[job.number]
         self._ended.append(job)
         self._fleet.ended(job)
 
@@ -135,8 +171,60 @@ class _Cluster:
                 return
             job = waiting.popleft()
             self._fleet.claim(job, placement)
-            self._workers[placement.prompt].waiting.append(job)
-            self._wake(placement.prompt)
+            self._under_way[job.number] = job
+            way_s = self._workers[placement.prompt].hardware.request_s
+            if way_s > 0:
+                self._foresee(self._now_s + way_s, placement.prompt, job)
+            else:
+                self._reached(job, placement.prompt)
+
+    def _change(self, machine: int, change: Change) -> None:
+        """A machine dies, is missed by routers, or is back; or pools are looked at."""
+        if change in (Change.LOOK, Change.SERVES):
+            self._scale(machine, change)
+            return
+        numbers = range(machine * self._per_machine, (machine + 1) * self._per_machine)
+        for number in numbers:
+            if change is Change.DIES:
+                self._workers[number].die(self._now_s)
+            elif change is Change.IS_MISSED:
+                self._lose(number)
+            else:
+                self._workers[number] = self._workers[number].reborn()
+                self._fleet.open(number, Shut.LOST)
+        if change is not Change.DIES:
+            self._place()
+
+    def _scale(self, number: int, change: Change) -> None:
+        """Looks at the pools, as long as there is something to do; or a worker serves."""
+        assert self._autoscaler is not None
+        if change is Change.SERVES:
+            self._autoscaler.serves(number)
+            self._place()
+            return
+        for at_s, started in self._autoscaler.look(self._under_way.values(), self._now_s):
+            self._foresee(at_s, started, Change.SERVES)
+        if self._arriving or self._under_way or self._fleet.waiting:
+            self._foresee(self._now_s + LOOK_S, NOBODY, Change.LOOK)
+
+    def _lose(self, number: int) -> None:
+        """Routers take a worker for lost: all that it had a part in begins again elsewhere."""
+        self._fleet.close(number, Shut.LOST)
+        produced = self._workers[number].produced()
+        for job in list(self._under_way.values()):
+            if number in job.needed:
+                self._retry(job, produced.get(job.number, int(job.phase > Phase.PLACED)))
+
+    def _retry(self, job: Job, produced: int) -> None:
+        """Gives back what an attempt has claimed, and asks anew, unless that was done too often."""
+        self._fleet.lost(job)
+        job.phase = Phase.OVER
+        del self._under_way[job.number]
+        if job.failures == RETRIES:
+            self._given_up += 1
+            return
+        self._retries += 1
+        self._fleet.waiting.appendleft(job.again(produced))
 
     def _wake(self, number: int) -> None:
         """A worker has more to do: at once when it is idle, else after the step of now."""
@@ -175,32 +263,12 @@ class _Cluster:
     def used(self) -> Used:
         """What the workers did, from the first arrival to the last end."""
         first_s = self._jobs[0].arrival_s if self._jobs else 0.0
-        seconds = max(self._now_s - first_s, 1e-9)
-        usages = [worker.usage for worker in self._workers]
-        computed = sum(usage.prompt_s + usage.token_s for usage in usages)
-        beyond = sum(usage.beyond_s for usage in usages)
-        joules = [_joules(worker.hardware, worker, seconds) for worker in self._workers]
-        return Used(
-            beyond_measured=beyond / computed if computed else 0.0,
-            prompt_busy=self._busy(seconds, Role.PROMPT),
-            token_busy=self._busy(seconds, Role.TOKEN),
-            joules=None if None in joules else sum(j for j in joules if j is not None),
-            seconds=seconds,
+        last_s = self._ended[-1].ended_s if self._ended else first_s
+        return replace(
+            used_of(self._workers, self._roles, max(last_s - first_s, 1e-9)),
             placements={reason.value: n for reason, n in sorted(self._fleet.reasons.items())},
+            failures=tuple(self._failures),
+            retries=self._retries,
+            given_up=self._given_up,
+            sizes=tuple(self._autoscaler.sizes) if self._autoscaler is not None else (),
         )
-
-    def _busy(self, seconds: float, role: Role) -> float:
-        """The share of time that workers of a role, or mixed ones, computed."""
-        own: Sequence[Worker] = [
-            worker for worker, its in zip(self._workers, self._roles) if its in (role, Role.MIXED)
-        ]
-        computed = sum(worker.usage.prompt_s + worker.usage.token_s for worker in own)
-        return computed / (seconds * len(own)) if own else 0.0
-
-
-def _joules(hardware: Hardware, worker: Worker, seconds: float) -> float | None:
-    if hardware.power is None:
-        return None
-    usage = worker.usage
-    idle_s = max(seconds - usage.prompt_s - usage.token_s, 0.0)
-    return hardware.power.joules(usage.prompt_s, usage.token_s, idle_s)

@@ -6,11 +6,13 @@ shortest queues decide (a test holds the two ways equal).
 """
 
 from collections import Counter, deque
+from enum import Enum, auto
 from typing import Final
 
 import numpy as np
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
+from splitwise_core.policy.fleet import NOT_READY
 from splitwise_core.policy.mixing import OVERFLOW_TOKENS
 from splitwise_core.policy.routing import (
     FleetView,
@@ -21,9 +23,16 @@ from splitwise_core.policy.routing import (
     place,
 )
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
-from splitwise_planner.measured.worker import NOBODY, Job, Worker
+from splitwise_planner.measured.worker import NOBODY, Job, Phase, Worker
 
 FIRST_OUTPUT: Final = 1  # token of an answer, which the prompt itself gives
+
+
+class Shut(Enum):
+    """Why a worker gets no work."""
+
+    LOST = auto()
+    OFF = auto()  # it drains, is gone, or starts
 
 
 class Fleet:
@@ -37,6 +46,7 @@ class Fleet:
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
+        self._shut: list[set[Shut]] = [set() for _ in range(count)]
         self._free = [worker.hardware.blocks for worker in workers]
         self._view = FleetView(
             members=Members(np.array(roles), np.zeros(count, np.int64)),
@@ -101,8 +111,41 @@ class Fleet:
         self._claim(worker, job, _blocks(job.prompt + job.output), -1)
         self.refresh(worker)
 
+    def lost(self, job: Job) -> None:
+        """An attempt comes to nothing: what it has claimed is free again."""
+        total = _blocks(job.prompt + job.output)
+        if job.phase is Phase.PLACED:
+            self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
+        if job.phase is Phase.THERE:
+            (worker,) = job.needed
+            self._claim(worker, job, total, -1)
+        else:
+            for worker, tokens in self._legs_of(job):
+                self._claim(worker, job, _blocks(tokens), -1)
+            if not job.stays:
+                self._arriving_kv[job.token_worker] -= job.prompt
+        for worker in {job.prompt_worker, job.token_worker} - {NOBODY}:
+            self.refresh(worker)
+
+    def legs(self, number: int) -> int:
+        """Requests that have a part of theirs on a worker."""
+        return self._legs[number]
+
+    def close(self, number: int, why: Shut) -> None:
+        """A worker is to get nothing more."""
+        self._shut[number].add(why)
+        self.refresh(number)
+
+    def open(self, number: int, why: Shut) -> None:
+        """That is no reason any more."""
+        self._shut[number].discard(why)
+        self.refresh(number)
+
     def refresh(self, number: int) -> None:
         """Looks at a worker anew: what it has generated, and how fast it was."""
+        if self._shut[number]:
+            self._view.room_tokens[number] = NOT_READY
+            return
         worker = self.workers[number]
         joining = sum(job.prompt for job in worker.joining)
         held = worker.context + joining + self._arriving_kv[number]

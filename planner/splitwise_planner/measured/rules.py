@@ -28,7 +28,8 @@ class Hardware:
     """One worker: some GPUs of a machine, with their part of its memory and network.
 
     `layerwise_min` tokens of a prompt are pushed layer by layer, each layer costing the prompt
-    `layer_push_s`. `power` is that of all its GPUs; None where the catalogue has none.
+    `layer_push_s`. `request_s` is what a request takes beside its phases, at the router and on the
+    way. `power` is that of all its GPUs; None where the catalogue has none.
     """
 
     prompt: PromptModel
@@ -38,6 +39,7 @@ class Hardware:
     link: Link
     layer_push_s: float
     layerwise_min: float
+    request_s: float
     power: PowerModel | None
 
 
@@ -118,8 +120,9 @@ def _hardware(
         decode=profile.decode,
         prompt_slowdown=machine.prompt_slowdown,
         blocks=blocks,
-        link=Link(0.0, bytes_per_s, failing=False),
+        link=Link(machine.transfer_latency_s or 0.0, bytes_per_s, failing=False),
         layer_push_s=layer_push_s,
         layerwise_min=minimum,
+        request_s=machine.request_s or 0.0,
         power=power,
     )

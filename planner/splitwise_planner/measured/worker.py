@@ -6,7 +6,8 @@ meanwhile cuts the run at the end of the step that is being computed.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from heapq import heappop, heappush
 from math import ceil, sqrt
 from typing import Final
@@ -24,21 +25,57 @@ from splitwise_planner.measured.rules import Hardware
 NOBODY: Final = -1
 
 
+class Phase(IntEnum):
+    """How far an attempt has come."""
+
+    PLACED = 0
+    PROMPT_DONE = 1
+    THERE = 2  # its KV is where it decodes
+    OVER = 3  # ended, or lost with a worker
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way. Times are seconds of the trace; those below zero are not known yet."""
+    """One attempt of a request. Times are seconds of the trace; those below zero are not known yet.
+
+    `prompt` counts the tokens of earlier attempts in, `output` what is left. `failures` is how many
+    attempts there were before.
+    """
 
     number: int
     arrival_s: float
     prompt: int
     output: int
     to_compute: int  # tokens of its prompt
+    failures: int = 0
+    phase: Phase = Phase.PLACED
     prompt_worker: int = NOBODY
     token_worker: int = NOBODY
     started_s: float = -1.0
     first_token_s: float = -1.0
     decoding_s: float = -1.0
     ended_s: float = -1.0
+
+    def again(self, produced: int) -> "Job":
+        """The next attempt, when so many tokens of this one had come to the client."""
+        prompt = self.prompt + produced
+        return replace(
+            self,
+            prompt=prompt,
+            output=self.output - produced,
+            to_compute=prompt,
+            failures=self.failures + 1,
+            phase=Phase.PLACED,
+            prompt_worker=NOBODY,
+            token_worker=NOBODY,
+        )
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """The workers without which it cannot go on."""
+        if self.phase is Phase.THERE:
+            return (self.prompt_worker if self.stays else self.token_worker,)
+        return self.prompt_worker, self.token_worker
 
     @property
     def stays(self) -> bool:
@@ -60,17 +97,22 @@ class Stretch:
 
 @dataclass(slots=True)
 class Usage:
-    """Seconds that a worker computed; `beyond_s` of them for batches larger or smaller than any
-    that was measured."""
+    """Seconds that a worker computed, `beyond_s` of them for batches larger or smaller than any
+    that was measured, and what: whole prompts, steps, and the tokens of both."""
 
     prompt_s: float = 0.0
     token_s: float = 0.0
     beyond_s: float = 0.0
+    prompts: int = 0
+    prompt_tokens: int = 0
+    steps: int = 0
+    step_tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One worker. `context` are tokens of all sequences in its batch; `steps` it has decoded."""
+    """One worker. `context` are tokens of all sequences in its batch; `steps` it has decoded. What
+    `is_dead` computes nothing."""
 
     hardware: Hardware
     layers: int
@@ -85,11 +127,34 @@ class Worker:
     )
     stretch: Stretch | None = None
     usage: Usage = field(default_factory=Usage)
+    is_dead: bool = False
+    life: int = 0
+
+    def die(self, now_s: float) -> None:
+        """Stops at once; the tokens of steps that had ended were sent."""
+        stretch = self.stretch
+        if stretch is not None and stretch.kind is StepKind.TOKEN:
+            self.steps += self._steps_by(now_s - stretch.began_s, stretch.steps) - 1
+        self.stretch = None
+        self.is_dead = True
+
+    def produced(self) -> dict[int, int]:
+        """By the number of its request: tokens that a sequence in the batch has sent."""
+        return {number: job.output - (last - self.steps) for last, number, job in self.running}
+
+    def reborn(self) -> "Worker":
+        """A new process on the same hardware: it remembers nothing, but what was used counts on."""
+        return Worker(self.hardware, self.layers, usage=self.usage, life=self.life + 1)
 
     def begin(self, now_s: float) -> Stretch | None:
         """Chooses what is computed now; None when there is nothing to do."""
+        if self.is_dead:
+            return None
+        if any(job.phase is Phase.OVER for job in self.waiting):  # lost with its other worker
+            self.waiting = deque(job for job in self.waiting if job.phase is not Phase.OVER)
         for job in self.joining:
-            job.decoding_s = now_s
+            if job.decoding_s < 0:
+                job.decoding_s = now_s
             self.context += job.prompt + 1
             heappush(self.running, (self.steps + job.output - 1, job.number, job))
         self.joining.clear()
@@ -128,6 +193,8 @@ class Worker:
         model, sequences = self.hardware.decode, len(self.running)
         if model.is_extrapolated(sequences, self.context):
             self.usage.beyond_s += seconds
+        self.usage.steps += stretch.steps
+        self.usage.step_tokens += sequences * stretch.steps
         self.speed.decoded(seconds, bool(self.waiting))
         self.steps += stretch.steps
         self.context += sequences * stretch.steps
@@ -176,6 +243,8 @@ class Worker:
         for job, tokens in zip(stretch.jobs, stretch.tokens):
             job.to_compute -= tokens
         done = [job for job in stretch.jobs if job.to_compute == 0]
+        self.usage.prompts += len(done)
+        self.usage.prompt_tokens += total
         for _ in done:
             self.waiting.popleft()
         return done

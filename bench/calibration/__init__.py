@@ -1,0 +1,1 @@
+"""What the simulator foretells of a live cluster, beside what the cluster then does."""

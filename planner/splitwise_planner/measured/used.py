@@ -1,0 +1,57 @@
+"""What the workers of a simulation did: how busy they were, what they drew, how many there were."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from splitwise_core.policy.roles import Role
+from splitwise_planner.measured.failures import Failure
+from splitwise_planner.measured.rules import Hardware
+from splitwise_planner.measured.scaling import Sized
+from splitwise_planner.measured.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What the workers did. Shares are of all seconds that were computed; `joules` is None where
+    the catalogue has no watts. `placements` counts why requests went where they did."""
+
+    beyond_measured: float
+    prompt_busy: float  # share of the time of workers that compute prompts
+    token_busy: float
+    joules: float | None
+    seconds: float
+    placements: dict[str, int] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    retries: int = 0
+    given_up: int = 0  # requests that failed too often
+    sizes: tuple[Sized, ...] = ()
+
+
+def used_of(workers: Sequence[Worker], roles: Sequence[Role], seconds: float) -> Used:
+    """What workers of these roles did in so many seconds."""
+    usages = [worker.usage for worker in workers]
+    computed = sum(usage.prompt_s + usage.token_s for usage in usages)
+    beyond = sum(usage.beyond_s for usage in usages)
+    joules = [_joules(worker.hardware, worker, seconds) for worker in workers]
+    return Used(
+        beyond_measured=beyond / computed if computed else 0.0,
+        prompt_busy=_busy(workers, roles, seconds, Role.PROMPT),
+        token_busy=_busy(workers, roles, seconds, Role.TOKEN),
+        joules=None if None in joules else sum(j for j in joules if j is not None),
+        seconds=seconds,
+    )
+
+
+def _busy(workers: Sequence[Worker], roles: Sequence[Role], seconds: float, role: Role) -> float:
+    """The share of time that workers of a role, or mixed ones, computed."""
+    own = [worker for worker, its in zip(workers, roles) if its in (role, Role.MIXED)]
+    computed = sum(worker.usage.prompt_s + worker.usage.token_s for worker in own)
+    return computed / (seconds * len(own)) if own else 0.0
+
+
+def _joules(hardware: Hardware, worker: Worker, seconds: float) -> float | None:
+    if hardware.power is None:
+        return None
+    usage = worker.usage
+    idle_s = max(seconds - usage.prompt_s - usage.token_s, 0.0)
+    return hardware.power.joules(usage.prompt_s, usage.token_s, idle_s)
