@@ -20,7 +20,8 @@ from splitwise_planner.measured.engine import simulate
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, rules_for
 from splitwise_planner.measured.used import Used
 from splitwise_planner.outcome import Outcome
-from splitwise_planner.phase_times import load_phase_times
+from splitwise_planner.phase_times import knots_of, load_phase_times
+from splitwise_planner.slo import reference_for
 from splitwise_planner.trace import Trace
 from tests.planner.support import by_request, measured_rules, trace_of, traces
 
@@ -65,6 +66,34 @@ def test_a_request_alone_is_a_prompt_a_transfer_and_its_steps() -> None:
     assert outcome.e2e_s[0] == pytest.approx(computed_s + last_layer_s + steps_s)
     assert used.placements == {"split": 1}
     assert used.beyond_measured == 0
+
+
+def test_what_a_request_and_a_transfer_cost_beside_comes_on_top() -> None:
+    """As a profile of a running cluster has it in the catalogue."""
+    catalog = load_catalog()
+    bare = parse_design("HH-1P-1T", catalog)
+    machine = replace(bare.prompt_machine, request_s=0.25, transfer_latency_s=0.125)
+    slowed = replace(bare, prompt_machine=machine, token_machine=machine)
+    trace = trace_of((0.0, 1000, 5), (0.0, 700, 5))
+    (before, _), (after, _) = (
+        simulate(
+            trace,
+            design,
+            rules_for(load_phase_times(), "bloom-176b", catalog.model("bloom-176b"), design),
+        )
+        for design in (bare, slowed)
+    )
+    for column, more_s in (("ttft_s", 0.25), ("second_token_s", 0.125)):
+        was, now = by_request(before, column), by_request(after, column)
+        assert now[0] == pytest.approx(was[0] + more_s)
+    assert by_request(after, "e2e_s")[0] >= by_request(before, "e2e_s")[0] + 0.375 - 1e-9
+
+
+def test_a_model_that_was_not_measured_on_an_a100_has_a_reference_of_its_own() -> None:
+    model = replace(load_catalog().model("bloom-176b"), reference_gpu="h100-80gb")
+    times = load_phase_times()
+    own = reference_for(times, "bloom-176b", model)
+    assert own.prompt_s.tolist() == knots_of(times, "bloom-176b", "h100-80gb", 8).prompt_s.tolist()
 
 
 def test_a_short_prompt_is_pushed_at_its_end() -> None:

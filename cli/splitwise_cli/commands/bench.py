@@ -98,7 +98,7 @@ async def _run(
         return prompts.ask(fitting.prompt_tokens, fitting.output_tokens)
 
     async with Client(url, options.timeout) as client:
-        load = Load(options.load(), make, client, summary, rows and rows.add)
+        load = Load(options.load(), make, client, summary, None if rows is None else rows.add)
         was_stopped = False
 
         def stop() -> None:

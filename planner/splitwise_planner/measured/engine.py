@@ -218,6 +218,7 @@ class _Cluster:
     def _retry(self, job: Job, produced: int) -> None:
         """Gives back what an attempt has claimed, and asks anew, unless that was done too often."""
         self._fleet.lost(job)
+        self._workers[job.prompt_worker].has_lost = True
         job.phase = Phase.OVER
         del self._under_way[job.number]
         if job.failures == RETRIES:
@@ -238,7 +239,7 @@ class _Cluster:
         if (stretch := self._workers[number].begin(self._now_s)) is not None:
             self._foresee(stretch.ends_s, number, stretch)
 
-    def _foresee(self, at_s: float, number: int, what: Stretch | Job) -> None:
+    def _foresee(self, at_s: float, number: int, what: Stretch | Job | Change) -> None:
         self._order += 1
         heappush(self._events, (at_s, self._order, number, what))
 

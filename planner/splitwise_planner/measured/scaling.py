@@ -180,7 +180,13 @@ def _loads(fleet: Fleet, jobs: Collection[Job]) -> list[WorkerLoad]:
             steps_total=worker.usage.steps,
             step_s_total=worker.usage.token_s,
             step_tokens_total=worker.usage.step_tokens,
-            **counts,
+            queued_tokens=counts["queued_tokens"],
+            waiting=counts["waiting"],
+            kv_waiting=counts["kv_waiting"],
+            taken=counts["taken"],
+            kv_taken=counts["kv_taken"],
+            reserved=counts["reserved"],
+            kv_reserved=counts["kv_reserved"],
         )
         for worker, counts in zip(fleet.workers, said, strict=True)
     ]

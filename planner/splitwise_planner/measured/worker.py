@@ -112,7 +112,8 @@ class Usage:
 @dataclass(slots=True, eq=False)
 class Worker:
     """One worker. `context` are tokens of all sequences in its batch; `steps` it has decoded. What
-    `is_dead` computes nothing."""
+    `is_dead` computes nothing. One that `has_lost` prompts, with the workers that were to decode
+    them, still has them in its queue."""
 
     hardware: Hardware
     layers: int
@@ -128,6 +129,7 @@ class Worker:
     stretch: Stretch | None = None
     usage: Usage = field(default_factory=Usage)
     is_dead: bool = False
+    has_lost: bool = False
     life: int = 0
 
     def die(self, now_s: float) -> None:
@@ -150,8 +152,9 @@ class Worker:
         """Chooses what is computed now; None when there is nothing to do."""
         if self.is_dead:
             return None
-        if any(job.phase is Phase.OVER for job in self.waiting):  # lost with its other worker
+        if self.has_lost:
             self.waiting = deque(job for job in self.waiting if job.phase is not Phase.OVER)
+            self.has_lost = False
         for job in self.joining:
             if job.decoding_s < 0:
                 job.decoding_s = now_s
