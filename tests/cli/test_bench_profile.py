@@ -56,6 +56,16 @@ def test_a_prompt_that_waited_or_was_computed_with_others_says_nothing_of_its_si
     ]
 
 
+def test_tokens_that_came_in_one_piece_have_no_times() -> None:
+    """A busy client reads several events at once: the gaps between them are 0."""
+    at_once, bunched = answered(0.0, [0.5] + [0.0] * 20), answered(0.0, [0.5] + [0.0, 0.04] * 30)
+    assert not at_once.is_shown
+    assert bunched.is_shown
+    (shape,) = steps([bunched], GRID)
+    assert shape.token_ms == pytest.approx([20.0] * len(shape.token_ms), rel=0.1)
+    assert steps([at_once], GRID) == []
+
+
 def test_alone_each_size_tells_of_both_phases() -> None:
     found = alone([answered(0.0, [0.5, 0.01, 0.03]), answered(9.0, [0.1, 0.04, 0.04], 99)])
     assert [shape.prompt_tokens for shape in found] == [8, 99]

@@ -25,8 +25,8 @@ from splitwise_planner.benchmarks import HARDLY_WAITS
 from splitwise_planner.phase_times import Shape
 
 STEPS_OF_A_POINT: Final = 25
-"""Gaps between tokens whose median is one measurement of a step: single ones are mostly noise, and
-a pause of something else on the machine is no step."""
+"""Gaps between tokens whose mean is one measurement of a step. Single ones are mostly noise, and
+those of tokens that came in one piece are 0."""
 
 LEAST_STEPS: Final = 5
 
@@ -70,8 +70,8 @@ class Timed:
 
     @property
     def is_shown(self) -> bool:
-        """Whether its tokens had text, so that their times are known."""
-        return self.answer.ttft_s is not None and len(self.answer.gaps_s) > 1
+        """Whether its tokens had text and came one by one, so that their times are known."""
+        return self.answer.ttft_s is not None and sum(self.answer.gaps_s[1:]) > 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -150,7 +150,7 @@ def alone(answers: Sequence[Timed]) -> list[Shape]:
             1,
             round(fmean(one.answer.output_tokens for one in own)),
             tuple(_stage_ms(one, "prefill_ms") for one in own),
-            tuple(1000 * median(one.answer.gaps_s[1:]) for one in own),
+            tuple(1000 * fmean(one.answer.gaps_s[1:]) for one in own),
         )
         for size, own in _by_size(answers)
     ]
@@ -183,17 +183,19 @@ def steps(answers: Sequence[Timed], grid: Grid) -> list[Shape]:
             decoding = bisect_right(began, middle) - bisect_left(ended, middle)
             gaps_s[max(1, round(decoding / grid.token_workers))].append(later - sooner)
     length = round(fmean(one.prompt_tokens + one.answer.output_tokens / 2 for one in answers))
-    return [
-        Shape(length, sequences, 1, (), tuple(1000 * median(part) for part in _parts(own)))
-        for sequences, own in sorted(gaps_s.items())
-        if len(own) >= LEAST_STEPS
-    ]
+    found = []
+    for sequences, own in sorted(gaps_s.items()):
+        times_ms = tuple(1000 * fmean(part) for part in _parts(own) if sum(part) > 0)
+        if times_ms and len(own) >= LEAST_STEPS:
+            found.append(Shape(length, sequences, 1, (), times_ms))
+    return found
 
 
 def _parts(gaps_s: Sequence[float]) -> list[Sequence[float]]:
-    """Of about as many gaps each; fewer than that are one part."""
+    """Of about as many gaps each, one after the other; fewer than that are one part."""
     count = max(1, len(gaps_s) // STEPS_OF_A_POINT)
-    return [gaps_s[part::count] for part in range(count)]
+    cuts = [part * len(gaps_s) // count for part in range(count + 1)]
+    return [gaps_s[sooner:later] for sooner, later in pairwise(cuts)]
 
 
 def _by_size(answers: Sequence[Timed]) -> Iterator[tuple[int, list[Timed]]]:
