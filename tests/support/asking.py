@@ -12,6 +12,7 @@ import aiohttp
 
 PROMPT_TOKENS: Final = 60
 OUTPUT_TOKENS: Final = 12
+DIFFERENT: Final = 37
 ANSWERED_WITHIN_S: Final = 60
 
 
@@ -21,16 +22,18 @@ def asked(
     at_once: int = 4,
     prompt_tokens: int = PROMPT_TOKENS,
     output_tokens: int = OUTPUT_TOKENS,
+    different: int = DIFFERENT,
 ) -> Iterator[Counter[str]]:
     """Requests, so many at a time, as long as it lasts; it counts the statuses of their answers.
 
-    Who is turned away comes back when it was told to.
+    Of as many `different` prompts each is asked again and again. Who is turned away comes back when
+    it was told to.
     """
     statuses, over = Counter[str](), threading.Event()
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
         while not over.is_set():
-            draw = random.Random(number)
+            draw = random.Random(number % different)
             prompt = [draw.randrange(3, 40) for _ in range(prompt_tokens)]
             body = {"model": "tiny", "prompt": prompt, "max_tokens": output_tokens}
             try:

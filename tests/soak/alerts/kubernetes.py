@@ -66,7 +66,7 @@ class Kubernetes:
             Cause(
                 "a load above what maxReplicas carry",
                 ("SplitwiseScalingAtBound",),
-                lambda: asked(self._url, MANY, LONG, output_tokens=1),
+                lambda: asked(self._url, MANY, LONG, output_tokens=1, different=10**6),
                 within_s=120,
             ),
             Cause(

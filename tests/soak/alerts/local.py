@@ -64,7 +64,7 @@ class Local:
                     *("SplitwiseQueueGrows", "SplitwiseRequestsTurnedAway"),
                     *("SplitwiseSloBurnsFast", "SplitwiseSloBurnsSlowly"),
                 ),
-                lambda: asked(self._cluster.url, MANY, LONG, output_tokens=1),
+                lambda: asked(self._cluster.url, MANY, LONG, output_tokens=1, different=10**6),
                 within_s=180,
             ),
             Cause(
