@@ -145,6 +145,15 @@ def test_the_first_token_tells_of_queue_and_prefill(rig: Rig) -> None:
     assert not second.HasField("stages")
 
 
+def test_a_request_waits_from_when_it_comes_not_from_when_the_loop_takes_it_up(rig: Rig) -> None:
+    """What comes while a step runs waits for its end."""
+    rig.prefill(1, prompt(5), max_tokens=1)
+    rig.now += 0.75
+    rig.settle()
+    first = rig.updates(1)[0]
+    assert first.stages.queue_s == pytest.approx(0.75)
+
+
 def test_the_load_tells_what_waits_what_runs_and_what_is_free(make_rig: MakeRig) -> None:
     rig = make_rig(batch_tokens=10)
     rig.prefill(1, prompt(10), max_tokens=5)
