@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.roles import Role
 from splitwise_planner.design import Design
 from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet
@@ -92,15 +91,14 @@ class _Cluster:
 
     def _stretch_ends(self, number: int, stretch: Stretch) -> None:
         worker = self._workers[number]
-        done = worker.finish()
-        for job in done:
-            if stretch.kind is StepKind.PROMPT:
-                self._prompt_ends(job, worker, stretch.began_s)
-            else:
-                self._job_ends(job)
+        prompted, ended = worker.finish()
+        for job in prompted:
+            self._prompt_ends(job, worker, stretch.began_s)
+        for job in ended:
+            self._job_ends(job)
         self._fleet.refresh(number)
         self._go_on(number)
-        if done:
+        if prompted or ended:
             self._place()
 
     def _prompt_ends(self, job: Job, worker: Worker, began_s: float) -> None:
