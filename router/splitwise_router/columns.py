@@ -218,8 +218,10 @@ class Columns:
         """
         info, load = session.info, session.load
         assert info is not None
-        sequences = min(load.free_sequences, info.max_sequences - session.running)
-        if sequences <= 0 or is_committed(prompts, load.prompt_tokens_per_s, self._max_queue_s):
+        seen = load.sequences if load.HasField("sequences") else session.running
+        on_the_way = max(0, session.running - seen)
+        free = min(load.free_sequences - on_the_way, info.max_sequences - session.running)
+        if free <= 0 or is_committed(prompts, load.prompt_tokens_per_s, self._max_queue_s):
             return 0
         blocks = min(load.free_blocks, info.num_blocks - session.claims.blocks)
         return max(0, blocks) * max(1, info.block_tokens)

@@ -38,6 +38,7 @@ loads = st.builds(
     running_tokens=st.integers(0, 200),
     free_blocks=st.integers(0, 20),
     free_sequences=st.integers(0, 3),
+    sequences=st.one_of(st.none(), st.integers(0, 3)),
     prompt_tokens_per_s=st.sampled_from([0.0, 100.0, 1000.0]),
     step_base_s=st.sampled_from([0.0, 0.01]),
     step_slope_s=st.sampled_from([0.0, 0.001]),

@@ -64,6 +64,11 @@ class Census:
     free_sequences: int
     most_sequences: int  # that may decode together
 
+    @property
+    def sequences(self) -> int:
+        """Those that have not ended."""
+        return sum([t.sequences for phase, t in self.phases.items() if phase is not Phase.CLOSING])
+
 
 class Scheduler:
     """Every sequence from admission to release.
