@@ -55,8 +55,16 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest goes first: whole Kubernetes clusters."""
+    """What takes longest goes first: whole Kubernetes clusters.
+
+    What starts whole clusters or an API server is tried once more when it fails: half an hour of
+    dozens of processes on a shared machine meets every pause that it has. The summary says RERUN;
+    it is to be looked into as a failure is.
+    """
     items.sort(key=lambda item: item.path.parent != ROOT / "tests" / "kubernetes" / "e2e")
+    for item in items:
+        if item.get_closest_marker("e2e") or item.get_closest_marker("kubernetes"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 class _FilesTogether(LoadScopeScheduling):

@@ -9,25 +9,21 @@ import asyncio
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-import grpc.aio
 from psutil import Process
 
+from bench.kv.control import CONTROL_S, control
 from bench.kv.overlap import overlap
-from bench.kv.pair import Pair, pair
+from bench.kv.pair import pair
 from bench.kv.picture import draw
 from bench.kv.raw import Memcpy, RawTcp, Unary, raw_tcp, unary
 from splitwise_core.kv import KvGeometry
-from splitwise_core.rpc import kv_pb2
-from splitwise_core.rpc.channel import OPTIONS
-from splitwise_core.rpc.kv_pb2_grpc import KvPeerStub
+from splitwise_core.rdma import nixl_module
 from splitwise_sidecar.config import TRANSPORTS
-from splitwise_sidecar.transports.nixl_agent import is_installed
 from splitwise_sidecar.transports.ucx import NIXL
 
 LLAMA_3_8B: Final = KvGeometry("Llama-3-8B", "bfloat16", 32, 8, 128, 16)
@@ -38,8 +34,6 @@ ROUNDS: Final = 9
 WARM_UP: Final = 2
 HIDDEN_TOKENS: Final = 2048
 PICTURE: Final = Path("docs/figures/kv-overlap.svg")
-CONTROL_S: Final = 5.0
-CONTROL_EVERY_S: Final = 0.005
 
 
 async def main() -> None:
@@ -75,7 +69,7 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             "gRPC unary": stack.enter_context(unary(total)),
         }
         pairs = {}
-        for name in (*TRANSPORTS, *([NIXL] if is_installed() else [])):
+        for name in (*TRANSPORTS, *([NIXL] if nixl_module() else [])):
             made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
             pairs[name] = await stack.enter_async_context(made)
         rows = [*plains, *pairs]
@@ -101,7 +95,7 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             cost = cpu_s[name] / ROUNDS / total * 1e9
             print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
         some = pairs[TRANSPORTS[0]]
-        await control(some, "nothing", lambda: asyncio.sleep(CONTROL_S))
+        await control(some, "nothing", lambda: asyncio.sleep(CONTROL_S / 10))
         await control(some, "a plain socket", lambda: asyncio.to_thread(raw.move))
         latencies = []
         for name, measured in pairs.items():
@@ -117,33 +111,6 @@ def used_s(processes: Iterable[Process]) -> float:
 def ratio(base_s: list[float], own_s: list[float]) -> float:
     """Median over the rounds of how many times as fast."""
     return statistics.median(base / own for base, own in zip(base_s, own_s))
-
-
-async def control(
-    measured: Pair, what: str, move: Callable[[], Coroutine[None, None, object]]
-) -> float:
-    """P99 of a control call to the sidecar that receives, while moves follow each other; in ms."""
-    over = time.perf_counter() + CONTROL_S
-
-    async def load() -> None:
-        while time.perf_counter() < over:
-            await move()
-
-    times = []
-    async with grpc.aio.insecure_channel(measured.address, options=OPTIONS) as channel:
-        renew = KvPeerStub(channel).Renew
-        request = kv_pb2.RenewRequest(epoch=measured.token.epoch)
-        await renew(request)
-        loading = asyncio.create_task(load())
-        while not loading.done():
-            began = time.perf_counter()
-            await renew(request)
-            times.append((time.perf_counter() - began) * 1000)
-            await asyncio.sleep(CONTROL_EVERY_S)
-        await loading
-    p50, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
-    print(f"control calls during {what}: P50 {p50:.2f} ms, P99 {p99:.2f} ms")
-    return p99
 
 
 if __name__ == "__main__":

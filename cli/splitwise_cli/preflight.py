@@ -8,9 +8,11 @@ from typing import Final
 
 from splitwise_cli.runner.gpus import RESOURCE, gpus
 from splitwise_core.errors import UserError
+from splitwise_core.rdma import DEVICES, EXTRA, has_device, nixl_module
 from splitwise_core.spec import SplitwiseCluster
 from splitwise_core.spec_pool import Pool
 from splitwise_core.spec_tls import Tls
+from splitwise_core.spec_transfer import Transfer
 
 ROUTER_HOST: Final = "127.0.0.1"
 
@@ -18,6 +20,7 @@ ROUTER_HOST: Final = "127.0.0.1"
 def check(cluster: SplitwiseCluster) -> None:
     """Raises UserError for the first thing that keeps `cluster` from running here."""
     check_certificates(cluster.spec.transfer.tls)
+    check_rdma(cluster.spec.transfer)
     check_gpus(cluster.spec.pools)
     check_model(Path(cluster.spec.model.path))
     check_port(cluster.spec.router.port)
@@ -32,6 +35,22 @@ def check_certificates(tls: Tls) -> None:
             wrong=f"there is no Secret {tls.secret_name} on this machine, nor any other",
             fix="write mode: Auto, which makes certificates of the cluster's own",
         )
+
+
+def check_rdma(transfer: Transfer) -> None:
+    """Raises UserError where nothing but RDMA may move KV, and this machine has none."""
+    if transfer.transport != "RDMA" and not transfer.require_rdma:
+        return
+    where = f"spec.transfer.{'requireRdma' if transfer.require_rdma else 'transport'}"
+    if not has_device():
+        raise UserError(
+            "environment",
+            where=where,
+            wrong=f"there is no RDMA device in {DEVICES} that may be opened",
+            fix="write transport: Auto, without requireRdma: it takes RDMA where there is a device",
+        )
+    if nixl_module() is None:
+        raise UserError("environment", where=where, wrong="NIXL is not installed", fix=EXTRA)
 
 
 def check_model(directory: Path) -> None:

@@ -5,9 +5,19 @@ them in its cache: afterwards it would cost two thirds of another copy.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a Commit says: the digest of each layer, the tokens to go on after, pushes begun."""
+
+    digests: Mapping[int, int]
+    output_tokens: tuple[int, ...]
+    pushes: int
 
 
 class Arrivals:
@@ -22,6 +32,11 @@ class Arrivals:
     def in_use(self) -> bool:
         """Whether somebody may be writing."""
         return bool(self._lent)
+
+    @property
+    def num_bytes(self) -> int:
+        """That have arrived, of all layers."""
+        return sum(move.at for move in self._moves if move is not None)
 
     def lend(self, layer: int, offset: int, length: int) -> Move | None:
         """The move for these bytes; None when they are not what comes next of a layer."""

@@ -1,12 +1,12 @@
 """The sidecar's command line, checked, as one record."""
 
-import os
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from splitwise_core.arguments import address
+from splitwise_core.rdma import DEVICES, has_device
 from splitwise_sidecar.transports import grpc_bytes, shm, tcp, ucx
 
 TRANSPORTS = (shm.NAME, tcp.NAME, grpc_bytes.NAME)
@@ -17,8 +17,6 @@ KNOWN = (*WITH_RDMA, ucx.NIXL)
 """Every transport there is. `nixl` has to be named: our own `tcp` is faster than UCX's."""
 ENCRYPTED = TRANSPORTS
 """Those of them that nobody on the network can listen to: the others need --tls-dir left out."""
-
-DEVICES = Path("/dev/infiniband")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     host = given["listen"].rpartition(":")[0]
     listen_tcp = given["listen_tcp"] or f"{host}:0"
     named = given["transports"] is not None or given["require_rdma"]
-    transports = given["transports"] or (WITH_RDMA if has_rdma(DEVICES) else TRANSPORTS)
+    transports = given["transports"] or (WITH_RDMA if has_device(DEVICES) else TRANSPORTS)
     if given["require_rdma"]:
         transports = tuple(name for name in transports if name == ucx.RDMA)
     elif given["tls_dir"] is not None and not named:
@@ -58,11 +56,6 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     return SidecarConfig(
         **given | {"listen_tcp": listen_tcp, "named": named, "transports": transports}
     )
-
-
-def has_rdma(devices: Path) -> bool:
-    """Whether this container was given a device that speaks verbs."""
-    return any(os.access(device, os.R_OK | os.W_OK) for device in devices.glob("uverbs*"))
 
 
 def _parser() -> ArgumentParser:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.arrivals import Arrivals
@@ -47,8 +48,8 @@ class Held:
         self._expire = expire
         self.over = asyncio.Event()  # nothing of it can land any more
         self._pushes_open = 0
-        self._all_landed = asyncio.Event()
-        self._all_landed.set()
+        self._pushes_over = 0
+        self._news = asyncio.Event()  # of a push that is over, or of the lease that is
         self._timer = self._new_timer()
         metrics.lease_moved(None, lease.state)
 
@@ -83,8 +84,8 @@ class Held:
     def release(self) -> None:
         """The lease is over: its state is no longer counted, and nobody waits for its bytes."""
         self.stop_timer()
-        self._all_landed.set()
         self.over.set()
+        self._news.set()
         self.metrics.lease_moved(self.lease.state, None)
 
     def ended(self, outcome: kv_pb2.Outcome) -> None:
@@ -103,22 +104,31 @@ class Held:
         """A stream of chunks has begun."""
         self.transport = transport
         self._pushes_open += 1
-        self._all_landed.clear()
 
     def push_closed(self) -> None:
         """A stream of chunks has ended."""
         self._pushes_open -= 1
-        if self._pushes_open == 0:
-            self._all_landed.set()
+        self._pushes_over += 1
+        self._news.set()
 
-    async def landed(self, wait_s: float) -> bool:
-        """Whether all streams of chunks end within `wait_s`."""
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._all_landed.wait()
-        except TimeoutError:
-            return False
+    async def landed(self, pushes: int, stall_s: float) -> bool:
+        """Waits until so many streams of chunks, and all that have begun, have ended; or the lease.
+
+        False when nothing at all arrived for `stall_s`.
+        """
+        while not self._has_landed(pushes):
+            before = self.arrivals.num_bytes
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(stall_s):
+                    await self._news.wait()
+            if not self._news.is_set() and self.arrivals.num_bytes == before:
+                return False
         return True
+
+    def _has_landed(self, pushes: int) -> bool:
+        is_quiet = self._pushes_open == 0 and self._pushes_over >= pushes
+        return is_quiet or self.over.is_set()
 
     def _new_timer(self) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()

@@ -7,12 +7,13 @@ worker's, once everything that was lent is back: that is the fence.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from splitwise_core.capability import NotAllowed, Refusal
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.arrivals import Sent
 from splitwise_sidecar.held import Held
 from splitwise_sidecar.incoming import Incoming
 from splitwise_sidecar.lease import MAX_PUSHES, Event, Lease, State
@@ -25,8 +26,8 @@ from splitwise_sidecar.rights import Allowed, check_holder
 log = logging.getLogger("splitwise.sidecar.leases")
 
 MAX_RESERVE_WAIT_S: Final = 5.0
-LANDING_WAIT_S: Final = 2.0
-"""How long a Commit waits for pushes whose streams have not ended here."""
+LANDING_STALL_S: Final = 2.0
+"""For how long nothing may arrive of the pushes whose end a Commit waits for."""
 
 FENCE_WAIT_S: Final = 1.5
 """How long an Abort waits for the fence: below a call's deadline. A writer is asked to hurry, and
@@ -150,24 +151,21 @@ class Leases:
         check_holder(held.holder, write_token)
         held.renew()
 
-    async def commit(
-        self,
-        transfer_id: str,
-        digests: Mapping[int, int],
-        output_tokens: Iterable[int],
-        write_token: bytes,
-    ) -> list[int]:
-        """Compares what arrived with what was sent; the damaged layers. Repeating it is safe."""
+    async def commit(self, transfer_id: str, sent: Sent, write_token: bytes) -> list[int]:
+        """Compares what arrived with what was sent; the damaged layers. Repeating it is safe.
+
+        It may come before the end of the pushes that it is about: those are waited for.
+        """
         over = self._past.find(transfer_id)
         if transfer_id not in self._held and over is not None and over.is_verified:
             check_holder(over.holder, write_token)
             return []
         held = self._find(transfer_id)
         check_holder(held.holder, write_token)
-        if digests.keys() != set(range(self._pool.geometry.num_layers)):
+        if sent.digests.keys() != set(range(self._pool.geometry.num_layers)):
             raise Refused(kv_pb2.INVALID, "a commit needs one digest of every layer")
         if held.checking is None:
-            held.checking = asyncio.create_task(self._check(held, digests, tuple(output_tokens)))
+            held.checking = asyncio.create_task(self._check(held, sent))
             held.checking.add_done_callback(_hear)
         # Shielded: a caller that hangs up must not leave the lease half checked.
         return await asyncio.shield(held.checking)
@@ -220,22 +218,20 @@ class Leases:
             if not opened.done() and self._awaited.get(transfer_id) is opened:
                 del self._awaited[transfer_id]  # whoever else waits for it looks again in the end
 
-    async def _check(
-        self, held: Held, digests: Mapping[int, int], output_tokens: tuple[int, ...]
-    ) -> list[int]:
+    async def _check(self, held: Held, sent: Sent) -> list[int]:
         try:
-            if not await held.landed(LANDING_WAIT_S) or held.arrivals.in_use:
+            if not await held.landed(sent.pushes, LANDING_STALL_S) or held.arrivals.in_use:
                 raise Refused(kv_pb2.TRANSPORT_FAILED, "bytes of the transfer are still under way")
             if held.outcome:
                 raise Refused(held.outcome, held.detail)
             held.step(Event.COMMIT)
         finally:
             held.checking = None
-        bad = held.arrivals.damaged(digests)
+        bad = held.arrivals.damaged(sent.digests)
         if bad:
             self._damage(held, bad)
         else:
-            self._verify(held, output_tokens)
+            self._verify(held, sent.output_tokens)
         return bad
 
     def _damage(self, held: Held, bad: list[int]) -> None:

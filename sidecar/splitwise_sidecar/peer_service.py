@@ -11,6 +11,7 @@ import grpc
 
 from splitwise_core.capability import NotAllowed, Refusal
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
+from splitwise_sidecar.arrivals import Sent
 from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.lease import ProtocolViolation
 from splitwise_sidecar.metrics import SidecarMetrics
@@ -116,9 +117,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             if len(request.output_tokens) > MAX_OUTPUT_TOKENS:
                 raise Refused(kv_pb2.INVALID, f"{len(request.output_tokens)} output tokens")
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
-            bad = await leases.commit(
-                request.transfer_id, digests, request.output_tokens, request.write_token
-            )
+            sent = Sent(digests, tuple(request.output_tokens), request.pushes)
+            bad = await leases.commit(request.transfer_id, sent, request.write_token)
         except REFUSALS as error:
             return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))
         if bad:

@@ -10,8 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.lease import MAX_PUSHES
@@ -20,6 +20,7 @@ from splitwise_sidecar.peer import Introduction, Peer
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Right
+from splitwise_sidecar.sending import Sending
 from splitwise_sidecar.spans import NOBODYS, Traced
 from splitwise_sidecar.transports import NONE, Push
 
@@ -28,8 +29,9 @@ log = logging.getLogger("splitwise.sidecar.transfer")
 RESERVE_WAIT_MS: Final = 5000
 """How long the peer may wait for its worker to open the lease: it is told at the same time."""
 
-COMMIT_S: Final = 10.0
-"""Digests of 10 GB take 1 s; a lost peer is noticed by the watch, long before this."""
+COMMIT_S: Final = 60.0
+"""The peer takes what is left of the push meanwhile, and answers when that stalls; one that is lost
+is noticed by the watch, long before this."""
 
 LONGEST_S: Final = 86_400.0
 """No deadline is later; a number that no timer takes is a bug of the sender's."""
@@ -70,16 +72,11 @@ class Transfer:
         self._metrics = metrics
         self._clock = clock
         self._pushed = pushed
-        layers = order.span.pool.geometry.num_layers
-        self._ready = [asyncio.Event() for _ in range(layers)]
-        self._digests = [0] * layers
+        self._sending = Sending(order.span.pool.geometry.num_layers, clock)
         self._finished: asyncio.Future[tuple[int, ...]] = asyncio.Future()
         self._reserved_s = 0.0
         self._finished_s = 0.0
-        self._first_byte_s = 0.0
-        self._pushed_s = 0.0
-        self._push_s = 0.0
-        self._pushes = 0
+        self._commit_s = 0.0  # when the last Commit was asked for
         self._transport = NONE
         self._introduction: Introduction | None = None
         self._committing = False
@@ -99,10 +96,7 @@ class Transfer:
 
     def layers_ready(self, first: int, count: int) -> None:
         """So many layers are in the pool. Raises Refused(INVALID) for some that do not exist."""
-        if first + count > len(self._ready):
-            raise Refused(kv_pb2.INVALID, f"layers {first} + {count} of {len(self._ready)}")
-        for layer in range(first, first + count):
-            self._ready[layer].set()
+        self._sending.ready(first, count)
 
     def finish(self, output_tokens: Iterable[int]) -> None:
         """The prompt is done. Raises Refused(INVALID) when it was before."""
@@ -169,9 +163,9 @@ class Transfer:
 
     async def _hand_over(self) -> None:
         self._introduction = await self._reserve()
-        bad: Iterable[int] = range(len(self._ready))
+        bad: Iterable[int] = self._sending.layers
         while bad := await self._push_and_commit(self._introduction, bad):
-            if self._pushes == MAX_PUSHES:
+            if self._sending.pushes == MAX_PUSHES:
                 raise Refused(kv_pb2.DIGEST_MISMATCH, "bytes arrived damaged, and again")
             self._metrics.repushed()
 
@@ -203,58 +197,59 @@ class Transfer:
     async def _push_and_commit(
         self, introduction: Introduction, layers: Iterable[int]
     ) -> list[int]:
-        await self._push(introduction, layers)
-        self._pushed_s = self._clock()
+        """The layers that arrived damaged. Raises Refused.
+
+        The Commit does not wait for the peer's word that the push is over: the peer knows how many
+        pushes to wait for, and what is left of the last one goes on beside the call.
+        """
+        push = await self._sending.push(layers, self._span, partial(self._begin, introduction))
+        ending = asyncio.create_task(self._sending.end(push))
+        try:
+            await self._wait_finished(ending)
+            return await self._commit(introduction, ending)
+        finally:
+            ending.cancel()
+            push.cancel()
+
+    def _begin(self, introduction: Introduction) -> Push:
+        transport = introduction.transport
+        self._transport = transport.name
+        address, epoch = self._peer.address, introduction.epoch
+        return transport.open_push(address, self.id, epoch, self._left_s())
+
+    async def _wait_finished(self, ending: "asyncio.Task[None]") -> None:
+        """Raises Refused when the push breaks before the worker has finished."""
         if self._pushed is not None and not self._finished.done():
+            await ending
             self._pushed()
-        output_tokens = await self._finished
+        either: list[asyncio.Future[Any]] = [ending, self._finished]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._finished.done():
+            await ending
+            await self._finished
+
+    async def _commit(self, introduction: Introduction, ending: "asyncio.Task[None]") -> list[int]:
         request = kv_pb2.CommitRequest(
             transfer_id=self.id,
             epoch=introduction.epoch,
-            digests=[
-                kv_pb2.LayerDigest(layer=layer, xxh3=digest)
-                for layer, digest in enumerate(self._digests)
-            ],
-            output_tokens=output_tokens,
+            digests=self._sending.digests,
+            output_tokens=self._finished.result(),
             write_token=self.write_token,
+            pushes=self._sending.pushes,
         )
+        self._commit_s = self._clock()
         self._committing = True
-        bad = await self._peer.commit(request, COMMIT_S)
+        try:
+            bad = await self._peer.commit(request, COMMIT_S)
+        except Refused:
+            if ending.done():
+                await ending  # how the push broke says more than that its bytes are missed
+            raise
         self._committing = False
-        if any(layer >= len(self._ready) for layer in bad):
+        await ending
+        if any(layer not in self._sending.layers for layer in bad):
             raise Refused(kv_pb2.INVALID, "the peer names layers that do not exist")
         return sorted(set(bad))
-
-    async def _push(self, introduction: Introduction, layers: Iterable[int]) -> None:
-        """Each layer as soon as it is there; those that are there together in one go."""
-        left = list(layers)
-        push: Push | None = None
-        try:
-            while left:
-                await self._ready[left[0]].wait()
-                batch = list(takewhile(lambda layer: self._ready[layer].is_set(), left))
-                if push is None:  # a prompt may wait for long: no stream before there are bytes
-                    push = self._open_push(introduction)
-                began_s = self._clock()
-                digests = await push.layers(batch, self._span)
-                self._push_s += self._clock() - began_s
-                for layer, digest in zip(batch, digests):
-                    self._digests[layer] = digest
-                left = left[len(batch) :]
-            if push is not None:
-                began_s = self._clock()
-                await push.finish()
-                self._push_s += self._clock() - began_s
-        finally:
-            if push is not None:
-                push.cancel()
-
-    def _open_push(self, introduction: Introduction) -> Push:
-        self._transport = introduction.transport.name
-        self._pushes += 1
-        self._first_byte_s = self._first_byte_s or self._clock()
-        address, epoch = self._peer.address, introduction.epoch
-        return introduction.transport.open_push(address, self.id, epoch, self._left_s())
 
     def _report(self, refused: Refused | None) -> kv_pb2.TransferEnded:
         outcome = kv_pb2.OK if refused is None else refused.outcome
@@ -262,32 +257,35 @@ class Transfer:
         now = self._clock()
         self._trace(outcome, now)
         message = kv_pb2.TransferEnded(
-            transfer_id=self.id, outcome=outcome, transport=self._transport, pushes=self._pushes
+            transfer_id=self.id,
+            outcome=outcome,
+            transport=self._transport,
+            pushes=self._sending.pushes,
         )
         if refused is not None:
             message.detail = refused.detail
             return message
         message.kv_bytes = self._span.total_bytes
-        message.transfer_s = now - self._first_byte_s
+        message.transfer_s = now - self._sending.first_byte_s
         message.visible_s = now - self._finished_s
-        message.push_s = self._push_s
+        message.push_s = self._sending.push_s
         self._metrics.handed_over(self._transport, message.transfer_s, message.visible_s)
         return message
 
     def _trace(self, outcome: kv_pb2.Outcome, now_s: float) -> None:
-        waited_s = max(self._finished_s, self._pushed_s) if self._finished_s else 0.0
+        sending = self._sending
         self._metrics.spans.ended(
             self._traced,
             ("kv.push", self._began_s, now_s),
             [
                 ("kv.reserve", self._began_s, self._reserved_s),
-                ("kv.send", self._first_byte_s, self._pushed_s),
-                ("kv.commit", waited_s, now_s),
+                ("kv.send", sending.first_byte_s, sending.over_s),
+                ("kv.commit", self._commit_s, now_s),
             ],
             outcome,
             {
                 "transport": self._transport,
                 "kv_bytes": self._span.total_bytes,
-                "pushes": self._pushes,
+                "pushes": sending.pushes,
             },
         )

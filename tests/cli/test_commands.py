@@ -115,6 +115,7 @@ def test_doctor_looks_at_a_cluster(desk: Desk) -> None:
     assert found["cluster file"]["well"]
     assert found["model"]["well"]
     assert "GiB" in str(found["KV memory"]["found"])
+    assert "device" in str(found["RDMA"]["found"])
 
 
 def test_doctor_finds_what_a_cluster_lacks(desk: Desk) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from splitwise_core.rdma import has_device
 from tests.cli.support import GOOD, Desk, changed
 from tests.support.ports import free_port
 
@@ -147,6 +148,20 @@ def test_certificates_of_kubernetes(desk: Desk) -> None:
     said = desk.refused()
     assert "spec.transfer.tls.mode: there is no Secret mine on this machine" in said
     assert "write mode: Auto" in said
+
+
+@pytest.mark.parametrize(
+    "asked", [{"transport": "RDMA"}, {"requireRdma": True}], ids=["RDMA", "requireRdma"]
+)
+@pytest.mark.skipif(has_device(), reason="this machine has an RDMA device")
+def test_rdma_that_is_not_here(desk: Desk, asked: dict[str, object]) -> None:
+    """As on Kubernetes, nothing else takes its place in silence; here it is said at once."""
+    desk.write_model()
+    needed = {"rdma": {"resource": "rdma/hca"}, "tls": {"mode": "Plaintext"}}
+    desk.write(changed("spec.transfer", asked | needed))
+    said = desk.refused()
+    assert f"spec.transfer.{next(iter(asked))}: there is no RDMA device" in said
+    assert "write transport: Auto" in said
 
 
 @pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu"])

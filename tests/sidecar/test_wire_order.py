@@ -126,6 +126,24 @@ async def test_a_commit_before_any_bytes_is_denied(hand: Hand) -> None:
     assert hand.node.worker.nothing_came()
 
 
+@pytest.mark.parametrize("transport", ["tcp", "grpc"])
+async def test_a_commit_that_overtakes_the_bytes_waits_for_them(hand: Hand, transport: str) -> None:
+    committing = asyncio.create_task(hand.commit(pushes=2))
+    for pieces in (HALVES[:1], WHOLE):
+        await asyncio.sleep(0.05)
+        assert not committing.done()
+        assert await hand.push(transport, pieces) == kv_pb2.OK
+    assert (await committing).outcome == kv_pb2.OK
+    await hand.node.worker.expect("lease_verified")
+    assert hand.arrived()
+
+
+async def test_a_commit_whose_bytes_do_not_come_is_refused(hand: Hand) -> None:
+    await hand.push("tcp", WHOLE)
+    assert (await hand.commit(pushes=2)).outcome == kv_pb2.TRANSPORT_FAILED
+    assert hand.node.worker.nothing_came()
+
+
 async def test_calls_that_come_twice_say_the_same_twice(hand: Hand) -> None:
     await hand.push("tcp", WHOLE)
     replies = await asyncio.gather(*(hand.commit() for _ in range(5)))

@@ -15,12 +15,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from splitwise_cli.preflight import check_certificates, check_gpus, check_model, check_port
+from splitwise_cli.preflight import (
+    check_certificates,
+    check_gpus,
+    check_model,
+    check_port,
+    check_rdma,
+)
 from splitwise_cli.runner.gpus import gpus
 from splitwise_cli.runner.state import default_state_dir
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster
 from splitwise_core.quantity import quantity
+from splitwise_core.rdma import EXTRA, has_device, nixl_module
 from splitwise_core.spec import SplitwiseCluster
 
 MEMORY_BYTES: Final = 2 << 30
@@ -114,9 +121,16 @@ def _cluster(file: Path) -> list[Finding]:
         _passed("router port", f"{spec.router.port} is free", check_port, spec.router.port),
         _passed("model", spec.model.path, check_model, Path(spec.model.path)),
         _passed("GPUs", f"{len(gpus())} here", check_gpus, spec.pools),
+        _passed("RDMA", _rdma(), check_rdma, spec.transfer),
         _passed("certificates", spec.transfer.tls.mode, check_certificates, spec.transfer.tls),
         _kv_memory(cluster),
     ]
+
+
+def _rdma() -> str:
+    if not has_device():
+        return "no device: KV moves by shared memory, TCP or gRPC"
+    return "a device" if nixl_module() else f"a device, and no NIXL to use it: {EXTRA}"
 
 
 def _passed(check: str, found: str, run: Callable[[T], None], subject: T) -> Finding:

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from struct import Struct
 from typing import Any, Final, TypeVar
 
 from splitwise_core.errors import UserError
 from splitwise_core.kv import Run
+from splitwise_core.rdma import EXTRA, nixl_module
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused
@@ -46,21 +46,12 @@ _QUIET_POLLS: Final = 200
 T = TypeVar("T")
 
 
-_MODULES: Final = ("nixl_cu13", "nixl_cu12", "nixl")
-"""The wheels name it after the CUDA that they are for."""
-
-
-def is_installed() -> bool:
-    """Whether there is NIXL's Python module."""
-    return any(find_spec(name) is not None for name in _MODULES)
-
-
 def load() -> Any:
     """NIXL's Python module. Raises ModuleNotFoundError."""
-    present = [name for name in _MODULES if find_spec(name) is not None]
-    if not present:
-        raise ModuleNotFoundError(f"there is none of the modules {', '.join(_MODULES)}")
-    module = importlib.import_module(present[0])
+    name = nixl_module()
+    if name is None:
+        raise ModuleNotFoundError(f"NIXL is not installed: {EXTRA}")
+    module = importlib.import_module(name)
     own = logging.getLogger("nixl")  # it would print to stdout, in a form of its own
     own.handlers.clear()
     own.propagate = True

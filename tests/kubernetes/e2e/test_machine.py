@@ -61,11 +61,15 @@ def web(replicas: int) -> list[Object]:
     ]
 
 
+def _has_two(kube: Machine, namespace: str, service: str) -> bool:
+    return len(kube.endpoints(namespace, service)) == 2
+
+
 def test_a_deployment_is_served_and_scaled(cluster_machine: Machine, namespace: str) -> None:
     kube = cluster_machine
     kube.apply(*web(2), namespace=namespace)
     for each in ("web", "web-each"):
-        kube.soon(lambda each=each: len(kube.endpoints(namespace, each)) == 2, namespace)
+        kube.soon(partial(_has_two, kube, namespace, each), namespace)
     pods = kube.pods(namespace, "app=web")
     addresses = sorted(own["status"]["podIP"] for own in pods)
     assert kube.endpoints(namespace, "web-each") == addresses
@@ -73,8 +77,15 @@ def test_a_deployment_is_served_and_scaled(cluster_machine: Machine, namespace: 
 
     address = kube.get("service", "web", f"--namespace={namespace}")["spec"]["clusterIP"]
     names = {own["metadata"]["name"] for own in pods}
-    heard = {httpx.get(f"http://{address}:8000", timeout=5).text for _ in range(4)}
-    assert heard == {f"{name}: from the sidecar" for name in names}
+    wanted = {f"{name}: from the sidecar" for name in names}
+    heard: set[str] = set()
+
+    def all_answer() -> bool:
+        heard.add(httpx.get(f"http://{address}:8000", timeout=5).text)
+        return heard >= wanted
+
+    kube.soon(all_answer, namespace)
+    assert heard == wanted
 
     kube.kubectl("scale", "deployment/web", "--replicas=1", f"--namespace={namespace}")
     kube.soon(lambda: len(kube.pods(namespace, "app=web")) == 1, namespace)
