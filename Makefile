@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-monitoring test test-fast test-kubernetes kubernetes packages lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soft-roce clean
+.PHONY: help setup demo demo-monitoring test test-fast test-kubernetes kubernetes packages lint generate verify bench bench-kv bench-cluster fuzz soak soak-drains soak-alerts soft-roce clean
 
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= python3
@@ -98,6 +98,11 @@ soak: setup ## Move KV for ten minutes while sidecars and workers die and hang
 soak-drains: setup ## Ask for a thousand streams while workers are drained fifty times
 	@$(BIN)/splitwise model tiny .cache/models/tiny
 	$(BIN)/python -m tests.soak.drains
+
+soak-alerts: kubernetes packages ## Make each alert fire from its cause, then watch a healthy hour of the rules
+	@$(BIN)/splitwise model tiny .cache/models/tiny
+	$(BIN)/python -m tests.soak.alerts
+	$(BIN)/python -m tests.soak.alerts --healthy
 
 soft-roce: setup ## Move KV by real verbs in an emulated guest; nightly, 3 to 10 minutes (Debian)
 	@$(BIN)/python -m tests.rdma.soft_roce

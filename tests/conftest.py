@@ -28,7 +28,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 ROOT = Path(__file__).parents[1]
 # Tests fork only to start a program, which gRPC's threads, begun anew before it is, would end.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-os.environ["PATH"] += f"{os.pathsep}{packages.PROGRAMS}"
+packages.put_on_path()
 
 
 @pytest.fixture(scope="session")

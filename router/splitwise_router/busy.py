@@ -1,4 +1,4 @@
-"""How busy a worker is: what part of the last seconds its steps took. Times come in as numbers."""
+"""How busy a worker is: its loop's part of the last seconds. Times come in as numbers."""
 
 from collections import deque
 from typing import Final

@@ -90,8 +90,7 @@ def watch(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     listen = f"127.0.0.1:{free_port()}"
     labels = {"namespace": "default", "cluster": "test"}
     with watching(tmp_path_factory.mktemp("watch"), listen, urls, **labels) as made:
-        all_up = f"count(up == 1) == {len(urls)}"
-        eventually(lambda: bool(made.prometheus.ask(all_up)), 30, cluster.logs)
+        eventually(lambda: made.all_up(len(urls)), 30, cluster.logs)
         yield made
 
 

@@ -48,6 +48,13 @@ CASES = {
     "six of ten are late, for an hour": Case(
         "SplitwiseSloBurnsFast", burning("0+60x400", "0+40x400"), 70, True
     ),
+    "six of ten are late, and the router was too busy for some scrapes": Case(
+        "SplitwiseSloBurnsFast",
+        burning("0+60x68 stale 4140+60x300", "0+40x68 stale 2760+40x300")
+        | {f"splitwise_router_slo_target_ratio{{{C}}}": "0.9x68 stale 0.9x300"},
+        70,
+        True,
+    ),
     "a tenth is late, as may be": Case(
         "SplitwiseSloBurnsFast", burning("0+10x400", "0+90x400"), 70, False
     ),
@@ -65,6 +72,12 @@ CASES = {
     ),
     "it has been eight seconds for six minutes": Case(
         "SplitwiseQueueGrows", {f"splitwise_router_expected_wait_seconds{{{C}}}": "8x20"}, 6, True
+    ),
+    "it has been eight seconds, and the router was too busy for some scrapes": Case(
+        "SplitwiseQueueGrows",
+        {f"splitwise_router_expected_wait_seconds{{{C}}}": "8 8 stale 8 8 stale 8 8 stale 8x20"},
+        8,
+        True,
     ),
     "it was eight seconds once": Case(
         "SplitwiseQueueGrows",

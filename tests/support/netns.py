@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+import psutil
 
 PODS: Final = "10.244.0.0/16"
 SERVICES: Final = "10.96.0.0/16"
@@ -46,6 +49,18 @@ class Network:
         finally:
             _enter(outside)
             os.close(outside)
+
+
+def processes_inside(program: str) -> list[psutil.Process]:
+    """Those in the calling thread's network that run a program of this name."""
+    here = os.readlink(_OWN)
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(Path(word).name == program for word in process.info["cmdline"] or ()):
+            with suppress(OSError):  # it has just ended
+                if os.readlink(f"/proc/{process.pid}/ns/net") == here:
+                    found.append(process)
+    return found
 
 
 def why_not() -> str | None:

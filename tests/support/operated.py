@@ -1,13 +1,15 @@
 """A SplitwiseCluster on a machine with an operator, as its user sees it: through kubectl."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import openai
+import psutil
 import yaml
 
 from splitwise_core.tiny_tasks import counting
@@ -15,10 +17,12 @@ from splitwise_operator.kinds import APPLIED, CLUSTER, POD, Kind
 from tests.helm.release import NAMESPACE
 from tests.support.cluster import eventually
 from tests.support.machine import Machine
+from tests.support.netns import processes_inside
 
 SAMPLES: Final = Path(__file__).parents[2] / "manifests" / "samples"
 READY_S: Final = 120.0
 ANSWER_S: Final = 60.0
+GONE_S: Final = 120.0
 FOLLOWING: Final = (
     POD,
     Kind("ReplicaSet", "apps/v1", "replicasets"),
@@ -118,6 +122,19 @@ class Operated:
         every = self.objects([POD])
         return [p for p in every if pool in ("", p["metadata"]["labels"]["splitwise.dev/pool"])]
 
+    def processes(self, program: str, pool: str) -> list[psutil.Process]:
+        """Those of a pool's pods that run such a program, as `splitwise-worker`.
+
+        To be asked inside the network: in another one, addresses are somebody else's.
+        """
+        addresses = [pod["status"]["podIP"] for pod in self.pods(pool)]
+        listens = tuple(f"--listen={one}:" for one in addresses)
+        return [
+            process
+            for process in processes_inside(program)
+            if any(word.startswith(listens) for word in process.cmdline())
+        ]
+
     @property
     def url(self) -> str:
         """The API, by the router's ClusterIP."""
@@ -152,6 +169,25 @@ class Operated:
                 )
                 text = "".join(chunk.choices[0].text for chunk in stream if chunk.choices)
                 assert text.strip() == question.answer
+
+
+@contextmanager
+def operated_in(machine: Machine, namespace: str, document: Object) -> Iterator[Operated]:
+    """The cluster of a manifest, complete, in a namespace of its own; both go afterwards."""
+    with machine.network.entered():
+        assert machine.kubectl("create", "namespace", namespace).returncode == 0
+        account = ("get", "serviceaccount/default", f"--namespace={namespace}")
+        eventually(lambda: machine.kubectl(*account).returncode == 0, 60, lambda: namespace)
+        made = Operated(machine, namespace)
+        made.apply(document)
+        made.wait_until_complete()
+    try:
+        yield made
+    finally:
+        with machine.network.entered():
+            machine.kubectl("delete", "swc", "--all", f"--namespace={namespace}")
+            eventually(lambda: not made.pods(), GONE_S, made.report)
+            machine.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def _condition(own: Object, kind: str) -> Mapping[str, str]:

@@ -20,6 +20,11 @@ WITHIN_S: Final = 900
 _WAITING: Final = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
 
 
+def put_on_path() -> None:
+    """From now on this process, and what it starts, finds what is only unpacked."""
+    os.environ["PATH"] += f"{os.pathsep}{PROGRAMS}"
+
+
 def missing() -> list[str]:
     """Packages, by the names of their programs, that are not here."""
     path = f"{os.environ['PATH']}{os.pathsep}{PROGRAMS}"

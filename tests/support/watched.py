@@ -73,6 +73,10 @@ class Watch:
     prometheus: Prometheus
     targets: Path
 
+    def all_up(self, count: int) -> bool:
+        """Whether so many targets, and all, were scraped last."""
+        return bool(self.prometheus.ask(f"count(up == 1) == {count} == count(up)"))
+
     def alerts(self, state: str = "firing") -> set[str]:
         """Alerts that are so now."""
         found = self.prometheus.ask(f'ALERTS{{alertname=~"Splitwise.*",alertstate="{state}"}}')
@@ -95,10 +99,12 @@ def write_targets(file: Path, urls: Collection[str], **labels: str) -> None:
 
 
 @contextmanager
-def watching(directory: Path, listen: str, urls: Sequence[str], **labels: str) -> Iterator[Watch]:
-    """Scrapes `urls` with these labels, by hastened rules."""
+def watching(
+    directory: Path, listen: str, urls: Sequence[str], factor: int = FACTOR, **labels: str
+) -> Iterator[Watch]:
+    """Scrapes `urls` with these labels, by rules that are hastened by `factor`."""
     rules, targets = directory / "rules.yaml", directory / "targets.yaml"
-    rules.write_text(hastened(SOURCE.read_text("utf-8"), FACTOR), "utf-8")
+    rules.write_text(hastened(SOURCE.read_text("utf-8"), factor), "utf-8")
     write_targets(targets, urls, **labels)
     configuration = scraping(targets, SCRAPED_EVERY_S, [rules])
     (scrape,) = configuration["scrape_configs"]

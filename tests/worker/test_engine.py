@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from splitwise_core.rpc import worker_pb2
 from splitwise_worker import commands
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.sampling import Sampled
@@ -187,8 +188,9 @@ def test_metrics_show_what_was_computed_and_how_it_ended(rig: Rig) -> None:
 def test_a_worker_is_busy_in_rounds_with_a_step_and_only_then(rig: Rig) -> None:
     """What surrounds a step is work too: of a small model it is a good part of the time."""
 
-    def deliver(*_: object) -> None:
+    def deliver(_: object, load: worker_pb2.Load) -> None:
         rig.now += 0.25
+        rig.load = load
 
     rig.deliver = deliver
     rig.turn()
@@ -196,6 +198,7 @@ def test_a_worker_is_busy_in_rounds_with_a_step_and_only_then(rig: Rig) -> None:
     rig.prefill(1, prompt(20), max_tokens=6)
     rig.settle()
     assert rig.sample("splitwise_worker_busy_seconds_total") == 6 * 0.25
+    assert rig.load.busy_s == 6 * 0.25, "routers are told the same"
 
 
 # ---- ends before the end ----

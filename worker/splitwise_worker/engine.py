@@ -135,7 +135,7 @@ class Engine:
         ready = self._handover.attached and self._probe.passed
         speed = self._scheduler.prompt_speed.tokens_per_s
         now, duty = self._clock(), self._scheduler.duty
-        busy_s = self._metrics.load.busy_s
+        busy_s = self._metrics.busy_s
         self._outbox.flush(load_of(census, ready, self._draining.begun, speed, busy_s, duty, now))
         evicted = self._scheduler.blocks.evicted
         self._metrics.observe(census, len(self._probe.blocks), evicted, speed)

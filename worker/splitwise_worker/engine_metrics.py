@@ -69,6 +69,8 @@ class EngineMetrics:
         self._prompt_tokens_per_s = 0.0
         self._telemetry = telemetry
         self._lent_blocks = 0
+        self.busy_s = 0.0
+        """What all rounds of the loop with a step in them took, since the worker began."""
         self._busy = telemetry.counter(BUSY)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
         self._tokens = {k: telemetry.histogram(STEP_TOKENS, kind=k) for k in _KINDS}
@@ -106,7 +108,11 @@ class EngineMetrics:
         self._estimates.stepped(step, parts)
 
     def worked(self, seconds: float) -> None:
-        """Counts one round of the loop that had a step in it, all but waiting for work."""
+        """Counts one round of the loop that had a step in it, all but waiting for work.
+
+        There is no other measure of utilisation: routers are told what Prometheus is.
+        """
+        self.busy_s += seconds
         self._busy.inc(seconds)
 
     def admitted(self, sequence: LiveSequence) -> None:

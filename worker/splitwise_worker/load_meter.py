@@ -58,11 +58,6 @@ class LoadMeter:
             self._steps += 1
             self._tbt[bucket(step.seconds)] += step.decoded
 
-    @property
-    def busy_s(self) -> float:
-        """What all steps took."""
-        return sum(self._seconds.values())
-
     def first_token(self, seconds: float) -> None:
         """Counts a prompt that is done, so long after it has arrived here."""
         self._prompts += 1

@@ -6,31 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.helm.release import CHART, NAMESPACE, Helm
+from tests.helm.release import Helm
 from tests.support import kube_programs
 from tests.support.cluster import eventually
-from tests.support.machine import PROGRAMS, Machine, machine
-from tests.support.netns import why_not
+from tests.support.installed import helm_for, installed, why_no_machine
+from tests.support.machine import Machine, machine
 from tests.support.operated import Operated
 
 _numbers = count(1)
-RELEASE = (
-    *("splitwise", str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
-    *("--take-ownership", "--wait", "--timeout=120s"),
-)
-"""What `helm install` is told; the cluster may have the CRDs before, of a release that went."""
 
 
 @pytest.fixture(scope="session")
 def running_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The cluster, from outside: see `cluster_machine`."""
-    found, reason = kube_programs.programs(), why_not()
-    if found is None:
-        pytest.skip(kube_programs.NEEDS)
-    if missing := [name for name in PROGRAMS if not (found / name).exists()]:
-        pytest.skip(f"a whole cluster: {found} lacks {', '.join(missing)}")
-    if reason is not None:
-        pytest.skip(f"a whole cluster on this machine: {reason}")
+    found, reason = kube_programs.programs(), why_no_machine()
+    if found is None or reason is not None:
+        pytest.skip(reason or kube_programs.NEEDS)
     with machine(found, tmp_path_factory.mktemp("m")) as made:
         yield made
 
@@ -61,21 +52,14 @@ def helm(running_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> 
     found = kube_programs.helm_program()
     if found is None:
         pytest.skip(kube_programs.NEEDS_HELM)
-    version = Helm(found, tmp_path_factory.mktemp("helm")).chart_version()
-    components = ("operator", "worker", "sidecar", "router")
-    chart_images = {f"splitwise-{component}:{version}" for component in components}
-    running_machine.images.write(running_machine.images.read() | chart_images)
-    return Helm(found, tmp_path_factory.mktemp("helm"), running_machine.kubeconfig)
+    return helm_for(running_machine, found, tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture(scope="session")
 def operator(helm: Helm, running_machine: Machine) -> Iterator[Helm]:
     """The chart, installed once for all tests of it; those of other operators come before."""
-    with running_machine.network.entered():
-        helm.do("install", *RELEASE)
-    yield helm
-    with running_machine.network.entered():
-        helm.do("uninstall", "splitwise", "--namespace", NAMESPACE, "--wait")
+    with installed(running_machine, helm):
+        yield helm
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

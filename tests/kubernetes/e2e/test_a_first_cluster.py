@@ -10,8 +10,8 @@ import pytest
 
 from splitwise_operator.kinds import APPLIED, POOL
 from tests.helm.release import NAMESPACE, Helm
-from tests.kubernetes.e2e.conftest import RELEASE
 from tests.support.cluster import SPLITWISE
+from tests.support.installed import RELEASE
 from tests.support.machine import Machine
 from tests.support.operated import FOLLOWING, Operated, quickstart
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import yaml
 
@@ -22,7 +21,7 @@ from tests.support.cluster import Metrics, eventually
 from tests.support.loads import Streams, flooded, streams
 from tests.support.machine import Machine
 from tests.support.metrics_adapter import served
-from tests.support.operated import SAMPLES, Operated, quickstart
+from tests.support.operated import SAMPLES, Operated, operated_in, quickstart
 from tests.support.replay import decided_again, decided_then
 
 pytestmark = [
@@ -52,18 +51,9 @@ def scaled(model: Path, **law: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cluster(operator: object, running_machine: Machine, tiny_model: Path) -> Iterator[Operated]:
     """Scaled by its load, to nothing when nobody asks."""
-    with running_machine.network.entered():
-        assert running_machine.kubectl("create", "namespace", NAME).returncode == 0
-        account = ("get", "serviceaccount/default", f"--namespace={NAME}")
-        eventually(lambda: running_machine.kubectl(*account).returncode == 0, 60, lambda: NAME)
-        made = Operated(running_machine, NAME)
-        made.apply(scaled(tiny_model, by="Load", minReplicas=0, load={"kvRatio": 0.5}))
-        made.wait_until_complete()
-    yield made
-    with running_machine.network.entered():
-        running_machine.kubectl("delete", "swc", "--all", f"--namespace={NAME}")
-        eventually(lambda: not made.pods(), WITHIN_S, made.report)
-        running_machine.kubectl("delete", "namespace", NAME, "--wait=false")
+    document = scaled(tiny_model, by="Load", minReplicas=0, load={"kvRatio": 0.5})
+    with operated_in(running_machine, NAME, document) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +98,9 @@ def of_prompt_workers(cluster: Operated, metric: str, **labels: str) -> float:
     return sum(page_of(pod).value(metric, **labels) for pod in cluster.pods("prompt"))
 
 
-def sidecars(cluster: Operated, of: str) -> list[psutil.Process]:
-    """The processes of a pool's sidecars."""
-    addresses = [pod["status"]["podIP"] for pod in cluster.pods(of)]
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if "splitwise-sidecar" in words and any(f"--listen={one}:" in words for one in addresses):
-            found.append(process)
-    return found
-
-
 async def prompts_are_held_up(cluster: Operated, load: Streams) -> None:
     """For three looks, prompts are finished, and the token worker's sidecar takes none."""
-    held_up = sidecars(cluster, "token")
+    held_up = cluster.processes("splitwise-sidecar", "token")
     assert held_up
     asked = [asyncio.create_task(load.ask(600, 2)) for _ in range(2)]
     for process in held_up:
