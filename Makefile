@@ -80,8 +80,11 @@ bench-cluster: setup ## Measure what disaggregation gains or costs on this machi
 
 bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, load client, idle cluster, operator (needs Go)
 	$(BIN)/python -m bench.engine
+	$(BIN)/python -m bench.engine.beside
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.router.placement
+	@$(BIN)/splitwise model tiny .cache/models/tiny
+	$(BIN)/python -m bench.router.role_changes
 	$(BIN)/python -m bench.client
 	$(BIN)/python -m bench.idle
 	$(BIN)/python -m bench.operator

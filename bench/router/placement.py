@@ -29,6 +29,10 @@ from splitwise_router.session import Served, Session
 
 WORKERS = 10, 100, 1000
 REQUESTS = 1000
+LINKS = 64
+"""That a prompt worker has told of: in a large fleet each measures a few a minute, and those in
+use."""
+
 PROMPT = list(range(2000))
 MAX_TOKENS = 200
 BORROWING = Mixing(borrowing=True)
@@ -120,20 +124,20 @@ def connect(session: Session, number: int, said: Load, scene: Scene) -> None:
     session.prompted(8000, 1.0)
 
 
-def tell_links(fleet: Fleet, cut_off: Sequence[Session]) -> None:
-    """Every worker of prompts tells of its links to all others."""
+def tell_links(fleet: Fleet, cut_off: Sequence[Session], draw: random.Random) -> None:
+    """Every worker of prompts tells of some of its links, and one that is cut off of all."""
+    tokens = [session for session in fleet.sessions if session.endpoint.role != "prompt"]
     for session in fleet.sessions:
         if session.endpoint.role != "token":
-            outcome = kv_pb2.PEER_LOST if session in cut_off else kv_pb2.OK
+            fails = session in cut_off
             links = [
                 kv_pb2.Link(
                     peer=f"{other.endpoint.pod}:2",
-                    outcome=outcome,
+                    outcome=kv_pb2.PEER_LOST if fails else kv_pb2.OK,
                     latency_s=0.0005,
                     bytes_per_s=1e10,
                 )
-                for other in fleet.sessions
-                if other.endpoint.role != "prompt"
+                for other in (tokens if fails else draw.sample(tokens, min(LINKS, len(tokens))))
             ]
             session._receive(FromWorker(links=links))
 
@@ -150,7 +154,7 @@ async def measure(workers: int, scene: Scene) -> dict[str, float]:
     prompts = [s for s in fleet.sessions if s.endpoint.role == "prompt"]
     cut_off = sorted(prompts, key=lambda s: s.load.queued_tokens)[: scene.cut_off]
     if scene.links:
-        tell_links(fleet, cut_off)
+        tell_links(fleet, cut_off, draw)
     names = fleet.prefixes.names(PROMPT) if scene.cached else []
     fleet.prefixes.note(names, *islice(fleet.sessions, 20, 52))
     reported = Timed(lambda session, said: session._receive(FromWorker(load=said)))

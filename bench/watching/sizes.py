@@ -25,6 +25,7 @@ from splitwise_router.goodput import Goodput, Objectives
 from splitwise_router.request_trace import UNTRACED, GenerationTrace, RequestTrace
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.estimates import Estimates
+from splitwise_worker.load_meter import Stepped
 from splitwise_worker.machine import Machine
 from splitwise_worker.model_work import ModelWork
 
@@ -67,9 +68,11 @@ def worker_bytes(requests: int) -> dict[str, int]:
     estimates = Estimates(telemetry, ModelWork(10**9, 10**8, 10**5, 10**9, 10**5, None), machine)
     metrics, draw = EngineMetrics(telemetry, lambda: 1.0, estimates, 1024), random.Random(7)
     for number in range(requests):
-        kind = StepKind.TOKEN if number % 4 else StepKind.PROMPT
-        tokens = draw.randrange(1, 5000)
-        metrics.stepped(kind, tokens, draw.lognormvariate(-4, 2), [(tokens, 1)])
+        tokens, seconds = draw.randrange(1, 5000), draw.lognormvariate(-4, 2)
+        step = Stepped(StepKind.PROMPT, prompt_tokens=tokens, prompt_s=seconds)
+        if number % 4:
+            step = Stepped(StepKind.TOKEN, decoded=tokens, token_s=seconds)
+        metrics.stepped(step, [(tokens, 1)])
         metrics.ended(list(kv_pb2.Outcome.values())[number % len(kv_pb2.Outcome.values())])
     return _bytes(telemetry)
 

@@ -225,7 +225,7 @@ class Admission:
     def _start_waiting(self, now_s: float) -> tuple[int, bool]:
         """How many tokens found room, and whether some found none on workers that there are."""
         tokens = 0
-        for waiter in list(self._queue):
+        for waiter in [one for one in self._queue if not one.attempt.done()]:  # done: hung up
             avoids = waiter.avoid_until_s > now_s
             attempt, why = self._try(waiter.generation, waiter.avoid if avoids else ())
             waiter.why_not = why

@@ -13,10 +13,10 @@ import numpy as np
 
 from splitwise_core.policy.admission import is_committed
 from splitwise_core.policy.fleet import NOT_READY, NOWHERE, FleetView, Members, Numbers
-from splitwise_core.policy.link import Link
 from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.roles import ROLES, Role
 from splitwise_core.policy.stages import NO_STAGES, StageView
+from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
 
 KINDS: Final[Mapping[str, type]] = {
@@ -56,6 +56,7 @@ class Columns:
         self._last: list[dict[str, Any]] = []  # the rows, as they were written
         self._members: Members | None = None
         self._kv: tuple[int, int] | None = None  # bytes of a token, and layers
+        self._at: dict[tuple[str, Revision], Session] | None = None  # by sidecars' addresses
 
     def __getitem__(self, name: str) -> Numbers:
         """A column of `KINDS`, to be read only."""
@@ -74,7 +75,7 @@ class Columns:
         self.sessions.append(session)
         self._table = {name: np.append(old, KINDS[name](0)) for name, old in self._table.items()}
         self._last.append(dict.fromkeys(KINDS, 0))
-        self._members = self._kv = None
+        self._members = self._kv = self._at = None
         self.note(session)
 
     def remove(self, session: Session) -> None:
@@ -83,7 +84,7 @@ class Columns:
         del self.sessions[row], self._last[row]
         self._rows = {session: number for number, session in enumerate(self.sessions)}
         self._table = {name: np.delete(old, row) for name, old in self._table.items()}
-        self._members = self._kv = None
+        self._members = self._kv = self._at = None
         kept = set(self["revision"].tolist())
         self._revisions = {key: number for key, number in self._revisions.items() if number in kept}
 
@@ -97,7 +98,7 @@ class Columns:
             if value != before[name]:
                 self._table[name][row] = value
         if any(now[name] != before[name] for name in OF_MEMBERS):
-            self._members = self._kv = None
+            self._members = self._kv = self._at = None
         self._last[row] = now
 
     def view(self, avoid: Collection[Session] = (), revision: Revision | None = None) -> FleetView:
@@ -135,7 +136,14 @@ class Columns:
             room_tokens=room,
         )
 
-    def links(self, known: Mapping[int, Mapping[int, Link]]) -> LinkView:
+    def at(self, sidecar: str, revision: Revision) -> Session | None:
+        """The worker of a revision whose sidecar has this address."""
+        if self._at is None:
+            connected = ((s, s.info) for s in self.sessions)
+            self._at = {(i.sidecar, revision_of(s)): s for s, i in connected if i is not None}
+        return self._at.get((sidecar, revision))
+
+    def links(self, links: KnownLinks) -> LinkView:
         """The links between the members; KV is of one size for all of them."""
         if self._kv is None:
             infos = [s.info for s in self.sessions if s.info is not None and s.usable]
@@ -144,8 +152,9 @@ class Columns:
         return LinkView(
             self["number"],
             self["prompt_tokens_per_s"],
-            known,
+            links.between,
             *self._kv,
+            links.failing,
         )
 
     def stages(self, view: FleetView, answer_share: float) -> StageView:
@@ -209,8 +218,10 @@ class Columns:
         """
         info, load = session.info, session.load
         assert info is not None
-        sequences = min(load.free_sequences, info.max_sequences - session.running)
-        if sequences <= 0 or is_committed(prompts, load.prompt_tokens_per_s, self._max_queue_s):
+        seen = load.sequences if load.HasField("sequences") else session.running
+        on_the_way = max(0, session.running - seen)
+        free = min(load.free_sequences - on_the_way, info.max_sequences - session.running)
+        if free <= 0 or is_committed(prompts, load.prompt_tokens_per_s, self._max_queue_s):
             return 0
         blocks = min(load.free_blocks, info.num_blocks - session.claims.blocks)
         return max(0, blocks) * max(1, info.block_tokens)

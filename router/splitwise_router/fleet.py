@@ -105,7 +105,8 @@ class Fleet:
         self._sessions[endpoint.identity] = session, asyncio.create_task(session.run())
 
     def _hear(self, session: Session, links: Sequence[kv_pb2.Link]) -> None:
-        self.links.hear(session, links, self.sessions)
+        revision, at = revision_of(session), self._columns.at
+        self.links.hear(session, links, lambda address: at(address, revision))
 
     def _news(self) -> None:
         """A worker may have more room, or nothing more to do."""

@@ -16,6 +16,7 @@ from typing import Final
 from splitwise_core.policy.link import Link
 from splitwise_core.policy.links import PER_PERIOD, to_measure
 from splitwise_core.rpc import kv_pb2
+from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
 
 TICK_S: Final = 1.0
@@ -34,6 +35,7 @@ CUT_OFF_S: Final = 60.0
 MAX_NAME: Final = 16
 """Characters of a transport's name."""
 
+OUTCOMES: Final = frozenset(kv_pb2.Outcome.values())
 PROMPT_ROLES: Final = ("prompt", "mixed")
 TOKEN_ROLES: Final = ("token", "mixed")
 
@@ -56,7 +58,7 @@ Pairs = Iterator[tuple[Session, Session]]
 
 
 class Links:
-    """All links. `known` is what placement reads, by the workers' incarnations."""
+    """All links. `known` is what placement reads."""
 
     def __init__(
         self,
@@ -65,13 +67,14 @@ class Links:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.known: dict[int, dict[int, Link]] = {}
+        self.known = KnownLinks()
         self.cut_off: list[Session] = []
         self._period_s = period_s
         self._log = log
         self._clock = clock
         self._draw = draw
         self._records: dict[int, dict[int, Record]] = {}
+        self._seen = set[int]()  # workers that there are records of
         self._failing_since_s: dict[int, float] = {}
         self._visit = 0
 
@@ -80,16 +83,14 @@ class Links:
         return self._records.get(_number(prompt), {}).get(_number(token)) or Record()
 
     def hear(
-        self, prompt: Session, links: Sequence[kv_pb2.Link], sessions: Collection[Session]
+        self, prompt: Session, links: Sequence[kv_pb2.Link], find: Callable[[str], Session | None]
     ) -> None:
-        """Takes what a worker has told of its links to others that are here."""
-        by_address = {
-            s.info.sidecar: s
-            for s in sessions
-            if s.info is not None and revision_of(s) == revision_of(prompt)
-        }
+        """Takes what a worker has told of its links to others that are here.
+
+        `find`: who of its revision has a sidecar at an address.
+        """
         for link in links:
-            token = by_address.get(link.peer)
+            token = find(link.peer)
             if token is not None and token is not prompt:
                 self._take(prompt, token, _sane(link))
 
@@ -104,10 +105,13 @@ class Links:
                 self._log.warning("link fails", extra={"fields": fields})
             else:
                 self._log.info("link works again", extra={"fields": fields})
-        made = self._made(link)
-        self._records.setdefault(_number(prompt), {})[_number(token)] = made
+        self._note(prompt, token, self._made(link))
         known = Link(link.latency_s, link.bytes_per_s, fails)
-        self.known.setdefault(_number(prompt), {})[_number(token)] = known
+        self.known.take(_number(prompt), _number(token), known)
+
+    def _note(self, prompt: Session, token: Session, record: Record) -> None:
+        self._records.setdefault(_number(prompt), {})[_number(token)] = record
+        self._seen.update((_number(prompt), _number(token)))
 
     async def keep_measured(self, sessions: Callable[[], Collection[Session]]) -> None:
         """Has links measured when they are due, for ever."""
@@ -135,7 +139,7 @@ class Links:
         unsettled = [not record.is_settled for record in records]
         for index in to_measure(ages_s, unsettled, self._period_s, RETRY_S, first):
             record = self._made(records[index].link)
-            self._records.setdefault(_number(prompt), {})[_number(tokens[index])] = record
+            self._note(prompt, tokens[index], record)
             max_age_s = (RETRY_S if unsettled[index] else self._period_s) / 2
             prompt.measure(tokens[index], max_age_s)
 
@@ -147,23 +151,19 @@ class Links:
         return made
 
     def _forget_all_but(self, numbers: set[int]) -> None:
-        for table in (self._records, self.known):
-            for prompt in table.keys() - numbers:
-                del table[prompt]
-            for links in table.values():
-                for token in links.keys() - numbers:
-                    del links[token]
+        for gone in self._seen - numbers:
+            self.known.forget(gone)
+            self._records.pop(gone, None)
+            for records in self._records.values():
+                records.pop(gone, None)
+        self._seen &= numbers
 
     def _note_cut_off(self, sessions: Collection[Session]) -> None:
         """Which workers have had nothing but failing links for a while; said once of each."""
-        works, fails = set[int](), set[int]()
-        for prompt, links in self.known.items():
-            for token, link in links.items():
-                (fails if link.failing else works).update((prompt, token))
         now_s, since_s = self._clock(), self._failing_since_s
-        self._failing_since_s = {n: since_s.get(n, now_s) for n in fails - works}
+        self._failing_since_s = {n: since_s.get(n, now_s) for n in self.known.cut_off}
         before, self.cut_off = self.cut_off, []
-        for session in sessions:
+        for session in sessions if self._failing_since_s else ():
             since = self._failing_since_s.get(_number(session), inf)
             if session.info is None or now_s - since < CUT_OFF_S:
                 continue
@@ -196,7 +196,7 @@ def _sane(link: kv_pb2.Link) -> kv_pb2.Link:
     """What a worker has said, as far as it can be."""
     made = kv_pb2.Link()
     made.CopyFrom(link)
-    if link.outcome not in kv_pb2.Outcome.values():
+    if link.outcome not in OUTCOMES:
         made.outcome = kv_pb2.FAILED
     made.transport = link.transport[:MAX_NAME]
     made.latency_s = link.latency_s if 0 <= link.latency_s < inf else 0.0

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import islice, product
 from math import inf
 
+import numpy as np
+
 from splitwise_core.policy.fleet import NOT_READY, FleetView
+from splitwise_core.policy.link import Link
 from splitwise_core.policy.links import Cost, LinkView
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.placement import Placement, Reason
@@ -13,6 +16,16 @@ from splitwise_core.policy.roles import Role
 from splitwise_core.policy.stages import StageView
 
 Workers = Sequence[int]
+
+
+def linked(
+    numbers: Sequence[int],
+    tokens_per_s: Sequence[float],
+    known: Mapping[int, Mapping[int, Link]],
+) -> LinkView:
+    """The links between workers; KV of a token is 1 kB, of four layers."""
+    failing = {a: {b for b, link in to.items() if link.failing} for a, to in known.items()}
+    return LinkView(np.array(numbers), np.array(tokens_per_s), known, 1000, 4, failing)
 
 
 @dataclass(frozen=True)

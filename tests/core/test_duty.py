@@ -74,6 +74,17 @@ def test_proposal(kinds: Sequence[StepKind], seconds: float, proposed: bool) -> 
     assert duty.should_change(work(duty, kinds, seconds)) == proposed
 
 
+def test_of_a_step_of_both_decoding_took_what_it_takes_alone() -> None:
+    duty = Duty(Role.TOKEN, repurpose_s=60.0)
+    assert duty.worked_mixed(90, 10, 2.0, 2.0) == pytest.approx(0.2), "nothing is known: by tokens"
+    for sequences in (4, 8) * 50:
+        duty.worked(TOKEN, sequences, 0.01 + 0.001 * sequences, 2.0)
+    before_s = duty.steps.of(6)
+    assert duty.worked_mixed(90, 6, 2.0, 2.0) == pytest.approx(0.016, rel=0.01)
+    assert duty.worked_mixed(90, 6, 0.001, 2.0) == 0.001, "no more than there was"
+    assert duty.steps.of(6) == before_s, "it says nothing of steps of tokens alone"
+
+
 def test_a_worker_that_has_returned_proposes_nothing() -> None:
     duty = Duty(Role.TOKEN, repurpose_s=60.0)
     now_s = work(duty, [PROMPT], 90)

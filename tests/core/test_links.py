@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from math import inf
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from splitwise_core.policy.link import Link, seen_s
 from splitwise_core.policy.links import PER_PERIOD, LinkView, to_measure
 from splitwise_core.policy.routing import Placement, Reason, place
+from tests.core.plain_placement import linked
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
 
 FAST, SLOW = Link(0.001, 1e9, False), Link(0.001, 1e6, False)
@@ -22,12 +22,11 @@ Links = Mapping[tuple[int, int], Link]
 
 
 def view(links: Links, count: int, tokens_per_s: float = 1000.0) -> LinkView:
-    """The links between workers of a fleet of `count`; KV of a token is 1 kB, of four layers."""
+    """The links between workers of a fleet of `count`."""
     known: dict[int, dict[int, Link]] = {}
     for (prompt, token), link in links.items():
         known.setdefault(100 + prompt, {})[100 + token] = link
-    numbers = np.arange(100, 100 + count)
-    return LinkView(numbers, np.full(count, tokens_per_s), known, token_bytes=1000, layers=4)
+    return linked(range(100, 100 + count), [tokens_per_s] * count, known)
 
 
 def placed(rows: Sequence[Worker], links: Links, tokens_per_s: float = 1000.0) -> Placement:

@@ -13,6 +13,7 @@ from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.routing import Placement, Reason, place
 from splitwise_core.policy.stages import NO_STAGES, StageView
+from tests.core.plain_placement import linked
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
 
 BORROWING = Mixing(borrowing=True)
@@ -220,10 +221,8 @@ GPU = StageView(
 PAIR = [Worker(P), Worker(T)]
 
 
-def linked(latency_s: float, failing: bool = False) -> LinkView:
-    return LinkView(
-        np.arange(2), np.full(2, 1000.0), {0: {1: Link(latency_s, 1e9, failing)}}, 1000, 4
-    )
+def one_link(latency_s: float, failing: bool = False) -> LinkView:
+    return linked(range(2), [1000.0] * 2, {0: {1: Link(latency_s, 1e9, failing)}})
 
 
 @pytest.mark.parametrize(
@@ -232,21 +231,21 @@ def linked(latency_s: float, failing: bool = False) -> LinkView:
         pytest.param(
             NO_STAGES, NO_LINKS, 500, (0, 1), id="what nobody has measured is disaggregated"
         ),
-        pytest.param(GPU, linked(0.01), 500, (0, 1), id="many that decode are left in peace"),
+        pytest.param(GPU, one_link(0.01), 500, (0, 1), id="many that decode are left in peace"),
         pytest.param(
-            GPU, linked(60.0), 500, (0, 0), id="by the prompt worker, where a transfer takes long"
+            GPU, one_link(60.0), 500, (0, 0), id="by the prompt worker, where a transfer takes long"
         ),
-        pytest.param(GPU, linked(0.01, True), 500, (0, 0), id="or is not possible at all"),
+        pytest.param(GPU, one_link(0.01, True), 500, (0, 0), id="or is not possible at all"),
         pytest.param(
             replace(GPU, decoding=np.zeros(2)),
-            linked(0.01),
+            one_link(0.01),
             500,
             (1, 1),
             id="nobody decodes: a transfer would only cost",
         ),
         pytest.param(
             replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001)),
-            linked(0.01),
+            one_link(0.01),
             500,
             (0, 0),
             id="an idle prompt worker decodes where each sequence makes steps longer",
@@ -271,7 +270,7 @@ def test_a_prompt_that_the_token_worker_has_nearly_all_of_is_short() -> None:
 def test_without_borrowing_no_prompt_worker_decodes() -> None:
     idle = replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001))
     plain = replace(AUTO, borrowing=False)
-    placement = place(fleet(*PAIR), 500, 50, OVERFLOW, linked(0.01), mixing=plain, stages=idle)
+    placement = place(fleet(*PAIR), 500, 50, OVERFLOW, one_link(0.01), mixing=plain, stages=idle)
     assert placement == Placement(0, 1, Reason.SPLIT)
 
 

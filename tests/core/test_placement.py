@@ -11,7 +11,7 @@ from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.routing import Role, place
 from splitwise_core.policy.stages import NO_STAGES, StageView
-from tests.core.plain_placement import plain_place
+from tests.core.plain_placement import linked, plain_place
 from tests.core.test_routing import Worker, fleet
 
 OVERFLOW = 60
@@ -48,8 +48,8 @@ def links(draw: Callable[..., object], count: int) -> LinkView:
     }
     for (a, b), between in pairs.items():
         known.setdefault(a, {})[b] = between
-    speeds = np.array(draw(st.lists(st.sampled_from([0.0, 900.0]), min_size=count, max_size=count)))
-    return LinkView(np.arange(count), speeds, known, token_bytes=1000, layers=4)
+    speeds = draw(st.lists(st.sampled_from([0.0, 900.0]), min_size=count, max_size=count))
+    return linked(range(count), speeds, known)
 
 
 @st.composite

@@ -119,6 +119,31 @@ def test_chunks_single_tokens_and_batches_give_the_same_as_whole_prompts(
                 close(row, wanted(reference, tokens[: span.start + len(span.tokens)]))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)], ids=["first", "between"])
+@pytest.mark.parametrize("most", [1 << 20, 0], ids=["together", "one by one"])
+def test_a_stretch_of_a_prompt_beside_those_that_decode_gives_the_same(
+    pair: Any, order: tuple[int, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitwise_worker.model.ops_cpu.BATCHED_BYTES", most)
+    reference, decoder = pair
+    kv = pool(decoder, 12, 8)
+    texts = [TOKENS, TOKENS[::-1], TOKENS[3:20]]
+    ends, tables = (23, 30, 12), ([9, 4, 0], [1, 3, 8, 5], [6, 11])
+    begun = [
+        Span(texts[0][:9], 0, tables[0]),
+        *(Span(texts[i][: ends[i] - 1], 0, tables[i]) for i in (1, 2)),
+    ]
+    step = [
+        Span(texts[0][9:23], 9, tables[0]),
+        *(Span(texts[i][ends[i] - 1 : ends[i]], ends[i] - 1, tables[i]) for i in (1, 2)),
+    ]
+    with torch.inference_mode():
+        decoder.forward(make_batch(begun, 8, "cpu"), kv)
+        logits = decoder.forward(make_batch([step[i] for i in order], 8, "cpu"), kv)
+        for row, i in zip(logits, order, strict=True):
+            close(row, wanted(reference, texts[i][: ends[i]]))
+
+
 def test_blocks_of_a_common_beginning_may_be_shared(pair: Any) -> None:
     reference, decoder = pair
     kv = pool(decoder, 6, 8)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from splitwise_core.metric import Component
-from splitwise_core.rpc.worker_pb2 import Sampling
+from splitwise_core.rpc.worker_pb2 import FromWorker, Load, Sampling
 from splitwise_core.telemetry import Telemetry
 from splitwise_router.admission import Admission
 from splitwise_router.api.errors import ApiError
@@ -81,6 +81,25 @@ async def started(tasks: list[asyncio.Task[Attempt]]) -> list[int]:
     return [number for number, task in enumerate(tasks) if task.done()]
 
 
+async def test_a_worker_is_sent_no_more_than_it_has_places_for(fleet: Fleet) -> None:
+    fleet.apply([Endpoint("10.0.0.1:1", "m", "pool", "mixed")])
+    await asyncio.sleep(0)
+    (session,) = fleet.sessions
+    admission = Admission(fleet, 4, 10.0, Telemetry(Component.ROUTER), lambda capability: b"")
+
+    def tell(free_sequences: int, sequences: int) -> None:
+        load = Load(ready=True, free_blocks=9, free_sequences=free_sequences, sequences=sequences)
+        session._receive(FromWorker(load=load))
+
+    tell(free_sequences=2, sequences=0)
+    asked = [asyncio.create_task(admission.start(generation())) for _ in range(4)]
+    assert await started(asked) == [0, 1]
+    tell(free_sequences=2, sequences=0)
+    assert await started(asked) == [0, 1], "the worker does not know of them yet"
+    tell(free_sequences=1, sequences=2)
+    assert await started(asked) == [0, 1, 2]
+
+
 async def test_who_waits_longest_is_next(house: House) -> None:
     tasks = await wait_for_room(house, *(generation() for _ in range(3)))
     house.free_one()
@@ -116,6 +135,16 @@ async def test_who_fills_the_queue_turns_away_its_own_requests_and_not_those_of_
     await asyncio.sleep(0.01)
     assert other.done()
     assert other.exception() is None
+
+
+async def test_who_hangs_up_in_the_moment_that_there_is_room_leaves_it_to_the_next(
+    house: House,
+) -> None:
+    gone, next_one = await wait_for_room(house, *(generation() for _ in range(2)))
+    gone.cancel()
+    house.free_one()
+    assert await started([next_one]) == [0]
+    assert gone.cancelled()
 
 
 async def test_who_hung_up_while_waiting_is_not_charged(house: House) -> None:

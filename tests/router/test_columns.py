@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from splitwise_core.rpc.worker_pb2 import (
 )
 from splitwise_router.columns import KINDS, Columns
 from splitwise_router.discovery import Endpoint
+from splitwise_router.known_links import KnownLinks
 from splitwise_router.legs import Leg
 from splitwise_router.prefixes import BLOCK_TOKENS, Prefixes
 from splitwise_router.session import Revision, Served, Session, revision_of
@@ -37,6 +38,7 @@ loads = st.builds(
     running_tokens=st.integers(0, 200),
     free_blocks=st.integers(0, 20),
     free_sequences=st.integers(0, 3),
+    sequences=st.one_of(st.none(), st.integers(0, 3)),
     prompt_tokens_per_s=st.sampled_from([0.0, 100.0, 1000.0]),
     step_base_s=st.sampled_from([0.0, 0.01]),
     step_slope_s=st.sampled_from([0.0, 0.001]),
@@ -54,6 +56,7 @@ infos = st.builds(
     kv_token_bytes=st.just(1000),
     num_layers=st.just(4),
     incarnation=st.integers(1, 1 << 63),
+    sidecar=st.sampled_from(["a:1", "b:1"]),
 )
 
 
@@ -155,14 +158,18 @@ def test_after_whatever_happened_they_are_as_if_made_anew(history: list[Any]) ->
     ).tolist(), "the same ones are alike"
     assert kept.members.role.tolist() == anew.members.role.tolist()
     assert kept.members.revision.tolist() == kept["revision"].tolist()
+    for session in kept.sessions:
+        if session.info is not None:
+            address = session.info.sidecar, revision_of(session)
+            assert kept.at(*address) is anew.at(*address)
 
 
 def placed(columns: Columns, view: Any, **asked: Any) -> Any:
     """The sessions of a placement, and why it is they."""
     known = {s.info.incarnation: s.info.incarnation for s in columns.sessions if s.info}
-    links = {
-        a: {b: Link(0.001 * ((a + b) % 7), 1e6, (a + b) % 5 == 0) for b in known} for a in known
-    }
+    links = KnownLinks()
+    for a, b in product(known, known):
+        links.take(a, b, Link(0.001 * ((a + b) % 7), 1e6, (a + b) % 5 == 0))
     found = place(view, 40, 30, 50, columns.links(links), **asked)
     sessions = [*columns.sessions, None]
     return *(sessions[-1 if w is None else w] for w in (found.prompt, found.token)), found.reason

@@ -14,7 +14,7 @@ from splitwise_router.discovery import Endpoint
 from splitwise_router.fleet import Fleet
 from splitwise_router.links import CUT_OFF_S, JITTER, RETRY_S, Links
 from splitwise_router.pool_links import by_pools
-from splitwise_router.session import Served, Session
+from splitwise_router.session import Served, Session, revision_of
 from tests.router.conftest import Start
 from tests.router.support import completion, tokens_of
 from tests.support.cluster import eventually
@@ -53,7 +53,12 @@ class Workers:
         return session
 
     def _hear(self, session: Session, links: Any) -> None:
-        self.links.hear(session, links, self.sessions)
+        def find(address: str) -> Session | None:
+            there = [s for s in self.sessions if s.info and s.info.sidecar == address]
+            alike = [s for s in there if revision_of(s) == revision_of(session)]
+            return alike[0] if alike else None
+
+        self.links.hear(session, links, find)
 
     def restart(self, session: Session, revision: str = "1") -> None:
         """The worker's process is another."""
@@ -137,11 +142,11 @@ def test_a_link_that_fails_is_tried_sooner_and_heals(
 ) -> None:
     prompt, token = workers.add("p", "prompt"), workers.add("t", "token")
     workers.told(prompt, token, outcome=PEER_LOST, detail="nobody", bytes_per_s=0.0)
-    assert workers.links.known[1][2].failing
+    assert workers.links.known.between[1][2].failing
     workers.now_s = RETRY_S
     assert workers.asked() == [("p", "t")]
     workers.told(prompt, token)
-    assert not workers.links.known[1][2].failing
+    assert not workers.links.known.between[1][2].failing
     said = [record.message for record in caplog.records]
     assert said.count("link fails") == 1
 
@@ -164,7 +169,7 @@ def test_a_worker_that_was_started_anew_is_met_anew(workers: Workers) -> None:
     workers.told(prompt, token, outcome=PEER_LOST)
     workers.restart(token)
     assert workers.asked() == [("p", "t")]
-    assert workers.links.known == {1: {}}, "nothing is kept of the one that is gone"
+    assert workers.links.known.between == {1: {}}, "nothing is kept of the one that is gone"
 
 
 def test_a_worker_whose_links_all_fail_is_told_of_and_used_on(
@@ -192,11 +197,11 @@ def test_a_worker_whose_links_all_fail_is_told_of_and_used_on(
 def test_a_link_to_nobody_and_senseless_numbers_harm_nothing(workers: Workers) -> None:
     prompt, token = workers.add("p", "prompt"), workers.add("t", "token")
     workers.told(prompt, prompt)
-    assert workers.links.known == {}
+    assert workers.links.known.between == {}
     workers.told(
         prompt, token, latency_s=nan, bytes_per_s=inf, measured_unix_ms=1 << 62, transport="x" * 99
     )
-    link = workers.links.known[1][2]
+    link = workers.links.known.between[1][2]
     assert (link.latency_s, link.bytes_per_s) == (0, 0)
     (pair,) = by_pools(workers.sessions, workers.links)
     assert len(pair.entry()["transport"]) < 99
@@ -235,7 +240,7 @@ async def test_the_fleet_places_by_what_it_hears(fleet: Fleet) -> None:
         session.info.incarnation, session.info.sidecar = number, f"{session.endpoint.pod}:2"
     first, second = fleet.sessions
     first._receive(FromWorker(links=[kv_pb2.Link(peer="b:2", outcome=OK, bytes_per_s=5.0)]))
-    assert fleet.links.known[7][8].bytes_per_s == 5
+    assert fleet.links.known.between[7][8].bytes_per_s == 5
     assert fleet.links.record(second, first).link is None
 
 

@@ -104,6 +104,7 @@ class EchoWorker(WorkerServicer):
             running_tokens=sum(len(leg.request.prompt_tokens) + leg.produced for leg in legs),
             free_blocks=self.free_blocks,
             free_sequences=self.asked.max_sequences - len(legs),
+            sequences=len(legs),
             prompt_tokens_per_s=self.asked.prompt_tokens_per_s,
         )
 

@@ -166,11 +166,8 @@ class VirtualFleet:
             return
         left = [request.left for request in worker.waiting]
         step = next_step(left, len(worker.running), worker.preempted)
-        worker.preempted = worker.preempted.after(step, prompts_wait=True)
+        worker.preempted = worker.preempted.after(step, len(worker.running))
         self._advance(worker)
-        if step.kind is StepKind.TOKEN:  # one step for those that decode, then prompts again
-            self._at(self.now + worker.step_s(), lambda: self._go_on(worker))
-            return
         worker.is_computing = True
         for request, tokens in zip(worker.waiting, step.prompt_tokens):
             request.left -= tokens
@@ -178,12 +175,19 @@ class VirtualFleet:
             worker.computing.append(worker.waiting.popleft())
         tokens_now = sum(step.prompt_tokens)
         took_s = tokens_now / worker.machine.prompt_tokens_per_s
-        worker.version += 1  # nobody decodes meanwhile
-        self._at(self.now + took_s, lambda: self._prompted(worker, tokens_now, took_s))
+        decoding_s = worker.step_s() if step.kind is StepKind.MIXED else 0.0  # no time is saved
+        worker.version += 1  # nobody decodes meanwhile, but in the same step
+        self._at(
+            self.now + took_s + decoding_s,
+            lambda: self._prompted(worker, tokens_now, took_s, decoding_s),
+        )
 
-    def _prompted(self, worker: Worker, tokens: int, took_s: float) -> None:
+    def _prompted(self, worker: Worker, tokens: int, took_s: float, decoding_s: float) -> None:
         batch, worker.computing = worker.computing, []
         worker.is_computing = False
+        if decoding_s:
+            self._decoded(worker, 1, decoding_s, took_s + decoding_s)
+            self._end(worker)
         worker.queued_tokens -= tokens
         worker.pace_s = self.now
         worker.count(prompts_total=len(batch), prompt_tokens_total=tokens, prompt_s_total=took_s)
@@ -228,13 +232,15 @@ class VirtualFleet:
         """Brings the pace of what decodes up to now."""
         since_s = self.now - worker.pace_s
         if worker.running and not worker.is_computing and since_s > 0:
-            steps = since_s / worker.step_s()
-            worker.pace += steps
-            tokens = steps * len(worker.running)
-            worker.count(steps_total=steps, step_s_total=since_s, step_tokens_total=tokens)
-            worker.note("tbt_counts", worker.step_s(), round(tokens))
-            worker.duty.worked(StepKind.TOKEN, len(worker.running), since_s, self.now)
+            self._decoded(worker, since_s / worker.step_s(), since_s, worker.step_s())
         worker.pace_s = self.now
+
+    def _decoded(self, worker: Worker, steps: float, seconds: float, tbt_s: float) -> None:
+        worker.pace += steps
+        tokens = steps * len(worker.running)
+        worker.count(steps_total=steps, step_s_total=seconds, step_tokens_total=tokens)
+        worker.note("tbt_counts", tbt_s, round(tokens))
+        worker.duty.worked(StepKind.TOKEN, len(worker.running), seconds, self.now)
 
     def _plan(self, worker: Worker) -> None:
         """The next end of a sequence, unless something comes in between."""
@@ -249,13 +255,17 @@ class VirtualFleet:
         if version != worker.version:
             return
         self._advance(worker)
+        self._end(worker)
+        self._plan(worker)
+        self._retire(worker)
+        self._pump()
+
+    def _end(self, worker: Worker) -> None:
+        """Lets go of sequences that have had their last token."""
         while worker.running and worker.running[0][0] <= worker.pace + 1e-6:
             _, _, request = heapq.heappop(worker.running)
             request.done_s = self.now
             worker.kv_running -= request.kv_tokens
-        self._plan(worker)
-        self._retire(worker)
-        self._pump()
 
     # ---- pools ----
 

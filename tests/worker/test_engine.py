@@ -162,9 +162,10 @@ def test_the_load_tells_what_waits_what_runs_and_what_is_free(make_rig: MakeRig)
     load = rig.load
     assert (load.queued_requests, load.queued_tokens) == (1, 7)
     assert (load.running, load.running_tokens) == (1, 11)
-    assert (load.free_blocks, load.free_sequences) == (2, 6)
+    assert (load.free_blocks, load.free_sequences, load.sequences) == (2, 6, 2)
     assert load.ready
     rig.settle()
+    assert rig.load.sequences == 0
     assert (rig.load.running, rig.load.free_blocks, rig.load.free_sequences) == (0, 4, 8)
 
 

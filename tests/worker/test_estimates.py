@@ -12,6 +12,7 @@ from splitwise_core.policy.batching import StepKind
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker.config import parse
 from splitwise_worker.estimates import Estimates
+from splitwise_worker.load_meter import Stepped
 from splitwise_worker.machine import Machine
 from splitwise_worker.model.config import ModelConfig
 from splitwise_worker.model_work import ModelWork
@@ -82,7 +83,7 @@ def estimates(machine: Machine) -> tuple[Telemetry, Estimates, list[float]]:
 
 def test_what_nobody_tells_has_no_series() -> None:
     telemetry, made, _ = estimates(Machine())
-    made.stepped(StepKind.TOKEN, [(1, 1)], 0.1)
+    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=0.1), [(1, 1)])
     names = {s.name for family in telemetry.registry.collect() for s in family.samples}
     assert "splitwise_worker_model_flops_total" in names
     told = ("peak_flops_per_second", "peak_bytes_per_second", "energy_joules_total")
@@ -91,8 +92,10 @@ def test_what_nobody_tells_has_no_series() -> None:
 
 def test_energy_and_money_grow_by_the_pools_figures_and_say_that_they_are_estimates() -> None:
     telemetry, made, clock = estimates(Machine(36.0, PowerModel(100, 700, 400)))
-    made.stepped(StepKind.PROMPT, [(0, 8)], 2.0)
-    made.stepped(StepKind.TOKEN, [(8, 1)], 3.0)
+    made.stepped(Stepped(StepKind.PROMPT, prompt_tokens=8, prompt_s=1.5), [(0, 8)])
+    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=2.0), [(8, 1)])
+    both = Stepped(StepKind.MIXED, prompt_tokens=8, decoded=1, prompt_s=0.5, token_s=1.0)
+    made.stepped(both, [(0, 8), (9, 1)])
     clock[0] += 10
     for _ in range(2):  # a second look adds nothing
         joules = value(telemetry.registry, "energy_joules_total", source="machine")

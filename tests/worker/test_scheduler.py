@@ -73,7 +73,7 @@ def slowed(step_s: float, prompt_s: float = 0.0) -> Scheduler:
     admitted(s, *[16] * 4, phase=Phase.RUNNING)
     for _ in range(50):
         if prompt_s:
-            s.computed(Work(StepKind.PROMPT, (sequence(100),), (16,)), prompt_s)
+            s.computed(Work(StepKind.PROMPT, (sequence(100),), (16,), 1), prompt_s)
         work = s.next_work()
         assert (work.kind, len(work.sequences)) == (StepKind.TOKEN, 4)
         s.computed(work, step_s)
@@ -135,17 +135,19 @@ def test_all_that_decode_run_in_one_step() -> None:
     assert (work.kind, len(work.sequences)) == (StepKind.TOKEN, 3)
 
 
-def test_prompts_go_first_but_four_in_a_row_let_a_token_step_through() -> None:
+def test_prompts_go_first_but_from_the_second_step_on_each_is_of_tokens_too() -> None:
     s = scheduler()
-    admitted(s, *[2048] * 6)
-    admitted(s, 1, phase=Phase.RUNNING, first=50)
+    prompts = admitted(s, *[2048] * 6)
+    (decoding,) = admitted(s, 1, phase=Phase.RUNNING, first=50)
     kinds = []
-    for _ in range(6):
+    for _ in range(5):
         work = s.next_work()
         kinds.append(work.kind)
-        if work.kind is StepKind.PROMPT:
-            s.move(work.sequences[0], Phase.SENDING)
-    assert kinds == [StepKind.PROMPT] * 4 + [StepKind.TOKEN] + [StepKind.PROMPT]
+        prompts[0].computed_tokens += work.tokens[0]
+        if not prompts[0].tokens_to_compute:
+            s.move(prompts.pop(0), Phase.SENDING)
+        assert work.sequences[work.prompts :] == (decoding,) * (work.kind is StepKind.MIXED)
+    assert kinds == [StepKind.PROMPT] + [StepKind.MIXED] * 4
 
 
 @pytest.mark.parametrize("phase", [Phase.SENDING, Phase.ARRIVING, Phase.CLOSING])

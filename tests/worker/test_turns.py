@@ -32,7 +32,10 @@ def test_a_long_prompt_is_computed_in_chunks_and_the_answer_is_the_same(
     rig.settle()
     assert rig.tokens(1) == greedy(decoder, prompt(5), 30)
     assert rig.tokens(2) == greedy(decoder, prompt(50, first=9), 6)
-    assert rig.sample("splitwise_worker_step_tokens_bucket", kind="prompt", le="8.0") >= 6
+    steps = "splitwise_worker_step_tokens_bucket"
+    assert rig.sample(steps, kind="prompt", le="8.0") == rig.sample(steps, kind="prompt", le="+Inf")
+    assert rig.sample(steps, kind="mixed", le="+Inf") == 6, "chunks but for the first one"
+    assert rig.sample(steps, kind="mixed", le="16.0") == 6, "each with one token more"
 
 
 def test_who_decodes_goes_on_while_a_long_prompt_is_computed(rig: Rig) -> None:
@@ -46,6 +49,22 @@ def test_who_decodes_goes_on_while_a_long_prompt_is_computed(rig: Rig) -> None:
         held_up = held_up + 1 if len(rig.tokens(1)) == before else 0
         assert held_up <= PREEMPTIONS
     assert len(rig.tokens(1)) > 3
+
+
+def test_from_the_second_step_on_each_one_is_of_a_chunk_and_of_tokens(rig: Rig) -> None:
+    for number in (1, 2):
+        rig.prefill(number, prompt(5, first=number), max_tokens=30)
+    rig.turn()
+    rig.prefill(3, prompt(60, first=9), max_tokens=2)
+    rig.turn()
+    assert (len(rig.tokens(1)), rig.load.queued_tokens) == (1, 60 - CHUNK), "the prompt's alone"
+    for turn in range(1, 4):
+        rig.turn()
+        assert [len(rig.tokens(number)) for number in (1, 2)] == [1 + turn] * 2
+        assert rig.load.queued_tokens == 60 - (1 + turn) * CHUNK
+    computed = "splitwise_worker_computed_tokens_total"
+    assert rig.sample(computed, kind="prompt") == 5 + 5 + 4 * CHUNK
+    assert rig.sample(computed, kind="token") == 2 * 3
 
 
 def test_where_nobody_decodes_a_prompt_is_computed_at_once(rig: Rig) -> None:

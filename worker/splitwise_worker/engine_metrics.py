@@ -35,14 +35,15 @@ from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker.estimates import Estimates
-from splitwise_worker.load_meter import LoadMeter
+from splitwise_worker.load_meter import LoadMeter, Stepped
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import LiveSequence, Phase
 from splitwise_worker.spans import EngineSpans
 
 log = logging.getLogger("splitwise.worker.duty")
 
-_KINDS = (StepKind.PROMPT, StepKind.TOKEN)
+_PHASES = (StepKind.PROMPT, StepKind.TOKEN)
+_KINDS = (*_PHASES, StepKind.MIXED)
 _SAVES = ("compute", "transfer")
 
 
@@ -73,7 +74,7 @@ class EngineMetrics:
         self._busy = telemetry.counter(BUSY)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
         self._tokens = {k: telemetry.histogram(STEP_TOKENS, kind=k) for k in _KINDS}
-        self._computed = {k: telemetry.counter(COMPUTED_TOKENS, kind=k) for k in _KINDS}
+        self._computed = {k: telemetry.counter(COMPUTED_TOKENS, kind=k) for k in _PHASES}
         telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
         telemetry.gauge(BACKLOG).set_function(self._backlog_s)
@@ -97,15 +98,14 @@ class EngineMetrics:
         self._should_change = telemetry.gauge(SHOULD_CHANGE)
         self._told = (False, False)
 
-    def stepped(
-        self, kind: StepKind, tokens: int, seconds: float, parts: Iterable[tuple[int, int]]
-    ) -> None:
-        """Counts one step that computed `tokens` tokens; `parts` as in `ModelWork.step`."""
-        self._seconds[kind].observe(seconds)
-        self._tokens[kind].observe(tokens)
-        self._computed[kind].inc(tokens)
-        self.load.stepped(kind, tokens, seconds)
-        self._estimates.stepped(kind, parts, seconds)
+    def stepped(self, step: Stepped, parts: Iterable[tuple[int, int]]) -> None:
+        """Counts one step; `parts` as in `ModelWork.step`."""
+        self._seconds[step.kind].observe(step.seconds)
+        self._tokens[step.kind].observe(step.tokens)
+        self._computed[StepKind.PROMPT].inc(step.prompt_tokens)
+        self._computed[StepKind.TOKEN].inc(step.decoded)
+        self.load.stepped(step)
+        self._estimates.stepped(step, parts)
 
     def worked(self, seconds: float) -> None:
         """Counts one round of the loop that had a step in it, all but waiting for work.

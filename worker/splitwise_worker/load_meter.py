@@ -4,12 +4,36 @@ The operator reads it to scale the worker's pool; the engine's thread pays some 
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.scaling.signals import BOUNDS_S, WorkerLoad, bucket
 from splitwise_worker.scheduler import Census, Tally
 from splitwise_worker.sequence import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step that was computed: tokens of prompts, and sequences that decoded a token each.
+
+    Of a step of both, the seconds are shared out: see `Duty.worked_mixed`.
+    """
+
+    kind: StepKind
+    prompt_tokens: int = 0
+    decoded: int = 0
+    prompt_s: float = 0.0
+    token_s: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.prompt_tokens + self.decoded
+
+    @property
+    def seconds(self) -> float:
+        """What the step took."""
+        return self.prompt_s + self.token_s
 
 
 class LoadMeter:
@@ -24,13 +48,15 @@ class LoadMeter:
         self._ttft = [0] * (len(BOUNDS_S) + 1)
         self._tbt = [0] * (len(BOUNDS_S) + 1)
 
-    def stepped(self, kind: StepKind, tokens: int, seconds: float) -> None:
-        """Counts one step; one of tokens has as many of them as it has sequences."""
-        self._tokens[kind] += tokens
-        self._seconds[kind] += seconds
-        if kind is StepKind.TOKEN:
+    def stepped(self, step: Stepped) -> None:
+        """Counts one step."""
+        self._tokens[StepKind.PROMPT] += step.prompt_tokens
+        self._tokens[StepKind.TOKEN] += step.decoded
+        self._seconds[StepKind.PROMPT] += step.prompt_s
+        self._seconds[StepKind.TOKEN] += step.token_s
+        if step.decoded:
             self._steps += 1
-            self._tbt[bucket(seconds)] += tokens
+            self._tbt[bucket(step.seconds)] += step.decoded
 
     def first_token(self, seconds: float) -> None:
         """Counts a prompt that is done, so long after it has arrived here."""

@@ -103,4 +103,5 @@ def load_of(
         borrowed=duty.is_borrowed,
         should_change=duty.should_change(now_s),
         busy_s=busy_s,
+        sequences=census.sequences,
     )

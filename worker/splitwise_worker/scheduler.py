@@ -25,11 +25,23 @@ from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a step computes: so many `tokens` of each of `sequences`."""
+    """What a step computes: so many `tokens` of each of `sequences`, the first `prompts` of which
+    are prompts, and the others decode."""
 
     kind: StepKind
     sequences: tuple[LiveSequence, ...]
     tokens: tuple[int, ...]
+    prompts: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the prompts together."""
+        return sum(self.tokens[: self.prompts])
+
+    @property
+    def decoding(self) -> int:
+        """Sequences that decode."""
+        return len(self.sequences) - self.prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,11 @@ class Census:
     cached_blocks: int
     free_sequences: int
     most_sequences: int  # that may decode together
+
+    @property
+    def sequences(self) -> int:
+        """Those that have not ended."""
+        return sum([t.sequences for phase, t in self.phases.items() if phase is not Phase.CLOSING])
 
 
 class Scheduler:
@@ -148,14 +165,15 @@ class Scheduler:
             self._batch_tokens,
             self._chunk_tokens,
         )
-        self._preempted = self._preempted.after(step, bool(waiting))
-        if step.kind is StepKind.PROMPT:
+        self._preempted = self._preempted.after(step, len(running))
+        prompts = len(step.prompt_tokens)
+        if prompts:
             tenants = len({sequence.tenant for sequence in waiting})
             self._order.served(sum(step.prompt_tokens), tenants)
-            chosen = tuple(waiting[: len(step.prompt_tokens)])
-            return Work(step.kind, chosen, step.prompt_tokens)
-        chosen = tuple(running.values()) if step.kind is StepKind.TOKEN else ()
-        return Work(step.kind, chosen, tuple(s.tokens_to_compute for s in chosen))
+        decode = step.kind in (StepKind.TOKEN, StepKind.MIXED)
+        tokens = tuple(running.values()) if decode else ()
+        counts = (*step.prompt_tokens, *(sequence.tokens_to_compute for sequence in tokens))
+        return Work(step.kind, (*waiting[:prompts], *tokens), counts, prompts)
 
     def look(self, now_s: float) -> None:
         """Learns whether what is here is for the worker's own phase alone."""
@@ -164,19 +182,19 @@ class Scheduler:
 
     def computed(self, work: Work, seconds: float) -> None:
         """Learns how long a step has taken."""
-        if work.kind is StepKind.PROMPT:
-            self.prompt_speed.computed(sum(work.tokens), seconds)
+        if work.prompts:
+            self.prompt_speed.computed(work.prompt_tokens, seconds)
         else:
             self.prompt_speed.decoded(seconds, bool(self._phases[Phase.WAITING]))
-            self._decode_limit.stepped(len(work.sequences), self._since_token_step_s + seconds)
-        self._since_token_step_s = (
-            self._since_token_step_s + seconds if self._waited_for_a_token(work) else 0.0
-        )
+        if work.decoding:
+            self._decode_limit.stepped(work.decoding, self._since_token_step_s + seconds)
+        waited = self._waited_for_a_token(work)
+        self._since_token_step_s = self._since_token_step_s + seconds if waited else 0.0
 
     def _waited_for_a_token(self, work: Work) -> bool:
         """Whether sequences decode that were not part of the step."""
         just_begun = sum([sequence.phase is Phase.RUNNING for sequence in work.sequences])
-        return work.kind is StepKind.PROMPT and len(self._phases[Phase.RUNNING]) > just_begun
+        return not work.decoding and len(self._phases[Phase.RUNNING]) > just_begun
 
     @property
     def token_s(self) -> float:

@@ -10,6 +10,7 @@ from splitwise_worker.endings import Endings
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.store import KvStore
+from splitwise_worker.load_meter import Stepped
 from splitwise_worker.outbox import Outbox, token_update
 from splitwise_worker.sampling import UNFINISHED, Sampled
 from splitwise_worker.scheduler import Scheduler, Work
@@ -66,33 +67,39 @@ class Stepper:
     def step(self, work: Work) -> None:
         """What `work` says; one token more for each sequence whose prompt is done, or its end."""
         started = self._clock()
-        is_prompt = work.kind is StepKind.PROMPT
-        if is_prompt:
-            for sequence in work.sequences:
-                sequence.prefill_started_s = sequence.prefill_started_s or started
-        publisher = self._publisher(work) if is_prompt else None
-        sampled = self._runner.run(work.sequences, publisher, work.tokens)
+        for sequence in work.sequences[: work.prompts]:
+            sequence.prefill_started_s = sequence.prefill_started_s or started
+        sampled = self._runner.run(work.sequences, self._publisher(work), work.tokens)
         now = self._clock()
-        accept = self._accept_first if is_prompt else self._accept_next
-        for sequence, token in zip(work.sequences, sampled, strict=True):
+        for index, (sequence, token) in enumerate(zip(work.sequences, sampled, strict=True)):
             if token is UNFINISHED:
                 continue
             if token is None:
                 self._endings.fail(sequence, kv_pb2.FAILED, NO_TOKEN)
                 continue
             sequence.output_tokens.append(token.token)
+            accept = self._accept_first if index < work.prompts else self._accept_next
             accept(sequence, token, now)
         self._scheduler.computed(work, now - started)
-        self._scheduler.duty.worked(work.kind, len(work.sequences), now - started, now)
+        self._count(work, now - started, now)
+
+    def _count(self, work: Work, seconds: float, now: float) -> None:
+        duty, token_s = self._scheduler.duty, seconds if work.decoding else 0.0
+        if work.kind is StepKind.MIXED:
+            token_s = duty.worked_mixed(work.prompt_tokens, work.decoding, seconds, now)
+        else:
+            duty.worked(work.kind, len(work.sequences), seconds, now)
+        decoded = sum(work.tokens) - work.prompt_tokens
+        step = Stepped(work.kind, work.prompt_tokens, decoded, seconds - token_s, token_s)
         pairs = zip(work.sequences, work.tokens, strict=True)
         parts = ((max(0, one.computed_tokens - tokens), tokens) for one, tokens in pairs)
-        self._metrics.stepped(work.kind, sum(work.tokens), now - started, parts)
+        self._metrics.stepped(step, parts)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""
         leaving = [
             sequence
-            for sequence, tokens in zip(work.sequences, work.tokens, strict=True)
+            for sequence, tokens in zip(work.sequences[: work.prompts], work.tokens, strict=False)
             if sequence.hands_over and tokens == sequence.tokens_to_compute  # with its last chunk
         ]
         for sequence in leaving:

@@ -90,7 +90,7 @@ STEPS: Final = Metric(
     Component.WORKER,
     Histogram,
     "splitwise_worker_step_seconds",
-    "Duration of one engine step.",
+    "Duration of one engine step: of prompts, of tokens, or `mixed`, which is of both.",
     (*POOL, "kind"),
     STEP_SECONDS,
 )
@@ -106,8 +106,8 @@ COMPUTED_TOKENS: Final = Metric(
     Component.WORKER,
     Counter,
     "splitwise_worker_computed_tokens_total",
-    "Tokens computed, by the kind of step: `prompt` on a token worker, and `token` on a prompt "
-    "worker, is work that it was borrowed for.",
+    "Tokens computed, of prompts or of answers, whatever the kind of step: `prompt` on a token "
+    "worker, and `token` on a prompt worker, is work that it was borrowed for.",
     (*POOL, "kind"),
 )
 BORROWED: Final = Metric(

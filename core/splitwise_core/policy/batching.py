@@ -4,8 +4,10 @@ The rules are those of the Splitwise paper (Patel et al., ISCA 2024, section 4.3
 come, first served, up to 2,048 prompt tokens in a batch, because prefill throughput falls beyond;
 tokens are batched as far as memory goes; a mixed machine prefers prompts, and those that decode
 gain with age. Ours beyond the paper: while sequences decode, prompts are computed in chunks, so
-that a long one stalls nobody for longer than a short one; who is first among prompts is decided
-by `policy.fairness`.
+that a long one stalls nobody for longer than a short one, and whose turn it is to decode does so
+in one step with a chunk (as in Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference
+with Sarathi-Serve", OSDI 2024): the weights are read once for both; who is first among prompts is
+decided by `policy.fairness`.
 """
 
 from collections.abc import Sequence
@@ -19,8 +21,10 @@ PROMPT_BATCH_TOKENS: Final = 2048
 CHUNK_TOKENS: Final = 512
 """Prompt tokens in one step while sequences decode on the same worker."""
 
-PREEMPTIONS: Final = 4
-"""Prompt steps in a row that sequences which decode may be kept waiting for, to begin with."""
+PREEMPTIONS: Final = 2
+"""Of so many prompt steps in a row one is of tokens too, to begin with; then of half as many. With
+the first one of their own short prompts wait for no tokens; with more, tokens would wait for chunks
+whose steps they make hardly longer (docs/bench.md, prompts beside tokens)."""
 
 
 class StepKind(StrEnum):
@@ -28,6 +32,7 @@ class StepKind(StrEnum):
 
     PROMPT = "prompt"
     TOKEN = "token"
+    MIXED = "mixed"  # a chunk of prompts, and a token of each sequence that decodes
     IDLE = "idle"
 
 
@@ -43,19 +48,21 @@ class Step:
 class Preempted:
     """How sequences that decode have fared since no prompt was waiting."""
 
-    in_a_row: int = 0  # prompt steps since the last token step
-    age: int = 0  # token steps that they got between prompts
+    in_a_row: int = 0  # steps that they had no part in, since the last one that they had
+    age: int = 0  # steps that they had part in beside prompts
 
     @property
     def enough(self) -> bool:
-        """Whether it is the tokens' turn: after 4 prompt steps, then 2, then each one."""
-        return self.in_a_row >= max(1, PREEMPTIONS >> self.age)
+        """Whether the next step is of tokens too: the second one, and each one from there on."""
+        return self.in_a_row + 1 >= PREEMPTIONS >> self.age
 
-    def after(self, step: Step, prompts_wait: bool) -> "Preempted":
-        """What is to be remembered when `step` has been chosen."""
-        if step.kind is StepKind.PROMPT:
+    def after(self, step: Step, running: int) -> "Preempted":
+        """What is to be remembered when `step` has been chosen, and `running` sequences decode."""
+        if step.kind is StepKind.PROMPT and running:
             return Preempted(self.in_a_row + 1, self.age)
-        return Preempted(0, min(self.age + 1, PREEMPTIONS)) if prompts_wait else Preempted()
+        if step.kind is StepKind.MIXED:
+            return Preempted(0, min(self.age + 1, PREEMPTIONS))
+        return Preempted()
 
 
 def next_step(
@@ -70,12 +77,13 @@ def next_step(
     `waiting_tokens` are what the prompts still have to compute, the next one first; `running` is
     the number of sequences that decode.
     """
-    if waiting_tokens and not (running and preempted.enough):
-        if running:
-            return Step(StepKind.PROMPT, chunks(waiting_tokens, min(chunk_tokens, batch_tokens)))
+    if not waiting_tokens:
+        return Step(StepKind.TOKEN if running else StepKind.IDLE)
+    if not running:
         whole = prompt_batch(waiting_tokens, batch_tokens)
         return Step(StepKind.PROMPT, tuple(waiting_tokens[:whole]))
-    return Step(StepKind.TOKEN if running else StepKind.IDLE)
+    chunk = chunks(waiting_tokens, min(chunk_tokens, batch_tokens))
+    return Step(StepKind.MIXED if preempted.enough else StepKind.PROMPT, chunk)
 
 
 def chunks(waiting_tokens: Sequence[int], budget: int) -> tuple[int, ...]:

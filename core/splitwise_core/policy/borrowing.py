@@ -1,8 +1,6 @@
 """Whom a pool whose queue is too long borrows from the other one; see `mixing`."""
 
-import numpy as np
-
-from splitwise_core.policy.fleet import FleetView, Rows, least
+from splitwise_core.policy.fleet import NOWHERE, FleetView, Rows, least
 from splitwise_core.policy.mixing import RETURN_SHARE
 
 
@@ -13,7 +11,13 @@ def lender(fleet: FleetView, fitting: Rows, queue_tokens: float, limit_tokens: i
     whose own queue of prompts is shorter; above half of it, those that are borrowed already. Of
     these, one that is not crowded itself goes before one that would have to change.
     """
-    queue, is_new = fleet.pending_prompt_tokens, ~fleet.borrowed
-    limit = np.where(is_new, limit_tokens, RETURN_SHARE * limit_tokens)
-    can_lend = fitting.compress(np.maximum(limit, queue)[fitting] < queue_tokens)
-    return least(can_lend, 2 * (queue > limit_tokens) + is_new, queue, fleet.pending_tokens)
+    borrowed, queue = fleet.borrowed, fleet.pending_prompt_tokens
+    if queue_tokens <= RETURN_SHARE * limit_tokens:
+        return NOWHERE
+    if queue_tokens <= limit_tokens:
+        fitting = fitting.compress(borrowed[fitting])
+    fitting = fitting.compress(queue[fitting] < queue_tokens)
+    calm = fitting.compress(queue[fitting] <= limit_tokens)
+    some = calm if len(calm) else fitting
+    there = some.compress(borrowed[some])
+    return least(there if len(there) else some, queue, fleet.pending_tokens)

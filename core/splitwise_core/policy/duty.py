@@ -78,13 +78,29 @@ class Duty:
             self._since_s = None
 
     def worked(self, kind: StepKind, sequences: int, seconds: float, now_s: float) -> None:
-        """Takes what a step has computed, which has ended now."""
+        """Takes what a step of one kind has computed, which has ended now."""
+        self._spent(kind, seconds, now_s)
+        if kind is StepKind.TOKEN:
+            self.steps.note(sequences, seconds)
+
+    def worked_mixed(
+        self, prompt_tokens: int, sequences: int, seconds: float, now_s: float
+    ) -> float:
+        """Takes a step of prompts and of `sequences` that decode; the seconds it decoded for.
+
+        Those that the sequences would have taken alone, or by tokens while no such step was seen.
+        """
+        alone_s = self.steps.of(sequences) or seconds * sequences / (prompt_tokens + sequences)
+        token_s = min(seconds, alone_s)
+        self._spent(StepKind.PROMPT, seconds - token_s, now_s)
+        self._spent(StepKind.TOKEN, token_s, now_s)
+        return token_s
+
+    def _spent(self, kind: StepKind, seconds: float, now_s: float) -> None:
         is_own = kind in _PHASES[self._role]
         (self._own if is_own else self._foreign).add(seconds, now_s)
         if kind is StepKind.PROMPT:
             self._prompts.add(seconds, now_s)
-        else:
-            self.steps.note(sequences, seconds)
 
     @property
     def is_borrowed(self) -> bool:

@@ -4,6 +4,7 @@ A decision asks whole columns at once, for what is said of a thousand workers on
 millisecond.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,11 @@ Rows = NDArray[np.intp]
 """Some workers, in ascending order unless said otherwise."""
 
 NO_NUMBERS: Final[Numbers] = np.empty(0)
+
+FEW: Final = 16
+"""As many looks at a column of a thousand as take the time of sorting it."""
+
+_LAST: Final = np.iinfo(np.int64).max
 
 
 class Members:
@@ -96,7 +102,16 @@ def least(rows: Rows, *keys: Numbers) -> int:
     return int(rows[last[rows].argmin()])
 
 
-def in_order(rows: Rows, key: Numbers, most: int | None = None) -> list[int]:
-    """Some workers by a key, where equal by their rows; the first `most` of them."""
-    first: list[int] = rows[key[rows].argsort(kind="stable")[:most]].tolist()
-    return first
+def in_order(rows: Rows, key: Numbers) -> Iterator[int]:
+    """Some workers by a key of whole numbers, where equal by their rows.
+
+    One by one, for mostly only the first few are asked for: those cost a look at the column each,
+    and the others are sorted.
+    """
+    values = key[rows]
+    few = min(FEW, len(rows))
+    for _ in range(few):
+        first = int(values.argmin())
+        yield rows.item(first)
+        values[first] = _LAST
+    yield from rows[values.argsort(kind="stable")[: len(rows) - few]].tolist()

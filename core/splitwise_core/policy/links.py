@@ -3,9 +3,9 @@
 Pure: plain numbers in, a decision out. A worker goes by a number that only it has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final, NamedTuple
 
 from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
@@ -14,6 +14,9 @@ from splitwise_core.policy.link import Link, seen_s
 PER_PERIOD: Final = 4
 """Links that one prompt worker measures in a period: the load grows with workers, not with pairs.
 In a larger fleet the links take their turns, and real transfers measure those that are used."""
+
+
+NOBODY: Final[frozenset[int]] = frozenset()
 
 
 class Cost(NamedTuple):
@@ -28,8 +31,9 @@ class Cost(NamedTuple):
 class LinkView:
     """The links of a fleet: columns beside those of its `FleetView`, and what is known of pairs.
 
-    `known[a][b]` is the link from worker number `a` to `b`. `tokens_per_s`: prompt tokens that a
-    worker computes in a second, 0 when that is not known. `token_bytes`: KV of one token.
+    `known[a][b]` is the link from worker number `a` to `b`, and `failing[a]` are those `b` whose
+    link fails. `tokens_per_s`: prompt tokens that a worker computes in a second, 0 when that is not
+    known. `token_bytes`: KV of one token.
     """
 
     number: Numbers
@@ -37,6 +41,7 @@ class LinkView:
     known: Mapping[int, Mapping[int, Link]] = field(default_factory=dict)
     token_bytes: int = 0
     layers: int = 1
+    failing: Mapping[int, AbstractSet[int]] = field(default_factory=dict)
 
     def of(self, prompt: int, token: int) -> Link | None:
         """The link between two workers of the fleet; None when nothing is known of it."""
@@ -44,18 +49,16 @@ class LinkView:
             return None
         return self.known.get(self.number.item(prompt), {}).get(self.number.item(token))
 
-    def reached(self, prompt: int, tokens: Sequence[int], most: int) -> list[int]:
-        """The first of some token workers to which the prompt worker's link does not fail."""
-        links = self.known.get(self.number.item(prompt), {})
-        failing = {number for number, link in links.items() if link.failing}
-        if not failing:
-            return list(tokens[:most])
-        numbers = self.number[tokens].tolist()
-        if failing.issuperset(numbers) and prompt not in tokens:
-            return []
-        both = zip(tokens, numbers, strict=True)
-        works = (token for token, number in both if token == prompt or number not in failing)
-        return list(islice(works, most))
+    def reaches_any(self, prompt: int, numbers: AbstractSet[int]) -> bool:
+        """Whether the prompt worker's links to some workers, of these numbers, do not all fail."""
+        own = self.number.item(prompt)
+        failing = self.failing.get(own, NOBODY)
+        return not failing >= numbers or own in numbers
+
+    def works(self, prompt: int) -> Callable[[int], bool]:
+        """Tells of a token worker whether the prompt worker's link to it does not fail."""
+        number, failing = self.number, self.failing.get(self.number.item(prompt), NOBODY)
+        return lambda token: token == prompt or number.item(token) not in failing
 
     def cost(self, prompt: int, token: int, prompt_tokens: int, waiting: int) -> Cost:
         """What the pair costs a prompt behind `waiting` tokens.

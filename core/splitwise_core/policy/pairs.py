@@ -4,6 +4,7 @@ Called by `routing` for the workers of one revision.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice, tee
 from math import inf
 from typing import Final
 
@@ -68,9 +69,10 @@ def _linked(
 
     Where all the links of those with short queues fail, of any workers that can reach each other.
     """
-    few = in_order(tokens, fleet.pending_tokens, TOKEN_CANDIDATES)
-    some = in_order(prompts, fleet.pending_prompt_tokens, PROMPT_CANDIDATES)
-    best, cost = _cheapest(fleet, links, asked, ((prompt, few) for prompt in some))
+    few = islice(in_order(tokens, fleet.pending_tokens), TOKEN_CANDIDATES)
+    some = in_order(prompts, fleet.pending_prompt_tokens)
+    each = zip(tee(few, PROMPT_CANDIDATES), some, strict=False)
+    best, cost = _cheapest(fleet, links, asked, ((prompt, few) for few, prompt in each))
     if cost.failing:
         reaching = _reaching(fleet, revision, asked, links)
         other, cost = _cheapest(fleet, links, asked, reaching)
@@ -79,7 +81,7 @@ def _linked(
 
 
 def _cheapest(
-    fleet: FleetView, links: LinkView, asked: Asked, candidates: Iterable[tuple[int, list[int]]]
+    fleet: FleetView, links: LinkView, asked: Asked, candidates: Iterable[tuple[int, Iterable[int]]]
 ) -> tuple[tuple[int, int], Cost]:
     """Of prompt workers, each with token workers of ever longer queues, the pair of least cost."""
     best, least_cost = (NOWHERE, NOWHERE), Cost(True, inf, 0.0)
@@ -97,18 +99,19 @@ def _cheapest(
 
 def _reaching(
     fleet: FleetView, revision: int, asked: Asked, links: LinkView
-) -> Iterator[tuple[int, list[int]]]:
+) -> Iterator[tuple[int, Iterable[int]]]:
     """Workers of both pools and the mixed one whose links work, again of the shortest queues."""
     prompts = fleet.room(revision, asked.prompt, Role.PROMPT, Role.MIXED)
     tokens = fleet.room(revision, asked.total, Role.TOKEN, Role.MIXED)
-    others = in_order(tokens, fleet.pending_tokens)
-    found = 0
-    for prompt in in_order(prompts, fleet.pending_prompt_tokens):
-        if reached := links.reached(prompt, others, TOKEN_CANDIDATES):
-            yield prompt, reached
-            found += 1
-        if found == PROMPT_CANDIDATES:
-            return
+    numbers = set(links.number[tokens].tolist())
+    reached = (
+        (prompt, links.works(prompt))
+        for prompt in in_order(prompts, fleet.pending_prompt_tokens)
+        if links.reaches_any(prompt, numbers)
+    )
+    queues = fleet.pending_tokens
+    for prompt, works in islice(reached, PROMPT_CANDIDATES):
+        yield prompt, islice(filter(works, in_order(tokens, queues)), TOKEN_CANDIDATES)
 
 
 def _pool(

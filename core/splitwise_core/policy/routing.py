@@ -76,6 +76,8 @@ def place(
         for revision in fleet.members.revisions
     }
     if found := [placement for placement in placements.values() if placement.found]:
+        if len(found) == 1:
+            return found[0]
         return min(found, key=lambda placement: _cost(fleet, links, asked, placement))
     why = [made.reason for of, made in placements.items() if fleet.has_ready(of, *Role)]
     full = [reason for reason in why if reason is Reason.NO_CAPACITY]

@@ -56,15 +56,16 @@ class StageView:
         that come to the same worker: what it waits for them, they wait for it. Of many workers,
         given as a slice, it is a column, as `queued` and `tokens` are then.
         """
-        speed = self.prompt_tokens_per_s[prompt]
-        prompt_s = tokens / speed
-        steps = max(1.0, self.answer_share * max_tokens)
-        beside, slope_s = self.decoding[token], self.step_slope_s[token]
-        step_s = self.step_base_s[token] + slope_s * (beside + 1)
+        # in few steps: over a thousand workers each is an operation on whole columns
+        held_up = 1 + self.decoding[prompt]  # itself, and who decodes where its prompt is computed
+        prompts_s = (queued + tokens * held_up) / self.prompt_tokens_per_s[prompt]
+        slope_s = self.step_slope_s[token]
+        longer_s = self.decoding[token] * slope_s  # by the others' sequences, and theirs by its own
+        step_s = self.step_base_s[token] + slope_s + longer_s
         share = np.minimum(self.prompt_share[token], MOST_SHARE)
-        own_s = queued / speed + prompt_s + seen_s + steps * step_s
-        others_s = self.decoding[prompt] * prompt_s + steps * beside * slope_s
-        return own_s + others_s + 2 * steps * step_s * share / (1 - share)
+        turns_s = step_s * ((1 + share) / (1 - share))  # 1 + 2 * share / (1 - share): see above
+        steps = max(1.0, self.answer_share * max_tokens)
+        return prompts_s + seen_s + steps * (turns_s + longer_s)
 
 
 NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)

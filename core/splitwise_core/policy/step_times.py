@@ -59,3 +59,7 @@ class StepTimes:
     def base_s(self) -> float:
         """What a step takes beside that; 0 while nothing was measured."""
         return max(0.0, self.seconds - self.slope_s * self.sequences)
+
+    def of(self, sequences: int) -> float:
+        """Seconds that a step of so many is expected to take; 0 while nothing was measured."""
+        return self.base_s + self.slope_s * sequences

@@ -192,7 +192,7 @@ class WorkerInfo(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., pool: _Optional[str] = ..., role: _Optional[str] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., sidecar: _Optional[str] = ..., geometry_fingerprint: _Optional[bytes] = ..., max_model_len: _Optional[int] = ..., block_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., max_sequences: _Optional[int] = ..., incarnation: _Optional[int] = ..., tokenizer_fingerprint: _Optional[bytes] = ..., kv_token_bytes: _Optional[int] = ..., num_layers: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences", "prompt_tokens_per_s", "step_base_s", "step_slope_s", "prompt_share", "borrowed", "should_change", "busy_s")
+    __slots__ = ("ready", "draining", "queued_requests", "queued_tokens", "running", "running_tokens", "free_blocks", "free_sequences", "prompt_tokens_per_s", "step_base_s", "step_slope_s", "prompt_share", "borrowed", "should_change", "busy_s", "sequences")
     READY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +208,7 @@ class Load(_message.Message):
     BORROWED_FIELD_NUMBER: _ClassVar[int]
     SHOULD_CHANGE_FIELD_NUMBER: _ClassVar[int]
     BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     ready: bool
     draining: bool
     queued_requests: int
@@ -223,7 +224,8 @@ class Load(_message.Message):
     borrowed: bool
     should_change: bool
     busy_s: float
-    def __init__(self, ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., running_tokens: _Optional[int] = ..., free_blocks: _Optional[int] = ..., free_sequences: _Optional[int] = ..., prompt_tokens_per_s: _Optional[float] = ..., step_base_s: _Optional[float] = ..., step_slope_s: _Optional[float] = ..., prompt_share: _Optional[float] = ..., borrowed: _Optional[bool] = ..., should_change: _Optional[bool] = ..., busy_s: _Optional[float] = ...) -> None: ...
+    sequences: int
+    def __init__(self, ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., queued_requests: _Optional[int] = ..., queued_tokens: _Optional[int] = ..., running: _Optional[int] = ..., running_tokens: _Optional[int] = ..., free_blocks: _Optional[int] = ..., free_sequences: _Optional[int] = ..., prompt_tokens_per_s: _Optional[float] = ..., step_base_s: _Optional[float] = ..., step_slope_s: _Optional[float] = ..., prompt_share: _Optional[float] = ..., borrowed: _Optional[bool] = ..., should_change: _Optional[bool] = ..., busy_s: _Optional[float] = ..., sequences: _Optional[int] = ...) -> None: ...
 
 class Update(_message.Message):
     __slots__ = ("sequence", "tokens", "logprobs", "finish", "outcome", "detail", "stages", "moving")

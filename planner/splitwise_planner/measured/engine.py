@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.roles import Role
 from splitwise_planner.design import Design
 from splitwise_planner.measured.failures import RETRIES, Change, Failure
@@ -113,17 +112,16 @@ class _Cluster:
 
     def _stretch_ends(self, number: int, stretch: Stretch) -> None:
         worker = self._workers[number]
-        done = worker.finish()
-        for job in done:
-            if job.phase is Phase.OVER:  # lost with the worker that was to decode it
-                continue
-            if stretch.kind is StepKind.PROMPT:
+        prompted, ended = worker.finish()
+        for job in prompted:
+            if job.phase is not Phase.OVER:  # else lost with the worker that was to decode it
                 self._prompt_ends(job, worker, stretch.began_s)
-            else:
+        for job in ended:
+            if job.phase is not Phase.OVER:
                 self._job_ends(job)
         self._fleet.refresh(number)
         self._go_on(number)
-        if done:
+        if prompted or ended:
             self._place()
 
     def _prompt_ends(self, job: Job, worker: Worker, began_s: float) -> None:

@@ -85,13 +85,13 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Stretch:
-    """What is being computed: prompts, or a run of decoding steps."""
+    """What is being computed: prompts, a run of decoding steps, or one step of both."""
 
     kind: StepKind
     began_s: float
     ends_s: float
     steps: int
-    jobs: list[Job]  # of a step of prompts
+    jobs: list[Job]  # whose prompts are computed
     tokens: tuple[int, ...]
 
 
@@ -162,9 +162,9 @@ class Worker:
             heappush(self.running, (self.steps + job.output - 1, job.number, job))
         self.joining.clear()
         step = next_step(self._to_compute(), len(self.running), self.preempted)
-        self.preempted = self.preempted.after(step, bool(self.waiting))
-        if step.kind is StepKind.PROMPT:
-            self.stretch = self._prompts(step.prompt_tokens, now_s)
+        self.preempted = self.preempted.after(step, len(self.running))
+        if step.prompt_tokens:
+            self.stretch = self._prompts(step.kind, step.prompt_tokens, now_s)
         elif step.kind is StepKind.TOKEN:
             self.stretch = self._decoding(now_s)
         else:
@@ -184,23 +184,29 @@ class Worker:
         self.stretch = Stretch(StepKind.TOKEN, stretch.began_s, ends_s, steps, [], ())
         return self.stretch
 
-    def finish(self) -> list[Job]:
-        """Ends what was computed; the jobs whose prompt, or whose last token, is done."""
+    def finish(self) -> tuple[list[Job], list[Job]]:
+        """Ends what was computed; the jobs whose prompt is done, and those whose last token is."""
         stretch = self.stretch
         assert stretch is not None
         self.stretch = None
         seconds = stretch.ends_s - stretch.began_s
-        if stretch.kind is StepKind.PROMPT:
-            return self._finish_prompts(stretch, seconds)
+        if stretch.kind is StepKind.TOKEN:
+            self.speed.decoded(seconds, bool(self.waiting))
+            return [], self._finish_decoding(stretch.steps, seconds)
+        self.speed.computed(sum(stretch.tokens), seconds)
+        token_s = self._seconds_of(1) if stretch.kind is StepKind.MIXED else 0.0
+        prompted = self._finish_prompts(stretch, seconds - token_s)
+        return prompted, self._finish_decoding(1, token_s) if token_s else []
+
+    def _finish_decoding(self, steps: int, seconds: float) -> list[Job]:
         self.usage.token_s += seconds
         model, sequences = self.hardware.decode, len(self.running)
         if model.is_extrapolated(sequences, self.context):
             self.usage.beyond_s += seconds
-        self.usage.steps += stretch.steps
-        self.usage.step_tokens += sequences * stretch.steps
-        self.speed.decoded(seconds, bool(self.waiting))
-        self.steps += stretch.steps
-        self.context += sequences * stretch.steps
+        self.usage.steps += steps
+        self.usage.step_tokens += sequences * steps
+        self.steps += steps
+        self.context += sequences * steps
         done = []
         while self.running and self.running[0][0] <= self.steps:
             job = heappop(self.running)[2]
@@ -218,8 +224,11 @@ class Worker:
                 break
         return tokens
 
-    def _prompts(self, tokens: tuple[int, ...], now_s: float) -> Stretch:
-        """A step that computes so many tokens of each of the first prompts."""
+    def _prompts(self, kind: StepKind, tokens: tuple[int, ...], now_s: float) -> Stretch:
+        """A step that computes so many tokens of each of the first prompts.
+
+        One that decodes too is taken to last as long as both one after the other: at most so long.
+        """
         jobs = [self.waiting[i] for i in range(len(tokens))]
         total = sum(tokens)
         length = sum(n * n for n in tokens) / total
@@ -230,11 +239,13 @@ class Worker:
         for job in jobs:
             if job.started_s < 0:
                 job.started_s = now_s
-        return Stretch(StepKind.PROMPT, now_s, now_s + seconds, 1, jobs, tokens)
+        if kind is StepKind.MIXED:
+            seconds += self._seconds_of(1)
+        return Stretch(kind, now_s, now_s + seconds, 1, jobs, tokens)
 
     def _decoding(self, now_s: float) -> Stretch:
-        """A run of steps until a sequence ends, or one step while prompts wait."""
-        steps = 1 if self.waiting else self.running[0][0] - self.steps
+        """A run of steps until a sequence ends."""
+        steps = self.running[0][0] - self.steps
         return Stretch(StepKind.TOKEN, now_s, now_s + self._seconds_of(steps), steps, [], ())
 
     def _finish_prompts(self, stretch: Stretch, seconds: float) -> list[Job]:
@@ -242,7 +253,6 @@ class Worker:
         self.usage.prompt_s += seconds
         if self.hardware.prompt.is_extrapolated(total):
             self.usage.beyond_s += seconds
-        self.speed.computed(total, seconds)
         for job, tokens in zip(stretch.jobs, stretch.tokens):
             job.to_compute -= tokens
         done = [job for job in stretch.jobs if job.to_compute == 0]

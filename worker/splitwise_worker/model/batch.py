@@ -33,6 +33,8 @@ class Batch:
     max_q: int  # most tokens of one sequence in this pass; 1 means that every row is a decode row
     q_lens: tuple[int, ...]  # [B]
     kv_lens: tuple[int, ...]  # [B], the values of seq_lens
+    stretches: int  # the first P sequences: those behind them have one token each
+    stretch_rows: int  # of those P; each later row is a sequence of its own
 
 
 def make_batch(items: Sequence[Span], block_tokens: int, device: torch.device | str) -> Batch:
@@ -42,6 +44,7 @@ def make_batch(items: Sequence[Span], block_tokens: int, device: torch.device | 
     kv_lens = tuple(span.start + len(span.tokens) for span in items)
     positions = list(chain.from_iterable(map(range, (s.start for s in items), kv_lens)))
     width = max(len(span.blocks) for span in items)
+    stretches = max((i + 1 for i, length in enumerate(q_lens) if length > 1), default=0)
 
     def ints(values: Sequence[int] | list[list[int]], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
@@ -58,6 +61,8 @@ def make_batch(items: Sequence[Span], block_tokens: int, device: torch.device | 
         max_q=max(q_lens),
         q_lens=q_lens,
         kv_lens=kv_lens,
+        stretches=stretches,
+        stretch_rows=sum(q_lens[:stretches]),
     )
 
 

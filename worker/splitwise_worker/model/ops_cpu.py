@@ -31,8 +31,9 @@ class Frame:
     rows: Tensor  # [pool rows, kv_heads * head_dim]: the pool, K and V of a token apart
     layer_rows: int  # from a layer of a block to its next one
     written: tuple[Tensor, Tensor]  # [T]: where K and V of the pass's tokens go
-    seen: tuple[Tensor, ...]  # [B][2 * tokens], K then V; or one [2 * B * most tokens], batched
-    mask: Tensor | None  # [B, 1, 1, most tokens], added to scores, when batched
+    seen: tuple[Tensor, ...]  # [P or B][2 * tokens], K then V, of sequences that attend alone
+    together: Tensor | None  # [2 * D * most tokens]: K then V of the single rows, when batched
+    mask: Tensor | None  # [D, 1, 1, most tokens], added to their scores
 
     def layer(self, index: int) -> Tensor:
         """The pool as rows, from where rows of the first layer mean layer `index`."""
@@ -58,31 +59,35 @@ class CpuOps:
         rows = kv.view(-1, kv.shape[4] * kv.shape[5])
         block_rows = layers * 2 * block_tokens
         keys = batch.slots // block_tokens * block_rows + batch.slots % block_tokens
-        padded = len(batch.kv_lens) * max(batch.kv_lens)
-        row_bytes = rows.shape[1] * rows.element_size()
-        batched = batch.max_q == 1 and padded * 2 * row_bytes <= BATCHED_BYTES
         position = torch.arange(max(batch.kv_lens))
         there = position < batch.seq_lens[:, None]  # [B, most tokens]
         # what is not there is read as the first token, which is finite, and weighs nothing
         at = position * there
         seen_keys = batch.block_tables.long().gather(1, at // block_tokens) * block_rows
         seen_keys += at % block_tokens
-        seen: tuple[Tensor, ...]
-        if batched:
-            seen = (torch.cat((seen_keys, seen_keys + block_tokens)).flatten(),)
-        else:
-            seen = tuple(
-                torch.cat((own[:tokens], own[:tokens] + block_tokens))
-                for own, tokens in zip(seen_keys, batch.kv_lens, strict=True)
-            )
+        single = batch.kv_lens[batch.stretches :]
+        padded = len(single) * max(single, default=0)
+        row_bytes = rows.shape[1] * rows.element_size()
+        is_batched = padded > 0 and padded * 2 * row_bytes <= BATCHED_BYTES
+        alone = batch.stretches if is_batched else len(batch.kv_lens)
+        together = mask = None
+        if is_batched:
+            most = max(single)
+            theirs = seen_keys[alone:, :most]
+            together = torch.cat((theirs, theirs + block_tokens)).flatten()
+            mask = there[alone:, :most].float().log()[:, None, None]  # 0 or -infinity
         return Frame(
             cos=self._cos[batch.positions],
             sin=self._sin[batch.positions],
             rows=rows,
             layer_rows=2 * block_tokens,
             written=(keys, keys + block_tokens),
-            seen=seen,
-            mask=there.float().log()[:, None, None] if batched else None,  # 0 or -infinity
+            seen=tuple(
+                torch.cat((own[:tokens], own[:tokens] + block_tokens))
+                for own, tokens in zip(seen_keys[:alone], batch.kv_lens, strict=False)
+            ),
+            together=together,
+            mask=mask,
         )
 
     def rms_norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -129,21 +134,22 @@ class CpuOps:
 
     def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch, frame: Frame) -> Tensor:
         """Attention of each row over its own sequence: [T, heads * head_dim]."""
-        if frame.mask is not None:
-            k, v = self._seen(frame, 0, layer, len(q))
-            return self._single_rows(q, k, v, frame.mask)
         rows: list[Tensor] = []
         start = 0
-        for i, length in enumerate(batch.q_lens):
-            k, v = self._seen(frame, i, layer, 1)
+        for seen, length in zip(frame.seen, batch.q_lens, strict=False):
+            k, v = self._seen(frame, seen, layer, 1)
             own = q[start : start + length]
             rows.append(self._single_rows(own, k, v) if length == 1 else self._rows(own, k, v))
             start += length
+        if frame.together is not None:
+            single = q[start:]
+            k, v = self._seen(frame, frame.together, layer, len(single))
+            rows.append(self._single_rows(single, k, v, frame.mask))
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
-    def _seen(self, frame: Frame, index: int, layer: int, count: int) -> tuple[Tensor, ...]:
+    def _seen(self, frame: Frame, seen: Tensor, layer: int, count: int) -> tuple[Tensor, ...]:
         """K and V of `count` sequences side by side: [count, kv_heads, tokens, head_dim]."""
-        found = frame.layer(layer).index_select(0, frame.seen[index])
+        found = frame.layer(layer).index_select(0, seen)
         shape = (2, count, -1, self._config.kv_heads, self._config.head_dim)
         return found.view(shape).transpose(2, 3).unbind(0)
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from torch import Tensor
+from torch import Tensor, cat
 
 from splitwise_core.errors import UserError
 from splitwise_worker import kernels
@@ -75,19 +75,29 @@ class GpuOps:
         )
 
     def attend(self, q: Tensor, kv: Tensor, layer: int, batch: Batch, frame: None) -> Tensor:
-        """Attention of each row over its own sequence: [T, heads * head_dim]."""
+        """Attention of each row over its own sequence: [T, heads * head_dim].
+
+        Stretches of prompts and single rows have a kernel each: one that is made for many rows of
+        a sequence wastes most of a tile on one, and does not split its K/V.
+        """
         k, v = kv[:, layer, 0], kv[:, layer, 1]
-        if batch.max_q == 1:
-            out = kernels.decode_attention(q, k, v, batch.block_tables, batch.seq_lens, self._scale)
-        else:
-            out = kernels.prefill_attention(
-                q,
-                k,
-                v,
-                batch.block_tables,
-                batch.cu_seqlens,
-                batch.seq_lens,
-                batch.max_q,
-                self._scale,
+        first, rows = batch.stretches, batch.stretch_rows
+        parts: list[Tensor] = []
+        if first:
+            parts.append(
+                kernels.prefill_attention(
+                    q[:rows],
+                    k,
+                    v,
+                    batch.block_tables[:first],
+                    batch.cu_seqlens[: first + 1],
+                    batch.seq_lens[:first],
+                    batch.max_q,
+                    self._scale,
+                )
             )
+        if rows < len(q):
+            tables, lens = batch.block_tables[first:], batch.seq_lens[first:]
+            parts.append(kernels.decode_attention(q[rows:], k, v, tables, lens, self._scale))
+        out = parts[0] if len(parts) == 1 else cat(parts)
         return out.view(len(q), -1)
