@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from splitwise_core import rdma
 from splitwise_core.errors import UserError
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
@@ -90,7 +91,7 @@ def test_a_device_that_ucx_cannot_use_ends_the_sidecar(
 def test_a_sidecar_without_nixl_says_how_to_get_it(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(nixl_agent, "_MODULES", ("nixl_absent",))
+    monkeypatch.setattr(rdma, "_MODULES", ("nixl_absent",))
     assert main.main([*arguments, "--transports", "nixl"]) == 2
     assert "pip install 'splitwise[rdma]'" in capfd.readouterr().err
 
@@ -101,7 +102,7 @@ async def test_what_was_not_asked_for_is_left_out_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(nixl_agent, "_MODULES", ("nixl_absent",))
+    monkeypatch.setattr(rdma, "_MODULES", ("nixl_absent",))
     node = Node(tmp_path, "n", None)
     await node.start()
     assert list(node.sidecar.endpoints) == ["shm", "tcp", "grpc"]

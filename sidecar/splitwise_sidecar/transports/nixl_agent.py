@@ -50,7 +50,7 @@ def load() -> Any:
     """NIXL's Python module. Raises ModuleNotFoundError."""
     name = nixl_module()
     if name is None:
-        raise ModuleNotFoundError(f"NIXL is not installed: {EXTRA}")
+        raise ModuleNotFoundError("there is no NIXL among Python's modules")
     module = importlib.import_module(name)
     own = logging.getLogger("nixl")  # it would print to stdout, in a form of its own
     own.handlers.clear()
@@ -89,7 +89,7 @@ class NixlAgent:
                 "environment",
                 where=f"--transports {self.transport}",
                 wrong=f"NIXL is not installed: {error}",
-                fix="pip install 'splitwise[rdma]', or leave this transport out",
+                fix=f"{EXTRA}, or leave this transport out",
             ) from error
         except Exception as error:  # NIXL's own kinds share no base
             raise UserError(
