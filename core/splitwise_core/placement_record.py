@@ -11,7 +11,7 @@ import numpy as np
 
 from splitwise_core.policy.fleet import FleetView, Members
 from splitwise_core.policy.link import Link
-from splitwise_core.policy.links import LinkView
+from splitwise_core.policy.links import LinkView, failing_of
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.placement import Placement, Reason
 from splitwise_core.policy.routing import place
@@ -95,6 +95,7 @@ def replayed(record: Record) -> Placement:
             known,
             links["token_bytes"],
             links["layers"],
+            failing_of(known),
         ),
         dict(record["cached"]),
         Mixing(record["mixing"]["borrowing"], Disaggregation(record["mixing"]["disaggregation"])),

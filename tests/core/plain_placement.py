@@ -9,7 +9,7 @@ import numpy as np
 
 from splitwise_core.policy.fleet import NOT_READY, FleetView
 from splitwise_core.policy.link import Link
-from splitwise_core.policy.links import Cost, LinkView
+from splitwise_core.policy.links import Cost, LinkView, failing_of
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.placement import Placement, Reason
 from splitwise_core.policy.roles import Role
@@ -24,8 +24,8 @@ def linked(
     known: Mapping[int, Mapping[int, Link]],
 ) -> LinkView:
     """The links between workers; KV of a token is 1 kB, of four layers."""
-    failing = {a: {b for b, link in to.items() if link.failing} for a, to in known.items()}
-    return LinkView(np.array(numbers), np.array(tokens_per_s), known, 1000, 4, failing)
+    speeds = np.array(tokens_per_s)
+    return LinkView(np.array(numbers), speeds, known, 1000, 4, failing_of(known))
 
 
 @dataclass(frozen=True)

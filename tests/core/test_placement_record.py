@@ -1,15 +1,16 @@
 """A placement that was written down is made again the same, whatever it was chosen by."""
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from splitwise_core.placement_record import chosen, recorded, replayed
-from splitwise_core.policy.fleet import FleetView, Members
+from splitwise_core.policy.fleet import FleetView, Members, Numbers
 from splitwise_core.policy.link import Link
-from splitwise_core.policy.links import NO_LINKS, LinkView
+from splitwise_core.policy.links import NO_LINKS, LinkView, failing_of
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.placement import Reason
 from splitwise_core.policy.routing import Role, place
@@ -36,17 +37,16 @@ views = st.builds(
 )
 links = st.builds(Link, st.floats(0, 1), st.floats(0, 1e11), st.booleans())
 pairs = st.dictionaries(st.integers(0, SIZE - 1), links)
-link_views = st.builds(
-    lambda speed, known: LinkView(
-        np.arange(MOST, MOST + SIZE, dtype=np.uint64),
-        speed,
-        {MOST + a: {MOST + b: link for b, link in to.items()} for a, to in known.items()},
-        100,
-        10,
-    ),
-    rates,
-    st.dictionaries(st.integers(0, SIZE - 1), pairs),
-)
+
+
+def _link_view(speed: Numbers, pairs: Mapping[int, Mapping[int, Link]]) -> LinkView:
+    """As routers keep it: with those whose links fail beside what is known of all."""
+    known = {MOST + a: {MOST + b: link for b, link in to.items()} for a, to in pairs.items()}
+    numbers = np.arange(MOST, MOST + SIZE, dtype=np.uint64)
+    return LinkView(numbers, speed, known, 100, 10, failing_of(known))
+
+
+link_views = st.builds(_link_view, rates, st.dictionaries(st.integers(0, SIZE - 1), pairs))
 stage_views = st.builds(StageView, rates, rates, rates, counts, rates.map(lambda r: r / 1e6))
 
 
@@ -92,3 +92,21 @@ def test_what_has_changed_since_is_not_in_it() -> None:
     assert replayed(record) == placement
     assert placement.prompt == 0
     assert placement.reason is Reason.SPLIT
+
+
+def test_links_that_fail_are_avoided_again() -> None:
+    """The two shortest queues cannot reach the token worker; a third one can."""
+    count = 4
+    view = FleetView(
+        Members(np.array([*[Role.PROMPT] * 3, Role.TOKEN]), np.zeros(count, np.int64)),
+        np.arange(count),
+        np.zeros(count, np.int64),
+        np.full(count, 1000),
+        np.zeros(count, np.bool_),
+    )
+    known = {prompt: {3: Link(0.0, 1e9, failing=prompt < 2)} for prompt in range(3)}
+    links = LinkView(np.arange(count), np.ones(count), known, 100, 10, failing_of(known))
+    seen = (view, 10, 10, 1000, links, {}, Mixing(), NO_STAGES)
+    placement = place(*seen)
+    assert (placement.prompt, placement.token) == (2, 3)
+    assert replayed(recorded(*seen, placement)) == placement

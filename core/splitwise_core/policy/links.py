@@ -76,6 +76,11 @@ class LinkView:
         return Cost(False, waiting + seen * speed, seen)
 
 
+def failing_of(known: Mapping[int, Mapping[int, Link]]) -> dict[int, set[int]]:
+    """`failing` of a view, where nobody keeps it beside `known`."""
+    return {a: {b for b, link in to.items() if link.failing} for a, to in known.items()}
+
+
 NO_LINKS: Final = LinkView(NO_NUMBERS, NO_NUMBERS)
 
 
