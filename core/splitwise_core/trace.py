@@ -48,13 +48,13 @@ def read_trace(lines: Iterable[str], where: str) -> Iterator[Arrival]:
             at_s, prompt_tokens, output_tokens = _parse(row, columns, line)
             first_s = at_s if first_s is None else first_s
             if before_s is not None and at_s < before_s:
-                raise _wrong(line, "it arrives before the line above", "sort the file by arrival")
+                raise refused(line, "it arrives before the line above", "sort the file by arrival")
             before_s = at_s
             yield Arrival(at_s - first_s, prompt_tokens, output_tokens)
     except csv.Error as error:
-        raise _wrong(f"{where}, line {rows.line_num}", str(error), "write it as CSV") from error
+        raise refused(f"{where}, line {rows.line_num}", str(error), "write it as CSV") from error
     if first_s is None:
-        raise _wrong(where, "there is no request in it", "add a line for each request")
+        raise refused(where, "there is no request in it", "add a line for each request")
 
 
 def write_trace(arrivals: Iterable[Arrival]) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _columns(header: Sequence[str], where: str) -> Mapping[str, int]:
         if all(name in found for name in form):
             return {name: found[name] for name in form}
     told = ", ".join(found) or "nothing"
-    raise _wrong(
+    raise refused(
         f"{where}, line 1",
         f"the header has {told}",
         f"name the columns {','.join(AZURE)}, or {','.join(SECONDS)}",
@@ -81,7 +81,7 @@ def _parse(row: Sequence[str], columns: Mapping[str, int], line: str) -> tuple[f
     """Seconds, prompt tokens and output tokens of a row."""
     if len(row) <= max(columns.values()):
         fix = f"give it {max(columns.values()) + 1} fields at least"
-        raise _wrong(line, f"it has {len(row)} fields", fix)
+        raise refused(line, f"it has {len(row)} fields", fix)
     fields = [(f"{line}, {name}", row[index].strip()) for name, index in columns.items()]
     (at_where, at), (prompt_where, prompt), (output_where, output) = fields
     at_s = _point_s(at, at_where) if AZURE[0] in columns else _seconds(at, at_where)
@@ -94,7 +94,7 @@ def _point_s(text: str, where: str) -> float:
         return datetime.fromisoformat(text if _has_zone(text) else f"{text}+00:00").timestamp()
     except ValueError as error:
         fix = "write it as 2023-11-16 18:15:46.680590"
-        raise _wrong(where, f"{text!r} is no point in time", fix) from error
+        raise refused(where, f"{text!r} is no point in time", fix) from error
 
 
 def _has_zone(text: str) -> bool:
@@ -107,7 +107,7 @@ def _seconds(text: str, where: str) -> float:
     except ValueError:
         at_s = float("nan")
     if not isfinite(at_s):
-        raise _wrong(where, f"{text!r} is no number", "write seconds, such as 12.5")
+        raise refused(where, f"{text!r} is no number", "write seconds, such as 12.5")
     return at_s
 
 
@@ -115,9 +115,10 @@ def _tokens(text: str, where: str) -> int:
     is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_TOKENS))
     if not is_short or not 1 <= int(text) <= MOST_TOKENS:
         wrong = f"{text[:20]!r} is no count of tokens"
-        raise _wrong(where, wrong, f"write 1 to {MOST_TOKENS}")
+        raise refused(where, wrong, f"write 1 to {MOST_TOKENS}")
     return int(text)
 
 
-def _wrong(where: str, wrong: str, fix: str) -> UserError:
+def refused(where: str, wrong: str, fix: str) -> UserError:
+    """An error of a trace, to be raised."""
     return UserError("invalid-trace", where=where, wrong=wrong, fix=fix)

@@ -7,11 +7,11 @@ its number; what has to be put in order of arrival is, once all are read.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Final, TextIO
 
-from splitwise_core.errors import UserError
 from splitwise_core.request_log import REQUEST
+from splitwise_core.trace import refused
 
 Request = tuple[int, float, int, int]
 """Id, arrival in seconds, prompt tokens, output tokens."""
@@ -37,7 +37,7 @@ def read_json(file: TextIO, where: str) -> Numbered:
     if first is None:
         return iter(())
     form = _form_of(first[1], f"{where}:{first[0]}")
-    return form(_chain(first, rows), where)
+    return form(chain([first], rows), where)
 
 
 def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str], Numbered]:
@@ -53,14 +53,14 @@ def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str],
 def _mooncake(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
     """Lines as Mooncake publishes them; their stamps are milliseconds."""
     for count, (number, row) in enumerate(rows):
-        with_line = f"{where}:{number}"
+        line = f"{where}:{number}"
         yield (
             number,
             (
                 count,
-                _number(row, "timestamp", with_line) / 1000,
-                _tokens(row, "input_length", with_line),
-                _tokens(row, "output_length", with_line),
+                _number(row, "timestamp", line) / 1000,
+                _tokens(row, "input_length", line),
+                _tokens(row, "output_length", line),
             ),
         )
 
@@ -90,14 +90,14 @@ def _answers(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
     """
     found = []
     for number, row in rows:
-        answer = _answer_of(row, f"{where}:{number}")
+        line = f"{where}:{number}"
+        answer = _answer_of(row, line)
         if answer is None:
             continue
-        line = f"{where}:{number}"
         usage = answer.get("usage")
         if not isinstance(usage, Mapping):
-            raise refused(line, "has no usage", "log answers with their usage; of streams, ask for "
-                          "stream_options.include_usage")  # fmt: skip
+            fix = "log answers with their usage; of streams, ask for stream_options.include_usage"
+            raise refused(line, "has no usage", fix)
         stamp = "created" if "created" in answer else "created_at"
         prompt = "prompt_tokens" if "prompt_tokens" in usage else "input_tokens"
         output = "completion_tokens" if "completion_tokens" in usage else "output_tokens"
@@ -146,11 +146,6 @@ def _rows(file: TextIO, where: str) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
-def _chain(first: tuple[int, Row], rest: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
-    yield first
-    yield from rest
-
-
 def _number(row: Row, name: str, line: str) -> float:
     value = row.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
@@ -163,8 +158,3 @@ def _tokens(row: Row, name: str, line: str) -> int:
     if value != int(value):
         raise refused(f"{line}, {name}", f"is {value!r}", "give a whole number")
     return int(value)
-
-
-def refused(where: str, wrong: str, fix: str) -> UserError:
-    """An error of a trace."""
-    return UserError("invalid-trace", where=where, wrong=wrong, fix=fix)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitwise_core.errors import UserError
-from splitwise_core.trace import AZURE, SECONDS, read_trace
-from splitwise_planner.json_traces import FORMS, Request, read_json, refused
+from splitwise_core.trace import AZURE, SECONDS, read_trace, refused
+from splitwise_planner.json_traces import FORMS, Request, read_json
 
 MAX_REQUESTS: Final = 5_000_000
 MAX_TOKENS: Final = 10_000_000

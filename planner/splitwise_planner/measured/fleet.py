@@ -67,13 +67,13 @@ class Fleet:
     def can_ever_take(self, job: Job) -> bool:
         """Whether idle workers had room for it."""
         total = job.prompt + (job.output if job.output > FIRST_OUTPUT else 0)
-        return _blocks(job.prompt) <= self._most_prompt and _blocks(total) <= self._most_total
+        return blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total
 
     def has_room_to_decode(self, job: Job) -> bool:
         """Whether some worker has blocks for all of it: without one, no placement need be tried."""
         if job.output <= FIRST_OUTPUT:
             return True
-        return max(self._free[self._first_to_decode :]) >= _blocks(job.prompt + job.output)
+        return max(self._free[self._first_to_decode :]) >= blocks_for(job.prompt + job.output)
 
     def find(self, job: Job) -> Placement:
         """Where a request goes now; changes nothing."""
@@ -86,7 +86,7 @@ class Fleet:
         job.prompt_worker = placement.prompt
         job.token_worker = NOBODY if placement.token is None else placement.token
         for worker, tokens in self._legs_of(job):
-            self._claim(worker, job, _blocks(tokens), 1)
+            self._claim(worker, job, blocks_for(tokens), 1)
         self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
         if not job.stays:
             self._arriving_kv[job.token_worker] += job.prompt
@@ -100,7 +100,7 @@ class Fleet:
 
     def handed_over(self, job: Job) -> None:
         """Its KV has left the prompt worker, and is where it decodes."""
-        self._claim(job.prompt_worker, job, _blocks(job.prompt), -1)
+        self._claim(job.prompt_worker, job, blocks_for(job.prompt), -1)
         self._arriving_kv[job.token_worker] -= job.prompt
         self.refresh(job.prompt_worker)
         self.refresh(job.token_worker)
@@ -108,12 +108,12 @@ class Fleet:
     def ended(self, job: Job) -> None:
         """Its last token has come."""
         worker = job.prompt_worker if job.stays else job.token_worker
-        self._claim(worker, job, _blocks(job.prompt + job.output), -1)
+        self._claim(worker, job, blocks_for(job.prompt + job.output), -1)
         self.refresh(worker)
 
     def lost(self, job: Job) -> None:
         """An attempt comes to nothing: what it has claimed is free again."""
-        total = _blocks(job.prompt + job.output)
+        total = blocks_for(job.prompt + job.output)
         if job.phase is Phase.PLACED:
             self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         if job.phase is Phase.THERE:
@@ -121,7 +121,7 @@ class Fleet:
             self._claim(worker, job, total, -1)
         else:
             for worker, tokens in self._legs_of(job):
-                self._claim(worker, job, _blocks(tokens), -1)
+                self._claim(worker, job, blocks_for(tokens), -1)
             if not job.stays:
                 self._arriving_kv[job.token_worker] -= job.prompt
         for worker in {job.prompt_worker, job.token_worker} - {NOBODY}:
@@ -168,5 +168,6 @@ class Fleet:
         self._claimed_kv[worker] += sign * job.prompt
 
 
-def _blocks(tokens: int) -> int:
+def blocks_for(tokens: int) -> int:
+    """Blocks that hold so many tokens."""
     return -(-tokens // BLOCK_TOKENS)

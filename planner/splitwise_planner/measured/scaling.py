@@ -18,7 +18,7 @@ from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import Counts, Law, Pool, State, WorkerLoad, decide, observe
 from splitwise_core.policy.scaling.signals import Held, Memory, reading
 from splitwise_planner.design import Design
-from splitwise_planner.measured.fleet import Fleet, Shut
+from splitwise_planner.measured.fleet import Fleet, Shut, blocks_for
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
 from splitwise_planner.measured.worker import Job, Phase
 
@@ -207,7 +207,7 @@ def _held(fleet: Fleet, jobs: Collection[Job]) -> Held:
 
 def _room(tokens: int) -> int:
     """Tokens of whole blocks."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    return blocks_for(tokens) * BLOCK_TOKENS
 
 
 def scaling_of(least: str | None, start_s: float, design: Design) -> Scaling | None:

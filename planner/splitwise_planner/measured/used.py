@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from splitwise_core.policy.roles import Role
 from splitwise_planner.measured.failures import Failure
-from splitwise_planner.measured.rules import Hardware
 from splitwise_planner.measured.scaling import Sized
 from splitwise_planner.measured.worker import Worker
 
@@ -32,7 +31,7 @@ def used_of(workers: Sequence[Worker], roles: Sequence[Role], seconds: float) ->
     usages = [worker.usage for worker in workers]
     computed = sum(usage.prompt_s + usage.token_s for usage in usages)
     beyond = sum(usage.beyond_s for usage in usages)
-    joules = [_joules(worker.hardware, worker, seconds) for worker in workers]
+    joules = [_joules(worker, seconds) for worker in workers]
     return Used(
         beyond_measured=beyond / computed if computed else 0.0,
         prompt_busy=_busy(workers, roles, seconds, Role.PROMPT),
@@ -49,9 +48,9 @@ def _busy(workers: Sequence[Worker], roles: Sequence[Role], seconds: float, role
     return computed / (seconds * len(own)) if own else 0.0
 
 
-def _joules(hardware: Hardware, worker: Worker, seconds: float) -> float | None:
-    if hardware.power is None:
+def _joules(worker: Worker, seconds: float) -> float | None:
+    power, usage = worker.hardware.power, worker.usage
+    if power is None:
         return None
-    usage = worker.usage
     idle_s = max(seconds - usage.prompt_s - usage.token_s, 0.0)
-    return hardware.power.joules(usage.prompt_s, usage.token_s, idle_s)
+    return power.joules(usage.prompt_s, usage.token_s, idle_s)
