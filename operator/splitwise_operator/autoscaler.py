@@ -37,7 +37,7 @@ from splitwise_operator import scaled_pools
 from splitwise_operator.events import scaled_event
 from splitwise_operator.fleet import Objects
 from splitwise_operator.kinds import EVENT, POOL
-from splitwise_operator.kube import AUTOSCALER, ApiError, Kube
+from splitwise_operator.kube import AUTOSCALER, ApiError, Kube, time_now
 from splitwise_operator.load_reader import LoadReader
 from splitwise_operator.loads import held_by, held_of, load_of
 from splitwise_operator.looks import Look, Looks, look_of
@@ -214,7 +214,7 @@ class Autoscaler:
                         POOL, key[0], own, decision.replicas, AUTOSCALER
                     )
                     self._store.put(POOL.name, answer)  # the next look may come before the watch
-                    entries.append(scaled_pools.entry_of(name, before, decision, _now()))
+                    entries.append(scaled_pools.entry_of(name, before, decision, time_now()))
                 known.states[name] = state  # only what was written has been decided
         finally:
             self._show(key, cluster, made, entries)
@@ -266,7 +266,3 @@ class _Said:
     loads: Mapping[str, Mapping[str, WorkerLoad]]
     parts: Mapping[str, Held]
     missing: Mapping[str, int]
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -80,7 +80,7 @@ class Leadership:
         try:
             lease = await self._kube.get(LEASE, **self._where)
             if lease is None:
-                await self._kube.create(LEASE, self._lease({}, time_now()))
+                await self._kube.create(LEASE, self._lease({}, _micro_time()))
                 return True
             spec = lease.get("spec") or {}
             now_s = time.monotonic()
@@ -88,7 +88,7 @@ class Leadership:
                 self._seen = (spec, now_s)
             if not may_take(spec, self._identity, now_s - self._seen[1]):
                 return False
-            await self._kube.replace(LEASE, self._lease(lease, time_now()))
+            await self._kube.replace(LEASE, self._lease(lease, _micro_time()))
         except ApiError as error:
             if error.code != 409:  # another one was quicker
                 self._log.warning("cannot renew the lease", extra={"fields": {"why": error}})
@@ -99,7 +99,7 @@ class Leadership:
         try:
             lease = await self._kube.get(LEASE, **self._where)
             if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"] |= {"holderIdentity": "", "renewTime": time_now()}
+                lease["spec"] |= {"holderIdentity": "", "renewTime": _micro_time()}
                 await self._kube.replace(LEASE, lease)
         except ApiError as error:
             self._log.warning("the lease is left to expire", extra={"fields": {"why": error}})
@@ -134,6 +134,6 @@ def may_take(spec: Object, identity: str, unchanged_s: float) -> bool:
     return unchanged_s > float(spec.get("leaseDurationSeconds") or LEASE_S)
 
 
-def time_now() -> str:
+def _micro_time() -> str:
     """The time as a Lease has it, in microseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -18,7 +18,7 @@ from splitwise_operator.events import events
 from splitwise_operator.fleet import Objects, desired_of, pool_states, routers_done, scaled_of
 from splitwise_operator.images import Images
 from splitwise_operator.kinds import BY_NAME, CLUSTER, DEPLOYMENT, EVENT, POOL, Kind, in_order
-from splitwise_operator.kube import ApiError, Kube
+from splitwise_operator.kube import ApiError, Kube, time_now
 from splitwise_operator.kv_secret import secret_name
 from splitwise_operator.manifest import cluster_of, owner
 from splitwise_operator.names import Object, object_name, revision
@@ -227,7 +227,7 @@ class Reconciler:
         told = ScalingView(last=before.get("scaling", [])) if scaling is None else scaling
         advice = self._store.advice.get(key) or before.get("advice")
         view = View(cluster, current, pools, routers, all_objects, problems, links, told, advice)
-        made = status.cluster_status(view, body["metadata"]["generation"], before, _now())
+        made = status.cluster_status(view, body["metadata"]["generation"], before, time_now())
         await self._write_cluster_status(body, before, made)
 
     async def _write_pool_status(
@@ -244,7 +244,7 @@ class Reconciler:
     async def _write_invalid(self, body: Object, problem: Problem) -> None:
         before = body.get("status") or {}
         generation = body["metadata"]["generation"]
-        made = status.invalid_status(problem, generation, before, _now())
+        made = status.invalid_status(problem, generation, before, time_now())
         await self._write_cluster_status(body, before, made)
 
     async def _write_cluster_status(self, body: Object, before: Object, made: Object) -> None:
@@ -258,7 +258,7 @@ class Reconciler:
         key = (meta["namespace"], meta["name"])
         if self._store.clusters.get(key) is body:
             self._store.clusters[key] = {**body, "status": made}  # before the event of it comes
-        for event in events(body, before, made, _now()):
+        for event in events(body, before, made, time_now()):
             await self._kube.create(EVENT, event)
 
     def _say(self, key: Key, why: str) -> None:
@@ -288,8 +288,3 @@ def _problem(what: str, error: ApiError) -> Problem:
     elif error.code == 403 and "exceeded quota" in error.message:
         reason = Reason.QUOTA_EXCEEDED
     return Problem(reason, f"{what}: {error.message}.")
-
-
-def _now() -> str:
-    """The time as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
