@@ -92,9 +92,8 @@ class Plain:
             return Placement(None, None, Reason.NO_CAPACITY if full else Reason.NO_TOKEN_WORKER)
         token = min(tokens, key=self.token_queue)
         if self.fleet.role(prompt) == self.fleet.role(token) == Role.MIXED:
-            shorter = self.prompt_queue(token) <= self.prompt_queue(prompt)
-            one = token if shorter else prompt
-            if one in self.room(self.total, Role.MIXED):
+            one = min(tokens, key=lambda w: (self.prompt_queue(w), self.token_queue(w)))
+            if self.prompt_queue(one) <= self.prompt_queue(prompt):
                 return Placement(one, one, Reason.ONE_WORKER)
         prompt, token = self.linked(prompts, tokens)
         if prompt == token:

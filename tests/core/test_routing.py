@@ -96,6 +96,16 @@ P, T, M = Role.PROMPT, Role.TOKEN, Role.MIXED
             id="of mixed workers with equal prompt queues the one that decodes least",
         ),
         pytest.param(
+            [Worker(M, tokens=900), Worker(M, 5), Worker(M, tokens=10)],
+            Placement(2, 2, Reason.ONE_WORKER),
+            id="so too while the one that decodes least of all computes a prompt",
+        ),
+        pytest.param(
+            [Worker(M, free_blocks=1), Worker(M, tokens=10)],
+            Placement(1, 1, Reason.ONE_WORKER),
+            id="a mixed worker without room to decode is passed over for one with",
+        ),
+        pytest.param(
             [Worker(P), Worker(T, revision=1), Worker(T, tokens=900)],
             Placement(0, 2, Reason.SPLIT),
             id="both workers are of one revision, however short the other's queue",

@@ -38,8 +38,8 @@ def pair(
     if fleet.role(prompt) == fleet.role(token) == Role.MIXED:
         # Of equal prompt queues the one that decodes least: else the first of many idle workers
         # would get every request, whose prompts then hold up all that it decodes.
-        one = token if pending[token] <= pending[prompt] else prompt
-        if fleet.room_tokens[one] >= asked.total:
+        one = least(tokens, pending, queues)
+        if pending[one] <= pending[prompt]:
             return _placement(fleet, one, one)
     if links.known:
         prompt, token = _linked(fleet, revision, asked, links, prompts, tokens)
