@@ -227,20 +227,22 @@ class Worker:
     def _prompts(self, kind: StepKind, tokens: tuple[int, ...], now_s: float) -> Stretch:
         """A step that computes so many tokens of each of the first prompts.
 
-        One that decodes too is taken to last as long as both one after the other: at most so long.
+        One that decodes too reads the weights once for the rows of both (decision 18): each
+        sequence is to it a prompt's token more, and the reading of its KV.
         """
         jobs = [self.waiting[i] for i in range(len(tokens))]
         total = sum(tokens)
         length = sum(n * n for n in tokens) / total
         hardware = self.hardware
-        seconds = hardware.prompt_slowdown * hardware.prompt.seconds(total, length)
+        beside = len(self.running) if kind is StepKind.MIXED else 0
+        seconds = hardware.prompt_slowdown * hardware.prompt.seconds(total + beside, length)
         if any(not job.stays and job.prompt >= hardware.layerwise_min for job in jobs):
             seconds += self.layers * hardware.layer_push_s
         for job in jobs:
             if job.started_s < 0:
                 job.started_s = now_s
         if kind is StepKind.MIXED:
-            seconds += self._seconds_of(1)
+            seconds = max(seconds + hardware.decode.token_s * self.context, self._seconds_of(1))
         return Stretch(kind, now_s, now_s + seconds, 1, jobs, tokens)
 
     def _decoding(self, now_s: float) -> Stretch:
