@@ -1,9 +1,11 @@
 """What a simulation is: the rules of the released simulator, or ours on measured times."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
+from splitwise_core.policy.mixing import Mixing
 from splitwise_planner.catalog import Model
 from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
@@ -37,16 +39,22 @@ def simulation_of(
     design: Design,
     faults: Faults | None = None,
     scaling: Scaling | None = None,
+    borrowing: bool = True,
 ) -> Simulate:
-    """What simulates a trace on a design, whose machines fail as `faults` say, and whose pools
-    scale. Raises UserError where it cannot."""
+    """What simulates a trace on a design, whose machines fail as `faults` say, whose pools scale,
+    and lend each other workers. Raises UserError where it cannot."""
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
+        own = replace(own, mixing=Mixing(borrowing))
         return lambda trace: measured.simulate(
             trace, design, own, _drawn(faults, trace, design), scaling
         )
-    for option, asked in (("--mtbf", faults), ("--autoscale", scaling)):
-        if asked is not None:
+    for option, asked in (
+        ("--mtbf", faults is not None),
+        ("--autoscale", scaling is not None),
+        ("--no-borrowing", not borrowing),
+    ):
+        if asked:
             raise UserError(
                 "invalid-plan",
                 where=option,

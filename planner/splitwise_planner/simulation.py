@@ -8,6 +8,7 @@ from typing import Any
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import Design, parse_design
 from splitwise_planner.measured.failures import Faults
+from splitwise_planner.measured.lending import lent_by_pool
 from splitwise_planner.measured.scaling import scaling_of
 from splitwise_planner.measured.used import Used
 from splitwise_planner.modes import NOTES, Mode, simulation_of
@@ -22,6 +23,7 @@ class Question:
     """What to simulate. `catalog` and `phase_times` are files, `out` where each request goes.
 
     `least`: the machines that pools may shrink to, such as 2P-1T; a new one takes `start_s`.
+    `borrowing`: pools lend each other workers, as `scheduling.borrowing` of a cluster.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Question:
     faults: Faults | None = None
     least: str | None = None
     start_s: float = 60.0
+    borrowing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Answer:
             "binding": self.verdict.binding,
             "machine_hours": dict(zip(("prompt", "token"), self.machine_hours, strict=True)),
             "used": None if self.used is None else asdict(self.used),
+            "lent": None if self.used is None else self._lent(),
         }
 
     def as_text(self) -> str:
@@ -117,7 +121,20 @@ class Answer:
                 f"{used.beyond_measured:.0%} of the computed time was for batches beyond those "
                 "that were measured"
             )
+        if lent := self._lent():
+            lines.append(
+                "borrowed: "
+                + ", ".join(
+                    f"{one['loans']} times a {pool} worker for {one['seconds']:.1f} s in all"
+                    for pool, one in lent.items()
+                )
+            )
         return [*lines, *self._change_lines()]
+
+    def _lent(self) -> dict[str, dict[str, Any]]:
+        """How often each pool has lent a worker, and for how many seconds in all."""
+        assert self.used is not None
+        return {pool: asdict(lent) for pool, lent in lent_by_pool(self.used.loans).items()}
 
     @property
     def machine_hours(self) -> tuple[float, float]:
@@ -161,7 +178,14 @@ def answer(question: Question) -> Answer:
     times = load_phase_times(question.phase_times)
     scaling = scaling_of(question.least, question.start_s, design)
     simulate = simulation_of(
-        question.mode, times, question.model, model, design, question.faults, scaling
+        question.mode,
+        times,
+        question.model,
+        model,
+        design,
+        question.faults,
+        scaling,
+        question.borrowing,
     )
     reference = reference_for(times, question.model, model)
     trace = load_trace(question.trace)

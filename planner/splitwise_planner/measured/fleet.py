@@ -13,7 +13,7 @@ import numpy as np
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
 from splitwise_core.policy.fleet import NOT_READY
-from splitwise_core.policy.mixing import OVERFLOW_TOKENS
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Mixing
 from splitwise_core.policy.routing import (
     FleetView,
     Members,
@@ -22,6 +22,7 @@ from splitwise_core.policy.routing import (
     Role,
     place,
 )
+from splitwise_planner.measured.lending import Lending
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
 from splitwise_planner.measured.worker import NOBODY, Job, Phase, Worker
 
@@ -38,11 +39,12 @@ class Shut(Enum):
 class Fleet:
     """Claims on workers, as a router's sessions count them."""
 
-    def __init__(self, workers: list[Worker], roles: list[Role]) -> None:
+    def __init__(self, workers: list[Worker], roles: list[Role], mixing: Mixing) -> None:
         count = len(workers)
         self.workers = workers
         self.reasons: Counter[Reason] = Counter()
         self.waiting: deque[Job] = deque()
+        self._mixing = mixing
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
@@ -55,6 +57,7 @@ class Fleet:
             room_tokens=np.array(self._free) * BLOCK_TOKENS,
             borrowed=np.zeros(count, np.bool_),
         )
+        self.lending = Lending(roles, self._view.borrowed)
         # Workers that decode come last, or all of them are mixed.
         self._first_to_decode = sum(role == Role.PROMPT for role in roles)
         self._most_prompt = max(
@@ -67,17 +70,24 @@ class Fleet:
     def can_ever_take(self, job: Job) -> bool:
         """Whether idle workers had room for it."""
         total = job.prompt + (job.output if job.output > FIRST_OUTPUT else 0)
-        return blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total
+        if blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total:
+            return True
+        return self._mixing.borrowing and blocks_for(total) <= max(
+            self._most_prompt, self._most_total
+        )
 
     def has_room_to_decode(self, job: Job) -> bool:
         """Whether some worker has blocks for all of it: without one, no placement need be tried."""
         if job.output <= FIRST_OUTPUT:
             return True
-        return max(self._free[self._first_to_decode :]) >= blocks_for(job.prompt + job.output)
+        first, needed = self._first_to_decode, blocks_for(job.prompt + job.output)
+        if max(self._free[first:]) >= needed:
+            return True
+        return self._mixing.borrowing and max(self._free[:first], default=0) >= needed
 
     def find(self, job: Job) -> Placement:
         """Where a request goes now; changes nothing."""
-        return place(self._view, job.prompt, job.output, OVERFLOW_TOKENS)
+        return place(self._view, job.prompt, job.output, OVERFLOW_TOKENS, mixing=self._mixing)
 
     def claim(self, job: Job, placement: Placement) -> None:
         """Sends it there: both workers' blocks are its own from now on."""
@@ -88,7 +98,9 @@ class Fleet:
         for worker, tokens in self._legs_of(job):
             self._claim(worker, job, blocks_for(tokens), 1)
         self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
-        if not job.stays:
+        if job.stays:
+            self.lending.claim(job)
+        else:
             self._arriving_kv[job.token_worker] += job.prompt
             self.refresh(job.token_worker)
         self.refresh(job.prompt_worker)
@@ -96,6 +108,8 @@ class Fleet:
     def prompt_done(self, job: Job) -> None:
         """Its first token has come: it waits on its prompt worker no more."""
         self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
+        if job.borrows:
+            self.lending.prompt_done(job)
         self.refresh(job.prompt_worker)
 
     def handed_over(self, job: Job) -> None:
@@ -108,12 +122,15 @@ class Fleet:
     def ended(self, job: Job) -> None:
         """Its last token has come."""
         worker = job.prompt_worker if job.stays else job.token_worker
+        if job.borrows:
+            self.lending.release(job)
         self._claim(worker, job, blocks_for(job.prompt + job.output), -1)
         self.refresh(worker)
 
     def lost(self, job: Job) -> None:
         """An attempt comes to nothing: what it has claimed is free again."""
         total = blocks_for(job.prompt + job.output)
+        self.lending.release(job)
         if job.phase is Phase.PLACED:
             self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         if job.phase is Phase.THERE:

@@ -39,7 +39,7 @@ class Job:
     """One attempt of a request. Times are seconds of the trace; those below zero are not known yet.
 
     `prompt` counts the tokens of earlier attempts in, `output` what is left. `failures` is how many
-    attempts there were before.
+    attempts there were before. One that `borrows` has work of the other phase on its worker.
     """
 
     number: int
@@ -48,6 +48,7 @@ class Job:
     output: int
     to_compute: int  # tokens of its prompt
     failures: int = 0
+    borrows: bool = False
     phase: Phase = Phase.PLACED
     prompt_worker: int = NOBODY
     token_worker: int = NOBODY
