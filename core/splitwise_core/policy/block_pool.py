@@ -1,7 +1,11 @@
-"""Which KV blocks are free, and what stands in them: ids, references and names, nothing else."""
+"""Which KV blocks are free, and what stands in them: ids, references and names, nothing else.
+
+Workers keep their memory by it, and simulated ones theirs. Names are those of `core.prefix` there,
+here whatever is the same for the same beginning of a prompt.
+"""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 
 class BlockPool:
@@ -19,8 +23,8 @@ class BlockPool:
         self._references = [0] * num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))  # the warmest block goes out first
         self._cached: OrderedDict[int, None] = OrderedDict()  # free and named, oldest first
-        self._name: list[bytes | None] = [None] * num_blocks
-        self._block: dict[bytes, int] = {}
+        self._name: list[Hashable | None] = [None] * num_blocks
+        self._block: dict[Hashable, int] = {}
 
     @property
     def free_blocks(self) -> int:
@@ -44,6 +48,17 @@ class BlockPool:
             self._references[block] = 1
         return blocks
 
+    def claim(self, count: int, names: Iterable[Hashable]) -> tuple[tuple[int, ...], int] | None:
+        """`count` blocks, and how many of them, the first, are those of the first names that are
+        here. None without room, and nothing has changed then."""
+        found = self.find(names)
+        self.retain(found)
+        missing = count - len(found)
+        if not self.can_allocate(missing):
+            self.release(found)
+            return None
+        return found + self.allocate(missing), len(found)
+
     def retain(self, blocks: Iterable[int]) -> None:
         """One more reference to each block, which is in use or cached."""
         for block in blocks:
@@ -66,7 +81,7 @@ class BlockPool:
                 else:
                     self._cached[block] = None
 
-    def find(self, names: Iterable[bytes]) -> tuple[int, ...]:
+    def find(self, names: Iterable[Hashable]) -> tuple[int, ...]:
         """The blocks of the first names, up to the first that is not here. Changes nothing."""
         found = []
         for name in names:
@@ -75,7 +90,7 @@ class BlockPool:
             found.append(block)
         return tuple(found)
 
-    def name(self, blocks: Iterable[int], names: Iterable[bytes]) -> None:
+    def name(self, blocks: Iterable[int], names: Iterable[Hashable]) -> None:
         """Lets these blocks, which are in use and full, be found. A name is one block's alone."""
         for block, name in zip(blocks, names, strict=False):
             assert self._references[block] > 0, f"block {block} is free"
