@@ -18,6 +18,7 @@ def simulate(
     autoscale: planner_flags.Autoscale = None,
     start: planner_flags.Start = 60.0,
     borrowing: planner_flags.Borrowing = True,
+    prefix_caching: planner_flags.PrefixCaching = True,
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
     json: planner_flags.Json = False,
@@ -39,6 +40,7 @@ def simulate(
         least=autoscale,
         start_s=start,
         borrowing=borrowing,
+        prefix_caching=prefix_caching,
         catalog=catalog,
         phase_times=phase_times,
     )

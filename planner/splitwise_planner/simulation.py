@@ -11,7 +11,7 @@ from splitwise_planner.measured.failures import Faults
 from splitwise_planner.measured.lending import lent_by_pool
 from splitwise_planner.measured.scaling import scaling_of
 from splitwise_planner.measured.used import Used
-from splitwise_planner.modes import NOTES, Mode, simulation_of
+from splitwise_planner.modes import AS_SPECIFIED, NOTES, Mode, Scheduling, simulation_of
 from splitwise_planner.outcome import Outcome, percentiles, write_requests
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.slo import OBJECTIVES, Verdict, judge, reference_for
@@ -23,7 +23,6 @@ class Question:
     """What to simulate. `catalog` and `phase_times` are files, `out` where each request goes.
 
     `least`: the machines that pools may shrink to, such as 2P-1T; a new one takes `start_s`.
-    `borrowing`: pools lend each other workers, as `scheduling.borrowing` of a cluster.
     """
 
     model: str
@@ -36,7 +35,7 @@ class Question:
     faults: Faults | None = None
     least: str | None = None
     start_s: float = 60.0
-    borrowing: bool = True
+    scheduling: Scheduling = AS_SPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Answer:
             "machine_hours": dict(zip(("prompt", "token"), self.machine_hours, strict=True)),
             "used": None if self.used is None else asdict(self.used),
             "lent": None if self.used is None else self._lent(),
+            "prefix_hits": self._prefix_hits(),
         }
 
     def as_text(self) -> str:
@@ -121,6 +121,12 @@ class Answer:
                 f"{used.beyond_measured:.0%} of the computed time was for batches beyond those "
                 "that were measured"
             )
+        if (hits := used.hits) is not None:
+            lines.append(
+                f"prefixes: {hits.compute_share:.0%} of the tokens of prompts were not computed, "
+                f"{hits.transfer_share:.0%} not sent, for they were there; {hits.evicted_blocks} "
+                "blocks were evicted"
+            )
         if lent := self._lent():
             lines.append(
                 "borrowed: "
@@ -135,6 +141,13 @@ class Answer:
         """How often each pool has lent a worker, and for how many seconds in all."""
         assert self.used is not None
         return {pool: asdict(lent) for pool, lent in lent_by_pool(self.used.loans).items()}
+
+    def _prefix_hits(self) -> dict[str, float] | None:
+        """Of the tokens of prompts, what was found in caches; None where the trace has no ids."""
+        if self.used is None or self.used.hits is None:
+            return None
+        hits = self.used.hits
+        return {"compute": hits.compute_share, "transfer": hits.transfer_share}
 
     @property
     def machine_hours(self) -> tuple[float, float]:
@@ -185,7 +198,7 @@ def answer(question: Question) -> Answer:
         design,
         question.faults,
         scaling,
-        question.borrowing,
+        question.scheduling,
     )
     reference = reference_for(times, question.model, model)
     trace = load_trace(question.trace)

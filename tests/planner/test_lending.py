@@ -84,6 +84,16 @@ def test_a_token_worker_is_borrowed_once_for_a_burst_and_is_back_two_seconds_aft
     assert RETURN_S <= loan.until_s <= last_prompt_s + RETURN_S
 
 
+@pytest.mark.parametrize(("after_s", "borrowed"), [(1.8, 2), (60.0, 1)])
+def test_who_is_borrowed_gets_more_from_half_of_the_limit_on_and_who_has_returned_does_not(
+    after_s: float, borrowed: int
+) -> None:
+    """The last prompt finds a queue of 6,000 tokens: the limit is 8,192."""
+    trace = trace_of((0.0, 9000, 2), (0.0, 9000, 2), (after_s, 6000, 2), (after_s, 6000, 2))
+    _, used = run(trace, "HH-1P-1T")
+    assert used.placements == {"borrowed-token-worker": borrowed, "split": 4 - borrowed}
+
+
 def test_a_prompt_worker_decodes_when_no_token_worker_has_room() -> None:
     """64 answers are as many as a token worker holds; the 65th is decoded where its prompt is."""
     trace = trace_of(*((0.5 * number, 100, 3000) for number in range(70)))
@@ -105,6 +115,9 @@ def test_what_only_a_worker_of_the_other_pool_could_hold_goes_there() -> None:
     assert fixed.unfinished == 1
     outcome, used = simulate(trace, design, rules)
     assert (outcome.unfinished, used.placements) == (0, {"borrowed-prompt-worker": 1})
+    (loan,) = used.loans
+    assert loan.from_s == outcome.ttft_s[0], "it decodes from there on"
+    assert loan.until_s == pytest.approx(outcome.e2e_s[0] + RETURN_S)
 
 
 def test_baselines_lend_nobody() -> None:

@@ -114,11 +114,33 @@ def test_pools_that_may_not_borrow_do_not(trace: Path) -> None:
     assert found["used"]["placements"] == {"split": 3}
 
 
-def test_compat_mode_refuses_what_it_does_not_know(trace: Path) -> None:
-    asked = ("--design", "BH-1P_T", "--trace", trace, "--no-borrowing")
-    done = splitwise("simulate", *MODEL, *asked)
+MOONCAKE = "".join(
+    f'{{"timestamp": {at_ms}, "input_length": 2048, "output_length": 4, "hash_ids": {ids}}}\n'
+    for at_ms, ids in ((0, "[1, 2, 3, 4]"), (5000, "[1, 2, 3, 5]"))
+)
+"""Of the second prompt three quarters came before."""
+
+
+def test_what_was_found_in_caches_is_told(trace: Path) -> None:
+    trace.write_text(MOONCAKE)
+    told = "prefixes: 38% of the tokens of prompts were not computed, 38% not sent"
+    assert told in splitwise("simulate", *MEASURED, "--trace", trace).stdout
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--json")
+    assert json.loads(done.stdout)["prefix_hits"] == {"compute": 0.375, "transfer": 0.375}
+
+
+def test_without_a_cache_nothing_is_found(trace: Path) -> None:
+    trace.write_text(MOONCAKE)
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--no-prefix-caching", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prefix_hits"] is None
+
+
+@pytest.mark.parametrize("option", ["--no-borrowing", "--no-prefix-caching"])
+def test_compat_mode_refuses_what_it_does_not_know(trace: Path, option: str) -> None:
+    done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace, option)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--no-borrowing: asks for what compat mode does not know" in done.stderr
+    assert f"{option}: asks for what compat mode does not know" in done.stderr
 
 
 def test_numbers_that_do_not_read_are_refused(trace: Path) -> None:

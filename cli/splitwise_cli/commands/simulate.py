@@ -27,6 +27,7 @@ class Options:
     least: str | None
     start_s: float
     borrowing: bool
+    prefix_caching: bool
     catalog: Path | None
     phase_times: Path | None
 
@@ -37,6 +38,7 @@ def simulate(options: Options, as_json: bool) -> bool:
     from splitwise_planner import catalog as shipped
     from splitwise_planner import phase_times as published
     from splitwise_planner.measured.failures import faults_of
+    from splitwise_planner.modes import Scheduling
     from splitwise_planner.simulation import Question, answer
 
     if options.mode == "compat":
@@ -53,7 +55,7 @@ def simulate(options: Options, as_json: bool) -> bool:
             faults=faults_of(options.mtbf_hours, options.repair_minutes, options.seed),
             least=options.least,
             start_s=options.start_s,
-            borrowing=options.borrowing,
+            scheduling=Scheduling(options.borrowing, options.prefix_caching),
         )
     )
     if options.report is not None:

@@ -43,10 +43,11 @@ class BlockPool:
     def allocate(self, count: int) -> tuple[int, ...]:
         """`count` blocks with one reference each. The caller has asked `can_allocate`."""
         assert self.can_allocate(count), f"{count} blocks asked, {self.free_blocks} free"
-        blocks = tuple(self._free.pop() if self._free else self._evict() for _ in range(count))
+        unnamed = min(count, len(self._free))
+        blocks = [self._free.pop() for _ in range(unnamed)] + self._evict(count - unnamed)
         for block in blocks:
             self._references[block] = 1
-        return blocks
+        return tuple(blocks)
 
     def claim(self, count: int, names: Iterable[Hashable]) -> tuple[tuple[int, ...], int] | None:
         """`count` blocks, and how many of them, the first, are those of the first names that are
@@ -72,14 +73,16 @@ class BlockPool:
 
         The later a block stands in a sequence, the fewer others it can serve: it goes first.
         """
+        references, names, cached = self._references, self._name, self._cached
         for block in reversed(blocks):
-            assert self._references[block] > 0, f"block {block} is released twice"
-            self._references[block] -= 1
-            if self._references[block] == 0:
-                if self._name[block] is None:
+            left = references[block] - 1
+            assert left >= 0, f"block {block} is released twice"
+            references[block] = left
+            if left == 0:
+                if names[block] is None:
                     self._free.append(block)
                 else:
-                    self._cached[block] = None
+                    cached[block] = None
 
     def find(self, names: Iterable[Hashable]) -> tuple[int, ...]:
         """The blocks of the first names, up to the first that is not here. Changes nothing."""
@@ -92,17 +95,21 @@ class BlockPool:
 
     def name(self, blocks: Iterable[int], names: Iterable[Hashable]) -> None:
         """Lets these blocks, which are in use and full, be found. A name is one block's alone."""
+        references, named, found = self._references, self._name, self._block
         for block, name in zip(blocks, names, strict=False):
-            assert self._references[block] > 0, f"block {block} is free"
-            if self._name[block] is None and name not in self._block:
-                self._name[block] = name
-                self._block[name] = block
+            assert references[block] > 0, f"block {block} is free"
+            if named[block] is None and name not in found:
+                named[block] = name
+                found[name] = block
 
-    def _evict(self) -> int:
-        block, _ = self._cached.popitem(last=False)
-        name = self._name[block]
-        assert name is not None
-        del self._block[name]
-        self._name[block] = None
-        self.evicted += 1
-        return block
+    def _evict(self, count: int) -> list[int]:
+        """The memory of so many cached blocks, of those that were not used for the longest."""
+        cached, named, found = self._cached, self._name, self._block
+        blocks = [cached.popitem(last=False)[0] for _ in range(count)]
+        for block in blocks:
+            name = named[block]
+            assert name is not None
+            del found[name]
+            named[block] = None
+        self.evicted += count
+        return blocks

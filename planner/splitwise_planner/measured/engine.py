@@ -13,6 +13,7 @@ from splitwise_planner.design import Design
 from splitwise_planner.measured.failures import RETRIES, Change, Failure
 from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet, Shut
 from splitwise_planner.measured.network import Network
+from splitwise_planner.measured.prefixes import Prefixes
 from splitwise_planner.measured.rules import Rules
 from splitwise_planner.measured.scaling import LOOK_S, Autoscaler, Scaling
 from splitwise_planner.measured.used import Used, used_of
@@ -61,7 +62,8 @@ class _Cluster:
         layers, token_bytes = rules.model.layers, rules.model.kv_bytes_per_token
         self._roles = [role for _, role in kinds]
         self._workers = [Worker(hardware, layers) for hardware, _ in kinds]
-        self._fleet = Fleet(self._workers, self._roles, rules.mixing)
+        self._prefixes = Prefixes(trace, self._workers) if trace.prefix_ids else None
+        self._fleet = Fleet(self._workers, self._roles, rules.mixing, self._prefixes)
         self._lending = self._fleet.lending
         self._lent = self._lending.lent
         self._network = Network(self._workers, layers, token_bytes)
@@ -148,6 +150,7 @@ class _Cluster:
         if job.phase is Phase.OVER:
             return
         if job.phase is Phase.PLACED:
+            self._fleet.arrived(job)
             self._workers[number].waiting.append(job)
             self._wake(number)
             return
@@ -282,6 +285,7 @@ class _Cluster:
             failures=tuple(self._failures),
             retries=self._retries,
             given_up=self._given_up,
+            hits=self._prefixes.hits if self._prefixes is not None else None,
             loans=tuple(sorted(self._lending.loans, key=lambda loan: loan.from_s)),
             sizes=tuple(self._autoscaler.sizes) if self._autoscaler is not None else (),
         )

@@ -15,6 +15,7 @@ from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
 from splitwise_core.policy.fleet import NOT_READY
 from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Mixing
 from splitwise_core.policy.routing import (
+    NOTHING_CACHED,
     FleetView,
     Members,
     Placement,
@@ -23,7 +24,8 @@ from splitwise_core.policy.routing import (
     place,
 )
 from splitwise_planner.measured.lending import Lending
-from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
+from splitwise_planner.measured.prefixes import Prefixes
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
 from splitwise_planner.measured.worker import NOBODY, Job, Phase, Worker
 
 FIRST_OUTPUT: Final = 1  # token of an answer, which the prompt itself gives
@@ -39,12 +41,19 @@ class Shut(Enum):
 class Fleet:
     """Claims on workers, as a router's sessions count them."""
 
-    def __init__(self, workers: list[Worker], roles: list[Role], mixing: Mixing) -> None:
+    def __init__(
+        self,
+        workers: list[Worker],
+        roles: list[Role],
+        mixing: Mixing,
+        prefixes: Prefixes | None,
+    ) -> None:
         count = len(workers)
         self.workers = workers
         self.reasons: Counter[Reason] = Counter()
         self.waiting: deque[Job] = deque()
         self._mixing = mixing
+        self._prefixes = prefixes
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
@@ -87,7 +96,15 @@ class Fleet:
 
     def find(self, job: Job) -> Placement:
         """Where a request goes now; changes nothing."""
-        return place(self._view, job.prompt, job.output, OVERFLOW_TOKENS, mixing=self._mixing)
+        cached = NOTHING_CACHED if self._prefixes is None else self._prefixes.expected(job)
+        return place(
+            self._view,
+            job.prompt,
+            job.output,
+            OVERFLOW_TOKENS,
+            cached=cached,
+            mixing=self._mixing,
+        )
 
     def claim(self, job: Job, placement: Placement) -> None:
         """Sends it there: both workers' blocks are its own from now on."""
@@ -95,6 +112,8 @@ class Fleet:
         self.reasons[placement.reason] += 1
         job.prompt_worker = placement.prompt
         job.token_worker = NOBODY if placement.token is None else placement.token
+        if self._prefixes is not None:
+            self._prefixes.sent(job)
         for worker, tokens in self._legs_of(job):
             self._claim(worker, job, blocks_for(tokens), 1)
         self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
@@ -105,8 +124,15 @@ class Fleet:
             self.refresh(job.token_worker)
         self.refresh(job.prompt_worker)
 
+    def arrived(self, job: Job) -> None:
+        """It is on its workers, which look for it in their caches."""
+        if self._prefixes is not None:
+            self._prefixes.arrive(job)
+
     def prompt_done(self, job: Job) -> None:
         """Its first token has come: it waits on its prompt worker no more."""
+        if self._prefixes is not None:
+            self._prefixes.prompt_done(job)
         self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         if job.borrows:
             self.lending.prompt_done(job)
@@ -114,6 +140,8 @@ class Fleet:
 
     def handed_over(self, job: Job) -> None:
         """Its KV has left the prompt worker, and is where it decodes."""
+        if self._prefixes is not None:
+            self._prefixes.handed_over(job)
         self._claim(job.prompt_worker, job, blocks_for(job.prompt), -1)
         self._arriving_kv[job.token_worker] -= job.prompt
         self.refresh(job.prompt_worker)
@@ -121,6 +149,8 @@ class Fleet:
 
     def ended(self, job: Job) -> None:
         """Its last token has come."""
+        if self._prefixes is not None:
+            self._prefixes.release(job)
         worker = job.prompt_worker if job.stays else job.token_worker
         if job.borrows:
             self.lending.release(job)
@@ -131,6 +161,8 @@ class Fleet:
         """An attempt comes to nothing: what it has claimed is free again."""
         total = blocks_for(job.prompt + job.output)
         self.lending.release(job)
+        if self._prefixes is not None:
+            self._prefixes.release(job)
         if job.phase is Phase.PLACED:
             self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         if job.phase is Phase.THERE:
@@ -183,8 +215,3 @@ class Fleet:
         self._free[worker] -= sign * blocks
         self._legs[worker] += sign
         self._claimed_kv[worker] += sign * job.prompt
-
-
-def blocks_for(tokens: int) -> int:
-    """Blocks that hold so many tokens."""
-    return -(-tokens // BLOCK_TOKENS)

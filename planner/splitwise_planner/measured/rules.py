@@ -132,3 +132,8 @@ def _hardware(
         request_s=machine.request_s or 0.0,
         power=power,
     )
+
+
+def blocks_for(tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-tokens // BLOCK_TOKENS)

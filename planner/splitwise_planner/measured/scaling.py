@@ -18,8 +18,8 @@ from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import Counts, Law, Pool, State, WorkerLoad, decide, observe
 from splitwise_core.policy.scaling.signals import Held, Memory, Reading, reading, with_lent
 from splitwise_planner.design import Design
-from splitwise_planner.measured.fleet import Fleet, Shut, blocks_for
-from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
+from splitwise_planner.measured.fleet import Fleet, Shut
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
 from splitwise_planner.measured.worker import Job, Phase
 
 LOOK_S: Final = 2.0
@@ -177,17 +177,19 @@ class Autoscaler:
 
 
 def _loads(fleet: Fleet, jobs: Collection[Job]) -> list[WorkerLoad]:
-    """What each worker says of itself, counted from what has been placed on it."""
+    """What each worker says of itself, counted from what has been placed on it. Blocks that several
+    requests share are those of the first."""
     said = [Counter[str]() for _ in fleet.workers]
     for job in jobs:
         prompt, total = (_room(tokens) for tokens in (job.prompt, job.prompt + job.output))
         if job.phase is Phase.PLACED:
-            here = total if job.stays else prompt
+            here = (total if job.stays else prompt) - job.found
             said[job.prompt_worker].update(queued_tokens=job.to_compute, waiting=1, kv_waiting=here)
         if job.phase is Phase.THERE:
-            said[job.needed[0]].update(taken=1, kv_taken=total)
+            found = job.found if job.stays else job.found_there
+            said[job.needed[0]].update(taken=1, kv_taken=total - found)
         elif not job.stays:
-            said[job.token_worker].update(reserved=1, kv_reserved=total)
+            said[job.token_worker].update(reserved=1, kv_reserved=total - job.found_there)
     return [
         WorkerLoad(
             life=worker.life,

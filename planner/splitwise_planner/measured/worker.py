@@ -20,6 +20,7 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_planner.measured.rules import Hardware
 
 NOBODY: Final = -1
@@ -47,6 +48,8 @@ class Job:
     prompt: int
     output: int
     to_compute: int  # tokens of its prompt
+    found: int = 0  # tokens that were in the cache of its prompt worker
+    found_there: int = 0  # and in that of its token worker
     failures: int = 0
     borrows: bool = False
     phase: Phase = Phase.PLACED
@@ -66,6 +69,8 @@ class Job:
             output=self.output - produced,
             to_compute=prompt,
             failures=self.failures + 1,
+            found=0,
+            found_there=0,
             phase=Phase.PLACED,
             prompt_worker=NOBODY,
             token_worker=NOBODY,
@@ -129,6 +134,7 @@ class Worker:
     )
     stretch: Stretch | None = None
     usage: Usage = field(default_factory=Usage)
+    cache: BlockPool | None = None  # of prefixes, where a trace tells of any
     is_dead: bool = False
     has_lost: bool = False
     life: int = 0
