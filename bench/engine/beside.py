@@ -23,8 +23,8 @@ import torch
 from bench.cluster.model import written
 from bench.engine.__main__ import PlainStore
 from splitwise_core.policy.batching import Preempted, Step, StepKind, chunks, next_step
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_worker import scheduler as scheduling
-from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.loaded import BLOCK_TOKENS
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.runner import Runner

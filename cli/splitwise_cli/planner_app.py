@@ -17,15 +17,34 @@ def simulate(
     seed: planner_flags.FaultSeed = 0,
     autoscale: planner_flags.Autoscale = None,
     start: planner_flags.Start = 60.0,
+    borrowing: planner_flags.Borrowing = True,
+    prefix_caching: planner_flags.PrefixCaching = True,
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
     json: planner_flags.Json = False,
 ) -> None:
     """Simulate a trace on a cluster. Exit status 1: some requests never ended."""
+    from splitwise_cli.commands.simulate import Options
     from splitwise_cli.commands.simulate import simulate as run
 
-    files, changes = (catalog, phase_times), ((mtbf, repair, seed), (autoscale, start))
-    if not run(model, design, trace, (out, report), mode, files, changes, json):
+    options = Options(
+        model=model,
+        design=design,
+        trace=trace,
+        out=out,
+        report=report,
+        mode=mode,
+        mtbf_hours=mtbf,
+        repair_minutes=repair,
+        seed=seed,
+        least=autoscale,
+        start_s=start,
+        borrowing=borrowing,
+        prefix_caching=prefix_caching,
+        catalog=catalog,
+        phase_times=phase_times,
+    )
+    if not run(options, json):
         raise typer.Exit(1)
 
 

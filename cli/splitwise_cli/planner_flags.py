@@ -115,6 +115,22 @@ Start = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="How long a machine that is added takes to serve."),
 ]
+Borrowing = Annotated[
+    bool,
+    typer.Option(
+        "--borrowing/--no-borrowing",
+        help="Whether pools that are crowded borrow workers of each other, as scheduling.borrowing "
+        "of a cluster. Measured mode.",
+    ),
+]
+PrefixCaching = Annotated[
+    bool,
+    typer.Option(
+        "--prefix-caching/--no-prefix-caching",
+        help="Whether prompts whose hash_ids begin alike share the KV of their beginning, as "
+        "scheduling.prefixCaching of a cluster. Measured mode.",
+    ),
+]
 FaultSeed = Annotated[int, typer.Option("--seed", help="Same seed, same failures.")]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")

@@ -14,6 +14,12 @@ NAME_BYTES: Final = 16
 """A chance meeting of two among 10**12 blocks has odds below 10**-14."""
 
 
+def most_cached(num_tokens: int, block_tokens: int) -> int:
+    """Blocks of so many tokens that a cache may give: there is no next token unless one at least is
+    computed, or moved."""
+    return (num_tokens - 1) // block_tokens
+
+
 def block_names(
     tokens: Sequence[int], block_tokens: int, key: bytes, known: Sequence[bytes] = ()
 ) -> list[bytes]:

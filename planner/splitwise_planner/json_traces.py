@@ -8,13 +8,22 @@ its number; what has to be put in order of arrival is, once all are read.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, groupby
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from splitwise_core.request_log import REQUEST
 from splitwise_core.trace import refused
+from splitwise_planner.prefix_ids import PrefixIds
 
-Request = tuple[int, float, int, int]
-"""Id, arrival in seconds, prompt tokens, output tokens."""
+
+class Request(NamedTuple):
+    """A line of a trace. `prefix_ids` say which prompts begin alike, see there; none: not known."""
+
+    request_id: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    prefix_ids: tuple[int, ...] = ()
+
 
 Row = Mapping[str, Any]
 
@@ -52,15 +61,18 @@ def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str],
 
 def _mooncake(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
     """Lines as Mooncake publishes them; their stamps are milliseconds."""
+    ids = PrefixIds()
     for count, (number, row) in enumerate(rows):
         line = f"{where}:{number}"
+        prompt = _tokens(row, "input_length", line)
         yield (
             number,
-            (
+            Request(
                 count,
                 _number(row, "timestamp", line) / 1000,
-                _tokens(row, "input_length", line),
+                prompt,
                 _tokens(row, "output_length", line),
+                ids.read(row.get("hash_ids"), prompt, line),
             ),
         )
 
@@ -130,7 +142,7 @@ def _answer_of(row: Row, line: str) -> Row | None:
 def _from_the_first(found: list[tuple[float, int, int, int]]) -> Numbered:
     """Requests whose arrivals count from the first one's."""
     for count, (at_s, number, prompt, output) in enumerate(found):
-        yield number, (count, at_s - found[0][0], prompt, output)
+        yield number, Request(count, at_s - found[0][0], prompt, output)
 
 
 def _rows(file: TextIO, where: str) -> Iterator[tuple[int, Row]]:

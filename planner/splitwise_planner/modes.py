@@ -1,9 +1,11 @@
 """What a simulation is: the rules of the released simulator, or ours on measured times."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
+from splitwise_core.policy.mixing import Mixing
 from splitwise_planner.catalog import Model
 from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
@@ -21,6 +23,23 @@ Mode = Literal["compat", "measured"]
 Result = tuple[Outcome, Used | None]
 """What became of the requests, and what the workers did where the mode tells."""
 
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """What of a cluster's `spec.scheduling` a simulation can be without; on as there."""
+
+    borrowing: bool = True
+    prefix_caching: bool = True
+
+    def off(self) -> list[str]:
+        """The options that say what is off."""
+        named = {"--no-borrowing": self.borrowing, "--no-prefix-caching": self.prefix_caching}
+        return [option for option, is_on in named.items() if not is_on]
+
+
+AS_SPECIFIED: Final = Scheduling()
+"""The spec's own defaults."""
+
 Simulate = Callable[[Trace], Result]
 
 NOTES: Final[dict[Mode, str]] = {
@@ -37,22 +56,28 @@ def simulation_of(
     design: Design,
     faults: Faults | None = None,
     scaling: Scaling | None = None,
+    scheduling: Scheduling = AS_SPECIFIED,
 ) -> Simulate:
-    """What simulates a trace on a design, whose machines fail as `faults` say, and whose pools
-    scale. Raises UserError where it cannot."""
+    """What simulates a trace on a design, whose machines fail as `faults` say, whose pools scale,
+    and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
+        own = replace(own, mixing=Mixing(scheduling.borrowing))
         return lambda trace: measured.simulate(
-            trace, design, own, _drawn(faults, trace, design), scaling
+            trace if scheduling.prefix_caching else replace(trace, prefix_ids=()),
+            design,
+            own,
+            _drawn(faults, trace, design),
+            scaling,
         )
-    for option, asked in (("--mtbf", faults), ("--autoscale", scaling)):
-        if asked is not None:
-            raise UserError(
-                "invalid-plan",
-                where=option,
-                wrong="asks for what compat mode does not know",
-                fix="use --mode measured, or leave it out",
-            )
+    asked = {"--mtbf": faults is not None, "--autoscale": scaling is not None}
+    for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.off()]:
+        raise UserError(
+            "invalid-plan",
+            where=option,
+            wrong="asks for what compat mode does not know",
+            fix="use --mode measured, or leave it out",
+        )
     if design.tensor_parallel:
         raise UserError(
             "invalid-design",

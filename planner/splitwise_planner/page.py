@@ -90,6 +90,7 @@ def simulation_parts(answer: Answer) -> list[Part]:
         _curve("End to end", "s", outcome.e2e_s),
         _timeline(outcome, answer.trace),
         *_sizes(answer),
+        *_loans(answer),
         *_failures(answer),
     ]
 
@@ -108,6 +109,23 @@ def _sizes(answer: Answer) -> list[Part]:
             points += [(at_s, points[-1][1] if points else machines), (at_s, machines)]
         lines.append(Line(name, [*points, (used.seconds, points[-1][1])]))
     return [chart("Machines of each pool", "seconds", "machines", lines)]
+
+
+def _loans(answer: Answer) -> list[Part]:
+    """How many workers each pool has lent over time; nothing where none has."""
+    if answer.used is None or not answer.used.loans:
+        return []
+    began_s = float(answer.trace.arrival_s.min())
+    lines = []
+    for pool in ("prompt", "token"):
+        own = [loan for loan in answer.used.loans if loan.pool == pool]
+        changes = [(loan.from_s, 1) for loan in own] + [(loan.until_s, -1) for loan in own]
+        points = [(0.0, 0.0)]
+        for at_s, change in sorted(changes):
+            lent = points[-1][1]
+            points += [(at_s - began_s, lent), (at_s - began_s, lent + change)]
+        lines.append(Line(f"{pool} workers", points))
+    return [chart("Workers that serve the other phase too", "seconds", "workers", lines)]
 
 
 def _failures(answer: Answer) -> list[Part]:

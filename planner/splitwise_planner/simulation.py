@@ -8,9 +8,10 @@ from typing import Any
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import Design, parse_design
 from splitwise_planner.measured.failures import Faults
+from splitwise_planner.measured.lending import lent_by_pool
 from splitwise_planner.measured.scaling import scaling_of
 from splitwise_planner.measured.used import Used
-from splitwise_planner.modes import NOTES, Mode, simulation_of
+from splitwise_planner.modes import AS_SPECIFIED, NOTES, Mode, Scheduling, simulation_of
 from splitwise_planner.outcome import Outcome, percentiles, write_requests
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.slo import OBJECTIVES, Verdict, judge, reference_for
@@ -34,6 +35,7 @@ class Question:
     faults: Faults | None = None
     least: str | None = None
     start_s: float = 60.0
+    scheduling: Scheduling = AS_SPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Answer:
             "binding": self.verdict.binding,
             "machine_hours": dict(zip(("prompt", "token"), self.machine_hours, strict=True)),
             "used": None if self.used is None else asdict(self.used),
+            "lent": None if self.used is None else self._lent(),
+            "prefix_hits": self._prefix_hits(),
         }
 
     def as_text(self) -> str:
@@ -117,7 +121,33 @@ class Answer:
                 f"{used.beyond_measured:.0%} of the computed time was for batches beyond those "
                 "that were measured"
             )
+        if (hits := used.hits) is not None:
+            lines.append(
+                f"prefixes: {hits.compute_share:.0%} of the tokens of prompts were not computed, "
+                f"{hits.transfer_share:.0%} not sent, for they were there; {hits.evicted_blocks} "
+                "blocks were evicted"
+            )
+        if lent := self._lent():
+            lines.append(
+                "borrowed: "
+                + ", ".join(
+                    f"{one['loans']} times a {pool} worker for {one['seconds']:.1f} s in all"
+                    for pool, one in lent.items()
+                )
+            )
         return [*lines, *self._change_lines()]
+
+    def _lent(self) -> dict[str, dict[str, Any]]:
+        """How often each pool has lent a worker, and for how many seconds in all."""
+        assert self.used is not None
+        return {pool: asdict(lent) for pool, lent in lent_by_pool(self.used.loans).items()}
+
+    def _prefix_hits(self) -> dict[str, float] | None:
+        """Of the tokens of prompts, what was found in caches; None where the trace has no ids."""
+        if self.used is None or self.used.hits is None:
+            return None
+        hits = self.used.hits
+        return {"compute": hits.compute_share, "transfer": hits.transfer_share}
 
     @property
     def machine_hours(self) -> tuple[float, float]:
@@ -161,7 +191,14 @@ def answer(question: Question) -> Answer:
     times = load_phase_times(question.phase_times)
     scaling = scaling_of(question.least, question.start_s, design)
     simulate = simulation_of(
-        question.mode, times, question.model, model, design, question.faults, scaling
+        question.mode,
+        times,
+        question.model,
+        model,
+        design,
+        question.faults,
+        scaling,
+        question.scheduling,
     )
     reference = reference_for(times, question.model, model)
     trace = load_trace(question.trace)

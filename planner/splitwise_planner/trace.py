@@ -6,7 +6,7 @@ Known by their columns: the released simulator's own CSV, the forms that all of 
 
 import csv
 import gzip
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO, cast
@@ -28,12 +28,14 @@ class Trace:
     """Requests in the order of the file, as columns of one length.
 
     `arrival_s` counts from the trace's start; `output_tokens` has the prompt's own first token.
+    `prefix_ids` say which prompts begin alike (see there), and are none where no line tells.
     """
 
     request_id: NDArray[np.int64]
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    prefix_ids: Sequence[tuple[int, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -56,12 +58,13 @@ def load_trace(path: Path) -> Trace:
         raise refused(str(path), f"cannot be read: {error}", "give a CSV or JSONL file") from error
     if not requests:
         raise refused(str(path), "holds no requests", "give at least one")
-    ids, arrivals, prompts, outputs = zip(*requests)
+    ids, arrivals, prompts, outputs, prefixes = zip(*requests)
     trace = Trace(
         np.array(ids, np.int64),
         np.array(arrivals, np.float64),
         np.array(prompts, np.int64),
         np.array(outputs, np.int64),
+        prefixes if any(prefixes) else (),
     )
     if len(np.unique(trace.request_id)) < len(trace):
         raise refused(str(path), "has a request_id twice", "give each request its own")
@@ -85,7 +88,7 @@ def _requests(path: Path, file: TextIO) -> Iterator[Request]:
         found = _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
     elif set(AZURE) <= names or set(SECONDS) <= names:
         arrivals = enumerate(read_trace(file, str(path)))
-        found = ((n, (n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals)
+        found = ((n, Request(n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals)
     else:
         raise _unknown(path, first)
     for count, (number, request) in enumerate(found):
@@ -121,10 +124,10 @@ def _unknown(path: Path, first: str) -> UserError:
 
 
 def _check(where: str, request: Request) -> None:
-    _, arrival_s, prompt, output = request
-    if not 0 <= arrival_s < 1e9:
-        raise refused(where, f"arrives at {arrival_s} s", "arrivals count from zero and go up")
-    for name, tokens in (("prompt", prompt), ("output", output)):
+    if not 0 <= request.arrival_s < 1e9:
+        wrong = f"arrives at {request.arrival_s} s"
+        raise refused(where, wrong, "arrivals count from zero and go up")
+    for name, tokens in (("prompt", request.prompt_tokens), ("output", request.output_tokens)):
         if not 1 <= tokens <= MAX_TOKENS:
             wrong = f"has {tokens} {name} tokens"
             raise refused(where, wrong, f"a request has 1 to {MAX_TOKENS} of them")
@@ -143,7 +146,7 @@ def _simulator_request(row: Row, count: int) -> Request:
     for name, only in (("request_type", 2), ("batch_size", 1)):
         if _whole(row.get(name, only)) != only:
             raise ValueError(f"{name} is {row[name]}, only {only} is known")
-    return (
+    return Request(
         _whole(row.get("request_id", count)),
         float(row["arrival_timestamp"]),
         _whole(row["prompt_size"]),

@@ -38,6 +38,12 @@ def routed(arrived_unix_s: float, prompt: int, output: float) -> str:
     return json.dumps({"component": "router", "message": "request", **sizes}) + "\n"
 
 
+def ids(prompt: int, names: str) -> str:
+    """A line of Mooncake's."""
+    sizes = f'"input_length": {prompt}, "output_length": 5'
+    return f'{{"timestamp": 0, {sizes}, "hash_ids": {names}}}\n'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -90,6 +96,14 @@ def test_a_trace_is_known_by_its_columns(tmp_path: Path, text: str) -> None:
         assert trace.output_tokens.tolist() == [44, 109]
 
 
+def test_a_trace_tells_which_prompts_begin_alike(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text(ids(1100, "[4, 5, 6]") + ids(1100, "[4, 7]") + ids(300, "[]"))
+    assert load_trace(path).prefix_ids == ((4, 5, 6), (4, 7), ())
+    path.write_text(ids(300, "[]"))
+    assert load_trace(path).prefix_ids == (), "none of its lines tells"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -107,6 +121,17 @@ def test_a_trace_is_known_by_its_columns(tmp_path: Path, text: str) -> None:
         pytest.param(SIMULATOR + "0,2,0,1,8,5,1\n", "batch_size is 8", id="batches"),
         pytest.param(SIMULATOR + "0,2,0,1,1,5,1\n" * 2, "request_id twice", id="ids twice"),
         pytest.param(AZURE + "yesterday,1,2\n", "line 2, TIMESTAMP: 'yesterday'", id="no stamp"),
+        pytest.param(ids(600, "[7, 8]") + ids(600, "7"), ":2, hash_ids: is 7", id="an id alone"),
+        pytest.param(ids(600, "[7, 8.5]"), ":1, hash_ids: is [7, 8.5]", id="half an id"),
+        pytest.param(ids(600, "[7, -8]"), "numbers, 0 or above", id="an id below zero"),
+        pytest.param(ids(600, "[1, 2, 3]"), "has 3 for 600 prompt tokens", id="an id too many"),
+        pytest.param(ids(1600, "[1, 2]"), "one for each 512 of them", id="two ids too few"),
+        pytest.param(ids(600, "[7, 7]"), "has 7 after 7 here, and first earlier", id="twice"),
+        pytest.param(
+            ids(1024, "[1, 2]") + ids(1024, "[3, 2]"),
+            ":2, hash_ids: has 2 after 3 here, and after 1 earlier",
+            id="an id of two beginnings",
+        ),
         pytest.param('{"timestamp": 0}\n', ":1: has the fields timestamp", id="no form's fields"),
         pytest.param('{"input_length": 3}\n', ":1, timestamp: is None", id="no field"),
         pytest.param(

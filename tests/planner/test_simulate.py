@@ -90,6 +90,59 @@ def test_a_measured_simulation_says_what_the_workers_did(trace: Path) -> None:
     assert "no hardware was asked" in done.stdout
 
 
+CROWDED = "arrival_timestamp,prompt_size,token_size\n" + "1,9000,2\n" * 3
+"""The third prompt comes to a prompt worker with more than 8,192 tokens in its queue."""
+
+MEASURED = ("--mode", "measured", "--model", "bloom-176b", "--design", "HH-1P-1T")
+
+
+def test_workers_that_were_borrowed_are_told_and_shown(trace: Path, tmp_path: Path) -> None:
+    trace.write_text(CROWDED)
+    page = tmp_path / "page.html"
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--report", page)
+    assert done.returncode == 0, done.stderr
+    assert "borrowed: 1 times a token worker for " in done.stdout
+    assert "Workers that serve the other phase too" in page.read_text()
+
+
+def test_pools_that_may_not_borrow_do_not(trace: Path) -> None:
+    trace.write_text(CROWDED)
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--no-borrowing", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["lent"] == {}
+    assert found["used"]["placements"] == {"split": 3}
+
+
+MOONCAKE = "".join(
+    f'{{"timestamp": {at_ms}, "input_length": 2048, "output_length": 4, "hash_ids": {ids}}}\n'
+    for at_ms, ids in ((0, "[1, 2, 3, 4]"), (5000, "[1, 2, 3, 5]"))
+)
+"""Of the second prompt three quarters came before."""
+
+
+def test_what_was_found_in_caches_is_told(trace: Path) -> None:
+    trace.write_text(MOONCAKE)
+    told = "prefixes: 38% of the tokens of prompts were not computed, 38% not sent"
+    assert told in splitwise("simulate", *MEASURED, "--trace", trace).stdout
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--json")
+    assert json.loads(done.stdout)["prefix_hits"] == {"compute": 0.375, "transfer": 0.375}
+
+
+def test_without_a_cache_nothing_is_found(trace: Path) -> None:
+    trace.write_text(MOONCAKE)
+    done = splitwise("simulate", *MEASURED, "--trace", trace, "--no-prefix-caching", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prefix_hits"] is None
+
+
+@pytest.mark.parametrize("option", ["--no-borrowing", "--no-prefix-caching"])
+def test_compat_mode_refuses_what_it_does_not_know(trace: Path, option: str) -> None:
+    done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace, option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{option}: asks for what compat mode does not know" in done.stderr
+
+
 def test_numbers_that_do_not_read_are_refused(trace: Path) -> None:
     arguments = ("--designs", "HH", "--rate", "1", "--tensor-parallel", "x")
     done = splitwise("plan", *MODEL, "--trace", trace, *arguments)

@@ -12,6 +12,7 @@ import torch
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_core.policy.duty import Duty
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
@@ -22,7 +23,6 @@ from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
-from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import HostStore

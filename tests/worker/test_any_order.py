@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.metric import Component
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.telemetry import Telemetry
 from splitwise_worker import commands
@@ -21,7 +22,6 @@ from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
-from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.machine import Machine
 from splitwise_worker.model_work import ModelWork
 from splitwise_worker.outbox import Outbox, Updates

@@ -3,7 +3,7 @@
 import pytest
 
 from splitwise_core.policy.batching import StepKind
-from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_worker.sampling import SamplingParams
 from splitwise_worker.scheduler import Scheduler, Tally, Work
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey

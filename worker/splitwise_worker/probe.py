@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_core.rpc import kv_pb2
 from splitwise_worker.handover import Handover
-from splitwise_worker.kv.block_pool import BlockPool
 
 UNDER_WAY: Final = "the KV probe is under way"
 

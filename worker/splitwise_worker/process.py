@@ -17,6 +17,7 @@ from splitwise_core.kv import KvGeometry
 from splitwise_core.logs import count_drops
 from splitwise_core.metric import Component
 from splitwise_core.metrics.process import LOG_DROPS
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_core.policy.draining import Fate
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.roles import ROLES
@@ -32,7 +33,6 @@ from splitwise_worker.engine import Engine
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
-from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
 from splitwise_worker.kv.store import DeviceStore, HostStore

@@ -14,11 +14,11 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_core.policy.decode_limit import DecodeLimit
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fairness import FairOrder
 from splitwise_core.policy.roles import Role
-from splitwise_worker.kv.block_pool import BlockPool
 from splitwise_worker.kv.prefix_cache import PrefixCache
 from splitwise_worker.sequence import LiveSequence, Phase, SequenceKey
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -9,39 +10,60 @@ from typing import Literal
 from splitwise_core.errors import UserError
 
 
-def simulate(
-    model: str,
-    design: str,
-    trace: Path,
-    outputs: tuple[Path | None, Path | None],
-    mode: Literal["compat", "measured"],
-    files: tuple[Path | None, Path | None],
-    changes: tuple[tuple[float | None, float, int], tuple[str | None, float]],
-    as_json: bool,
-) -> bool:
-    """Prints the answer; whether every request ended. Raises UserError.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is asked. `mtbf_hours` is None where no machine fails, `least` where pools keep their
+    size; the files that are None come along."""
 
-    `changes`: hours between failures of a machine, or None for none, minutes that one lasts, and a
-    seed; and the least that pools may shrink to, or None, and seconds until a machine serves.
-    """
+    model: str
+    design: str
+    trace: Path
+    out: Path | None
+    report: Path | None
+    mode: Literal["compat", "measured"]
+    mtbf_hours: float | None
+    repair_minutes: float
+    seed: int
+    least: str | None
+    start_s: float
+    borrowing: bool
+    prefix_caching: bool
+    catalog: Path | None
+    phase_times: Path | None
+
+
+def simulate(options: Options, as_json: bool) -> bool:
+    """Prints the answer; whether every request ended. Raises UserError."""
     need_planner("splitwise simulate")
     from splitwise_planner import catalog as shipped
     from splitwise_planner import phase_times as published
     from splitwise_planner.measured.failures import faults_of
+    from splitwise_planner.modes import Scheduling
     from splitwise_planner.simulation import Question, answer
 
-    if mode == "compat":
+    if options.mode == "compat":
         tell_of_compiling()
-    catalog, phase_times = files[0] or shipped.SHIPPED, files[1] or published.PUBLISHED
-    out, report = outputs
-    faults, (least, start_s) = faults_of(*changes[0]), changes[1]
-    asked = Question(model, design, trace, catalog, phase_times, out, mode, faults, least, start_s)
-    found = answer(asked)
-    if report is not None:
+    found = answer(
+        Question(
+            model=options.model,
+            design=options.design,
+            trace=options.trace,
+            catalog=options.catalog or shipped.SHIPPED,
+            phase_times=options.phase_times or published.PUBLISHED,
+            out=options.out,
+            mode=options.mode,
+            faults=faults_of(options.mtbf_hours, options.repair_minutes, options.seed),
+            least=options.least,
+            start_s=options.start_s,
+            scheduling=Scheduling(options.borrowing, options.prefix_caching),
+        )
+    )
+    if options.report is not None:
         from splitwise_planner.document import write_report
         from splitwise_planner.page import simulation_parts
 
-        write_report(report, f"{trace.name} on {design}", simulation_parts(found))
+        title = f"{options.trace.name} on {options.design}"
+        write_report(options.report, title, simulation_parts(found))
     print(json.dumps(found.as_dict(), indent=2) if as_json else found.as_text(), end="")
     return not found.outcome.unfinished
 

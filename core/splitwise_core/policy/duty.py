@@ -111,6 +111,11 @@ class Duty:
         """For how long it has; 0 where it does not."""
         return 0.0 if self._since_s is None else now_s - self._since_s
 
+    @property
+    def returns_s(self) -> float:
+        """When one that is borrowed has returned, if no more work of the other phase comes."""
+        return self._last_s + RETURN_S
+
     def should_change(self, now_s: float) -> bool:
         """Whether it would better be of the other pool: it has long worked more for that one."""
         mostly = self._foreign.seconds(now_s) > self._own.seconds(now_s)

@@ -6,7 +6,7 @@ because the worker computes what it lacks. Bounded, and without a clock.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 MAX_NAMES: Final = 1 << 17
@@ -22,12 +22,12 @@ class PrefixIndex:
 
     def __init__(self, max_names: int = MAX_NAMES) -> None:
         self._max_names = max_names
-        self._holders: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
+        self._holders: OrderedDict[Hashable, tuple[int, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._holders)
 
-    def note(self, worker: int, names: Sequence[bytes]) -> None:
+    def note(self, worker: int, names: Sequence[Hashable]) -> None:
         """The worker is sent a prompt that begins with these blocks."""
         for name in reversed(names):  # a beginning is forgotten after what follows it
             holders = self._holders.pop(name, ())
@@ -37,7 +37,7 @@ class PrefixIndex:
         while len(self._holders) > self._max_names:
             self._holders.popitem(last=False)
 
-    def find(self, names: Sequence[bytes]) -> dict[int, int]:
+    def find(self, names: Sequence[Hashable]) -> dict[int, int]:
         """By worker: how many of the first blocks it may have. Changes nothing."""
         known: list[tuple[int, ...]] = []
         for name in names:

@@ -13,6 +13,7 @@ from splitwise_planner.design import Design
 from splitwise_planner.measured.failures import RETRIES, Change, Failure
 from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet, Shut
 from splitwise_planner.measured.network import Network
+from splitwise_planner.measured.prefixes import Prefixes
 from splitwise_planner.measured.rules import Rules
 from splitwise_planner.measured.scaling import LOOK_S, Autoscaler, Scaling
 from splitwise_planner.measured.used import Used, used_of
@@ -61,7 +62,10 @@ class _Cluster:
         layers, token_bytes = rules.model.layers, rules.model.kv_bytes_per_token
         self._roles = [role for _, role in kinds]
         self._workers = [Worker(hardware, layers) for hardware, _ in kinds]
-        self._fleet = Fleet(self._workers, self._roles)
+        self._prefixes = Prefixes(trace, self._workers) if trace.prefix_ids else None
+        self._fleet = Fleet(self._workers, self._roles, rules.mixing, self._prefixes)
+        self._lending = self._fleet.lending
+        self._lent = self._lending.lent
         self._network = Network(self._workers, layers, token_bytes)
         self._events: list[Event] = []
         self._order = 0
@@ -97,6 +101,7 @@ class _Cluster:
                     self._place()
         self._arriving = False
         self._happen(inf, end_s)
+        self._lending.end()
 
     def _happen(self, until_s: float, end_s: float = inf) -> None:
         """All events before a time."""
@@ -112,6 +117,8 @@ class _Cluster:
 
     def _stretch_ends(self, number: int, stretch: Stretch) -> None:
         worker = self._workers[number]
+        if number in self._lent:
+            self._lending.catch_up(number, worker, self._now_s)
         prompted, ended = worker.finish()
         for job in prompted:
             if job.phase is not Phase.OVER:  # else lost with the worker that was to decode it
@@ -143,6 +150,7 @@ class _Cluster:
         if job.phase is Phase.OVER:
             return
         if job.phase is Phase.PLACED:
+            self._fleet.arrived(job)
             self._workers[number].waiting.append(job)
             self._wake(number)
             return
@@ -163,6 +171,8 @@ class _Cluster:
     def _place(self) -> None:
         """Sends those that wait, in their order, as long as there is room."""
         waiting = self._fleet.waiting
+        for number in sorted(self._lent) if waiting and self._lent else ():
+            self._lending.catch_up(number, self._workers[number], self._now_s)
         while waiting and self._fleet.has_room_to_decode(waiting[0]):
             placement = self._fleet.find(waiting[0])
             if placement.prompt is None:
@@ -184,6 +194,7 @@ class _Cluster:
         numbers = range(machine * self._per_machine, (machine + 1) * self._per_machine)
         for number in numbers:
             if change is Change.DIES:
+                self._lending.begin_anew(number, self._workers[number], self._now_s)
                 self._workers[number].die(self._now_s)
             elif change is Change.IS_MISSED:
                 self._lose(number)
@@ -229,12 +240,17 @@ class _Cluster:
         """A worker has more to do: at once when it is idle, else after the step of now."""
         worker = self._workers[number]
         if worker.stretch is None:
+            if number in self._lent:
+                self._lending.catch_up(number, worker, self._now_s)
             self._go_on(number)
         elif (cut := worker.cut(self._now_s)) is not None:
             self._foresee(cut.ends_s, number, cut)
 
     def _go_on(self, number: int) -> None:
-        if (stretch := self._workers[number].begin(self._now_s)) is not None:
+        worker = self._workers[number]
+        if number in self._lent:
+            self._lending.look(number, worker, self._now_s)
+        if (stretch := worker.begin(self._now_s)) is not None:
             self._foresee(stretch.ends_s, number, stretch)
 
     def _foresee(self, at_s: float, number: int, what: Stretch | Job | Change) -> None:
@@ -269,5 +285,7 @@ class _Cluster:
             failures=tuple(self._failures),
             retries=self._retries,
             given_up=self._given_up,
+            hits=self._prefixes.hits if self._prefixes is not None else None,
+            loans=tuple(sorted(self._lending.loans, key=lambda loan: loan.from_s)),
             sizes=tuple(self._autoscaler.sizes) if self._autoscaler is not None else (),
         )

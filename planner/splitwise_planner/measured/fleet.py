@@ -13,8 +13,9 @@ import numpy as np
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
 from splitwise_core.policy.fleet import NOT_READY
-from splitwise_core.policy.mixing import OVERFLOW_TOKENS
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Mixing
 from splitwise_core.policy.routing import (
+    NOTHING_CACHED,
     FleetView,
     Members,
     Placement,
@@ -22,7 +23,9 @@ from splitwise_core.policy.routing import (
     Role,
     place,
 )
-from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
+from splitwise_planner.measured.lending import Lending
+from splitwise_planner.measured.prefixes import Prefixes
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
 from splitwise_planner.measured.worker import NOBODY, Job, Phase, Worker
 
 FIRST_OUTPUT: Final = 1  # token of an answer, which the prompt itself gives
@@ -38,11 +41,19 @@ class Shut(Enum):
 class Fleet:
     """Claims on workers, as a router's sessions count them."""
 
-    def __init__(self, workers: list[Worker], roles: list[Role]) -> None:
+    def __init__(
+        self,
+        workers: list[Worker],
+        roles: list[Role],
+        mixing: Mixing,
+        prefixes: Prefixes | None,
+    ) -> None:
         count = len(workers)
         self.workers = workers
         self.reasons: Counter[Reason] = Counter()
         self.waiting: deque[Job] = deque()
+        self._mixing = mixing
+        self._prefixes = prefixes
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
@@ -55,6 +66,7 @@ class Fleet:
             room_tokens=np.array(self._free) * BLOCK_TOKENS,
             borrowed=np.zeros(count, np.bool_),
         )
+        self.lending = Lending(roles, self._view.borrowed)
         # Workers that decode come last, or all of them are mixed.
         self._first_to_decode = sum(role == Role.PROMPT for role in roles)
         self._most_prompt = max(
@@ -67,17 +79,32 @@ class Fleet:
     def can_ever_take(self, job: Job) -> bool:
         """Whether idle workers had room for it."""
         total = job.prompt + (job.output if job.output > FIRST_OUTPUT else 0)
-        return blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total
+        if blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total:
+            return True
+        return self._mixing.borrowing and blocks_for(total) <= max(
+            self._most_prompt, self._most_total
+        )
 
     def has_room_to_decode(self, job: Job) -> bool:
         """Whether some worker has blocks for all of it: without one, no placement need be tried."""
         if job.output <= FIRST_OUTPUT:
             return True
-        return max(self._free[self._first_to_decode :]) >= blocks_for(job.prompt + job.output)
+        first, needed = self._first_to_decode, blocks_for(job.prompt + job.output)
+        if max(self._free[first:]) >= needed:
+            return True
+        return self._mixing.borrowing and max(self._free[:first], default=0) >= needed
 
     def find(self, job: Job) -> Placement:
         """Where a request goes now; changes nothing."""
-        return place(self._view, job.prompt, job.output, OVERFLOW_TOKENS)
+        cached = NOTHING_CACHED if self._prefixes is None else self._prefixes.expected(job)
+        return place(
+            self._view,
+            job.prompt,
+            job.output,
+            OVERFLOW_TOKENS,
+            cached=cached,
+            mixing=self._mixing,
+        )
 
     def claim(self, job: Job, placement: Placement) -> None:
         """Sends it there: both workers' blocks are its own from now on."""
@@ -85,21 +112,36 @@ class Fleet:
         self.reasons[placement.reason] += 1
         job.prompt_worker = placement.prompt
         job.token_worker = NOBODY if placement.token is None else placement.token
+        if self._prefixes is not None:
+            self._prefixes.sent(job)
         for worker, tokens in self._legs_of(job):
             self._claim(worker, job, blocks_for(tokens), 1)
         self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
-        if not job.stays:
+        if job.stays:
+            self.lending.claim(job)
+        else:
             self._arriving_kv[job.token_worker] += job.prompt
             self.refresh(job.token_worker)
         self.refresh(job.prompt_worker)
 
+    def arrived(self, job: Job) -> None:
+        """It is on its workers, which look for it in their caches."""
+        if self._prefixes is not None:
+            self._prefixes.arrive(job)
+
     def prompt_done(self, job: Job) -> None:
         """Its first token has come: it waits on its prompt worker no more."""
+        if self._prefixes is not None:
+            self._prefixes.prompt_done(job)
         self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
+        if job.borrows:
+            self.lending.prompt_done(job)
         self.refresh(job.prompt_worker)
 
     def handed_over(self, job: Job) -> None:
         """Its KV has left the prompt worker, and is where it decodes."""
+        if self._prefixes is not None:
+            self._prefixes.handed_over(job)
         self._claim(job.prompt_worker, job, blocks_for(job.prompt), -1)
         self._arriving_kv[job.token_worker] -= job.prompt
         self.refresh(job.prompt_worker)
@@ -107,13 +149,20 @@ class Fleet:
 
     def ended(self, job: Job) -> None:
         """Its last token has come."""
+        if self._prefixes is not None:
+            self._prefixes.release(job)
         worker = job.prompt_worker if job.stays else job.token_worker
+        if job.borrows:
+            self.lending.release(job)
         self._claim(worker, job, blocks_for(job.prompt + job.output), -1)
         self.refresh(worker)
 
     def lost(self, job: Job) -> None:
         """An attempt comes to nothing: what it has claimed is free again."""
         total = blocks_for(job.prompt + job.output)
+        self.lending.release(job)
+        if self._prefixes is not None:
+            self._prefixes.release(job)
         if job.phase is Phase.PLACED:
             self._view.pending_prompt_tokens[job.prompt_worker] -= job.prompt
         if job.phase is Phase.THERE:
@@ -166,8 +215,3 @@ class Fleet:
         self._free[worker] -= sign * blocks
         self._legs[worker] += sign
         self._claimed_kv[worker] += sign * job.prompt
-
-
-def blocks_for(tokens: int) -> int:
-    """Blocks that hold so many tokens."""
-    return -(-tokens // BLOCK_TOKENS)

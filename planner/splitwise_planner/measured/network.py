@@ -21,7 +21,8 @@ class Network:
     def move(self, job: Job, began_s: float, now_s: float) -> float:
         """When the KV of a prompt is there, whose last step began at `began_s` and ends now.
 
-        Pushed by layer it goes while the step computes; a short prompt goes at the end.
+        Pushed by layer it goes while the step computes; a short prompt goes at the end. What is
+        there already is not sent.
         """
         source, target = job.prompt_worker, job.token_worker
         hardware = self._workers[source].hardware
@@ -29,7 +30,7 @@ class Network:
         link = Link(
             max(end.latency_s for end in ends), min(end.bytes_per_s for end in ends), failing=False
         )
-        kv_bytes = job.prompt * self._token_bytes
+        kv_bytes = (job.prompt - job.found_there) * self._token_bytes
         earliest_s = began_s if job.prompt >= hardware.layerwise_min else now_s
         starts_s = max(earliest_s, self._sends_until[source], self._receives_until[target])
         done_s = starts_s + kv_bytes / link.bytes_per_s

@@ -7,6 +7,7 @@ from splitwise_core.errors import UserError
 from splitwise_core.latency import DecodeModel, PowerModel, PromptModel
 from splitwise_core.policy.handover import layerwise_min_tokens
 from splitwise_core.policy.link import Link
+from splitwise_core.policy.mixing import Mixing
 from splitwise_planner.catalog import Machine, Model
 from splitwise_planner.design import Design
 from splitwise_planner.phase_times import Key, Shape
@@ -21,6 +22,9 @@ MAX_SEQUENCES: Final = 64
 KV_SHARE: Final = 0.9
 """Of a GPU's memory, what weights and KV may take: the rest is for activations and CUDA graphs.
 vLLM's gpu_memory_utilization has the same default."""
+
+BORROWING: Final = Mixing(borrowing=True)
+"""As the spec has it where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A model on a design's machines. `workers` is how many there are on a machine."""
+    """A model on a design's machines. `workers` is how many there are on a machine; `mixing` says
+    whether they may serve the other pool's phase."""
 
     model: Model
     prompt: Hardware
     token: Hardware
     workers: int
     left_out: tuple[str, ...]
+    mixing: Mixing = BORROWING
 
 
 def rules_for(times: dict[Key, list[Shape]], name: str, model: Model, design: Design) -> Rules:
@@ -126,3 +132,8 @@ def _hardware(
         request_s=machine.request_s or 0.0,
         power=power,
     )
+
+
+def blocks_for(tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-tokens // BLOCK_TOKENS)

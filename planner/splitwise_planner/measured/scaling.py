@@ -16,10 +16,10 @@ from typing import Final
 from splitwise_core.errors import UserError
 from splitwise_core.policy.roles import Role
 from splitwise_core.policy.scaling import Counts, Law, Pool, State, WorkerLoad, decide, observe
-from splitwise_core.policy.scaling.signals import Held, Memory, reading
+from splitwise_core.policy.scaling.signals import Held, Memory, Reading, reading, with_lent
 from splitwise_planner.design import Design
-from splitwise_planner.measured.fleet import Fleet, Shut, blocks_for
-from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES
+from splitwise_planner.measured.fleet import Fleet, Shut
+from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
 from splitwise_planner.measured.worker import Job, Phase
 
 LOOK_S: Final = 2.0
@@ -98,19 +98,13 @@ class Autoscaler:
 
         `jobs` are all that have been placed.
         """
-        loads = _loads(self._fleet, jobs)
         held = _held(self._fleet, jobs)
+        readings = self._readings(_loads(self._fleet, jobs), held, at_s)
         asked = {}
         for pool in self._pools:
-            serving = [n for n in pool.workers if self._stages[n] is Stage.SERVING]
-            heard = {str(n): loads[n] for n in serving if not self._fleet.workers[n].is_dead}
-            now = None
-            if heard:
-                missing = len(serving) - len(heard)
-                now, pool.memory = reading(pool.memory, heard, missing, held, at_s, at_s - LOOK_S)
             starting = sum(self._stages[n] is Stage.STARTING for n in pool.workers)
-            counts = Counts(pool.desired, len(heard), starting)
-            pool.state = observe(pool.state, pool.law, counts, now, at_s)
+            counts = Counts(pool.desired, len(self._heard(pool)), starting)
+            pool.state = observe(pool.state, pool.law, counts, readings[pool.name], at_s)
             asked[pool.name] = Pool(counts, pool.role, pool.law, pool.state)
         made = decide(asked, None, held.requests, at_s)
         starting_now: list[tuple[float, int]] = []
@@ -120,6 +114,29 @@ class Autoscaler:
             starting_now += self._resize(pool, at_s)
         self._note(at_s)
         return starting_now
+
+    def _readings(
+        self, loads: Sequence[WorkerLoad], held: Held, at_s: float
+    ) -> dict[str, Reading | None]:
+        """What the pools say; prompts on borrowed workers are counted for the prompt pool."""
+        made: dict[str, Reading | None] = {}
+        for pool in self._pools:
+            heard = {str(n): loads[n] for n in self._heard(pool)}
+            made[pool.name] = None
+            if heard:
+                serving = sum(self._stages[n] is Stage.SERVING for n in pool.workers)
+                made[pool.name], pool.memory = reading(
+                    pool.memory, heard, serving - len(heard), held, at_s, at_s - LOOK_S
+                )
+        return with_lent(made, {pool.name: pool.role for pool in self._pools})
+
+    def _heard(self, pool: _Pool) -> list[int]:
+        """The workers of a pool that serve and answer."""
+        return [
+            number
+            for number in pool.workers
+            if self._stages[number] is Stage.SERVING and not self._fleet.workers[number].is_dead
+        ]
 
     def serves(self, number: int) -> None:
         """A worker that was started is ready, unless it is wanted no more."""
@@ -137,7 +154,9 @@ class Autoscaler:
         started = off[: max(0, pool.desired - len(own))]
         for number in started:
             self._stages[number] = Stage.STARTING
-            self._fleet.workers[number] = self._fleet.workers[number].reborn()
+            worker = self._fleet.workers[number]
+            self._fleet.lending.begin_anew(number, worker, at_s)
+            self._fleet.workers[number] = worker.reborn()
         own.sort(key=lambda n: (self._stages[n] is Stage.SERVING, self._fleet.legs(n)))
         for number in own[: max(0, len(own) - pool.desired)]:
             self._stages[number] = Stage.DRAINING
@@ -158,17 +177,19 @@ class Autoscaler:
 
 
 def _loads(fleet: Fleet, jobs: Collection[Job]) -> list[WorkerLoad]:
-    """What each worker says of itself, counted from what has been placed on it."""
+    """What each worker says of itself, counted from what has been placed on it. Blocks that several
+    requests share are those of the first."""
     said = [Counter[str]() for _ in fleet.workers]
     for job in jobs:
         prompt, total = (_room(tokens) for tokens in (job.prompt, job.prompt + job.output))
         if job.phase is Phase.PLACED:
-            here = total if job.stays else prompt
+            here = (total if job.stays else prompt) - job.found
             said[job.prompt_worker].update(queued_tokens=job.to_compute, waiting=1, kv_waiting=here)
         if job.phase is Phase.THERE:
-            said[job.needed[0]].update(taken=1, kv_taken=total)
+            found = job.found if job.stays else job.found_there
+            said[job.needed[0]].update(taken=1, kv_taken=total - found)
         elif not job.stays:
-            said[job.token_worker].update(reserved=1, kv_reserved=total)
+            said[job.token_worker].update(reserved=1, kv_reserved=total - job.found_there)
     return [
         WorkerLoad(
             life=worker.life,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from splitwise_core.policy.roles import Role
 from splitwise_planner.measured.failures import Failure
+from splitwise_planner.measured.lending import Loan
+from splitwise_planner.measured.prefixes import Hits
 from splitwise_planner.measured.scaling import Sized
 from splitwise_planner.measured.worker import Worker
 
@@ -24,6 +26,8 @@ class Used:
     retries: int = 0
     given_up: int = 0  # requests that failed too often
     sizes: tuple[Sized, ...] = ()
+    loans: tuple[Loan, ...] = ()
+    hits: Hits | None = None  # None where the trace does not tell which prompts begin alike
 
 
 def used_of(workers: Sequence[Worker], roles: Sequence[Role], seconds: float) -> Used:

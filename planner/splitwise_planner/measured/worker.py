@@ -20,6 +20,7 @@ from splitwise_core.policy.batching import (
     StepKind,
     next_step,
 )
+from splitwise_core.policy.block_pool import BlockPool
 from splitwise_planner.measured.rules import Hardware
 
 NOBODY: Final = -1
@@ -39,7 +40,7 @@ class Job:
     """One attempt of a request. Times are seconds of the trace; those below zero are not known yet.
 
     `prompt` counts the tokens of earlier attempts in, `output` what is left. `failures` is how many
-    attempts there were before.
+    attempts there were before. One that `borrows` has work of the other phase on its worker.
     """
 
     number: int
@@ -47,7 +48,10 @@ class Job:
     prompt: int
     output: int
     to_compute: int  # tokens of its prompt
+    found: int = 0  # tokens that were in the cache of its prompt worker
+    found_there: int = 0  # and in that of its token worker
     failures: int = 0
+    borrows: bool = False
     phase: Phase = Phase.PLACED
     prompt_worker: int = NOBODY
     token_worker: int = NOBODY
@@ -65,6 +69,8 @@ class Job:
             output=self.output - produced,
             to_compute=prompt,
             failures=self.failures + 1,
+            found=0,
+            found_there=0,
             phase=Phase.PLACED,
             prompt_worker=NOBODY,
             token_worker=NOBODY,
@@ -128,6 +134,7 @@ class Worker:
     )
     stretch: Stretch | None = None
     usage: Usage = field(default_factory=Usage)
+    cache: BlockPool | None = None  # of prefixes, where a trace tells of any
     is_dead: bool = False
     has_lost: bool = False
     life: int = 0

@@ -3,8 +3,8 @@
 At least one token is always computed, or moved: there is no next token without it.
 """
 
-from splitwise_core.prefix import block_names
-from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_core.policy.block_pool import BlockPool
+from splitwise_core.prefix import block_names, most_cached
 from splitwise_worker.sequence import LiveSequence
 
 
@@ -22,14 +22,11 @@ class PrefixCache:
 
     def claim(self, sequence: LiveSequence, num_blocks: int) -> bool:
         """Gives the sequence its blocks and says what of it they hold; False without room."""
-        found = self._find(sequence)
-        self._blocks.retain(found)
-        missing = num_blocks - len(found)
-        if not self._blocks.can_allocate(missing):
-            self._blocks.release(found)
+        claimed = self._blocks.claim(num_blocks, self._names(sequence))
+        if claimed is None:
             return False
-        sequence.blocks = found + self._blocks.allocate(missing)
-        sequence.cached_tokens = len(found) * self._block_tokens
+        sequence.blocks, found = claimed
+        sequence.cached_tokens = found * self._block_tokens
         return True
 
     def keep(self, sequence: LiveSequence) -> None:
@@ -40,15 +37,12 @@ class PrefixCache:
         self._name(sequence, tokens)
         self._blocks.name(sequence.blocks, sequence.block_names)
 
-    def _find(self, sequence: LiveSequence) -> tuple[int, ...]:
+    def _names(self, sequence: LiveSequence) -> list[bytes]:
+        """Of the blocks of a sequence that may come from the cache."""
         if self._key is None:
-            return ()
+            return []
         self._name(sequence, sequence.prompt_tokens + sequence.output_tokens)
-        return self._blocks.find(sequence.block_names[: self._most(sequence.num_tokens)])
-
-    def _most(self, num_tokens: int) -> int:
-        """Blocks of a sequence that may come from the cache."""
-        return (num_tokens - 1) // self._block_tokens
+        return sequence.block_names[: most_cached(sequence.num_tokens, self._block_tokens)]
 
     def _name(self, sequence: LiveSequence, tokens: list[int]) -> None:
         assert self._key is not None

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from splitwise_worker.kv.block_pool import BlockPool
+from splitwise_core.policy.block_pool import BlockPool
 
 TOTAL = 12
 NAMES = [bytes([number]) for number in range(5)]
@@ -119,3 +119,18 @@ def test_what_is_in_use_is_never_taken_from_its_readers() -> None:
     assert pool.allocate(1)
     assert not pool.can_allocate(1)
     assert pool.find([b"a1", b"a2"]) == pool.find([b"a1"]) != ()
+
+
+def test_a_claim_shares_the_beginning_that_is_here_and_takes_the_rest() -> None:
+    pool = BlockPool(4)
+    kept = named(pool, b"a1", b"a2")
+    blocks, found = pool.claim(3, [b"a1", b"a2", b"a3"]) or ((), 0)
+    assert (blocks[:2], found, len(blocks)) == (kept, 2, 3)
+
+
+def test_a_claim_without_room_changes_nothing() -> None:
+    pool = BlockPool(3)
+    named(pool, b"a1")
+    pool.allocate(1)
+    assert pool.claim(4, [b"a1"]) is None
+    assert (pool.free_blocks, pool.cached_blocks, pool.evicted) == (2, 1, 0)
