@@ -44,7 +44,7 @@ class Scene:
 
     mixing: Mixing = FIXED
     links: bool = True
-    cut_off: int = 0  # prompt workers with the least to do, whose links all fail
+    cut_off: int = 0  # prompt workers with nothing to do, whose links all fail
     mixed: bool = False  # a fifth of the workers
     crowded: bool = False  # every prompt worker
     cached: bool = False  # on as many workers as are remembered
@@ -152,7 +152,9 @@ async def measure(workers: int, scene: Scene) -> dict[str, float]:
     for number, session in enumerate(fleet.sessions):
         connect(session, number, load(draw, scene, session.endpoint.role), scene)
     prompts = [s for s in fleet.sessions if s.endpoint.role == "prompt"]
-    cut_off = sorted(prompts, key=lambda s: s.load.queued_tokens)[: scene.cut_off]
+    cut_off = prompts[: scene.cut_off]
+    for session in cut_off:
+        session._receive(FromWorker(load=Load(ready=True, free_blocks=1000, free_sequences=30)))
     if scene.links:
         tell_links(fleet, cut_off, draw)
     names = fleet.prefixes.names(PROMPT) if scene.cached else []

@@ -56,10 +56,8 @@ def recorded(
         "mixing": {"borrowing": mixing.borrowing, "disaggregation": mixing.disaggregation.value},
         "stages": {
             "prompt_tokens_per_s": stages.prompt_tokens_per_s.tolist(),
-            "step_base_s": stages.step_base_s.tolist(),
-            "step_slope_s": stages.step_slope_s.tolist(),
+            "token_s": stages.token_s.tolist(),
             "decoding": stages.decoding.tolist(),
-            "prompt_share": stages.prompt_share.tolist(),
             "answer_share": stages.answer_share,
         },
         "chosen": [placement.prompt, placement.token, placement.reason.value],
@@ -101,10 +99,8 @@ def replayed(record: Record) -> Placement:
         Mixing(record["mixing"]["borrowing"], Disaggregation(record["mixing"]["disaggregation"])),
         StageView(
             np.array(stages["prompt_tokens_per_s"], np.float64),
-            np.array(stages["step_base_s"], np.float64),
-            np.array(stages["step_slope_s"], np.float64),
+            np.array(stages["token_s"], np.float64),
             np.array(stages["decoding"], np.int64),
-            np.array(stages["prompt_share"], np.float64),
             stages["answer_share"],
         ),
     )

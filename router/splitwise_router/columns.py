@@ -4,7 +4,7 @@ Kept, not built: a session's row is written when something is other than before,
 that comes to a thousand workers finds them in columns already.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any, Final
@@ -15,7 +15,7 @@ from splitwise_core.policy.admission import is_committed
 from splitwise_core.policy.fleet import NOT_READY, NOWHERE, FleetView, Members, Numbers
 from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.roles import ROLES, Role
-from splitwise_core.policy.stages import NO_STAGES, StageView
+from splitwise_core.policy.stages import NO_STAGES, StageView, token_s
 from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
 
@@ -34,6 +34,8 @@ KINDS: Final[Mapping[str, type]] = {
     "step_slope_s": np.float64,
     "decoding": np.int64,
     "prompt_share": np.float64,
+    "token_s": np.float64,
+    "is_measured": np.bool_,  # none of its stages is unknown
 }
 """The columns, one row a session. See the fields of the policy's views."""
 
@@ -57,6 +59,7 @@ class Columns:
         self._members: Members | None = None
         self._kv: tuple[int, int] | None = None  # bytes of a token, and layers
         self._at: dict[tuple[str, Revision], Session] | None = None  # by sidecars' addresses
+        self._rows_of: dict[int, list[int]] | None = None  # by incarnations
 
     def __getitem__(self, name: str) -> Numbers:
         """A column of `KINDS`, to be read only."""
@@ -69,13 +72,22 @@ class Columns:
             self._members = Members(self["role"].copy(), self["revision"].copy())
         return self._members
 
+    @property
+    def rows(self) -> Mapping[int, Sequence[int]]:
+        """Rows by their `number`: mostly one, and those of all that have not connected by 0."""
+        if self._rows_of is None:
+            self._rows_of = {}
+            for row, number in enumerate(self["number"].tolist()):
+                self._rows_of.setdefault(number, []).append(row)
+        return self._rows_of
+
     def add(self, session: Session) -> None:
         """Gives a session its row, the last one."""
         self._rows[session] = len(self.sessions)
         self.sessions.append(session)
         self._table = {name: np.append(old, KINDS[name](0)) for name, old in self._table.items()}
         self._last.append(dict.fromkeys(KINDS, 0))
-        self._members = self._kv = self._at = None
+        self._forget_members()
         self.note(session)
 
     def remove(self, session: Session) -> None:
@@ -84,9 +96,13 @@ class Columns:
         del self.sessions[row], self._last[row]
         self._rows = {session: number for number, session in enumerate(self.sessions)}
         self._table = {name: np.delete(old, row) for name, old in self._table.items()}
-        self._members = self._kv = self._at = None
+        self._forget_members()
         kept = set(self["revision"].tolist())
         self._revisions = {key: number for key, number in self._revisions.items() if number in kept}
+
+    def _forget_members(self) -> None:
+        """What follows from `OF_MEMBERS` is looked up anew."""
+        self._members = self._kv = self._at = self._rows_of = None
 
     def note(self, session: Session) -> None:
         """Writes the row of a session that is other than before; nothing of one that has none."""
@@ -98,7 +114,7 @@ class Columns:
             if value != before[name]:
                 self._table[name][row] = value
         if any(now[name] != before[name] for name in OF_MEMBERS):
-            self._members = self._kv = self._at = None
+            self._forget_members()
         self._last[row] = now
 
     def view(self, avoid: Collection[Session] = (), revision: Revision | None = None) -> FleetView:
@@ -163,18 +179,20 @@ class Columns:
         A worker that has not is taken to be like the others: a token worker has computed no prompt
         yet.
         """
+        if self["is_measured"].all():
+            return StageView(self["speed"], self["token_s"], self["decoding"], answer_share)
         ready = view.room_tokens > NOT_READY
         base_s, slope_s = self["step_base_s"], self["step_slope_s"]
         fast, stepped = self["speed"] > 0, base_s + slope_s > 0
         if not (fast & ready).any() or not (stepped & ready).any():
             return NO_STAGES
+        base_s = _filled(base_s, stepped, stepped & ready)
+        slope_s = _filled(slope_s, slope_s != 0, stepped & ready)
         return StageView(
-            prompt_tokens_per_s=_filled(self["speed"], fast, fast & ready),
-            step_base_s=_filled(base_s, stepped, stepped & ready),
-            step_slope_s=_filled(slope_s, slope_s != 0, stepped & ready),
-            decoding=self["decoding"],
-            prompt_share=self["prompt_share"],
-            answer_share=answer_share,
+            _filled(self["speed"], fast, fast & ready),
+            token_s(base_s, slope_s, self["decoding"], self["prompt_share"]),
+            self["decoding"],
+            answer_share,
         )
 
     def _row(self, session: Session) -> dict[str, Any]:
@@ -186,6 +204,9 @@ class Columns:
         info, load, claims = session.info, session.load, session.claims
         role = ROLES[session.endpoint.role]
         prompts = max(load.queued_tokens, claims.prompt_tokens)
+        decoding = max(load.running, claims.decoding)
+        speed = load.prompt_tokens_per_s or session.prompt_tokens_per_s
+        base_s, slope_s = load.step_base_s, load.step_slope_s
         lent = {Role.TOKEN: claims.prompt_tokens, Role.PROMPT: claims.decoding}
         is_usable = info is not None and session.usable
         return {
@@ -198,11 +219,13 @@ class Columns:
             "number": info.incarnation if info else 0,
             "prompt_tokens_per_s": session.prompt_tokens_per_s,
             "told_tokens_per_s": load.prompt_tokens_per_s,
-            "speed": load.prompt_tokens_per_s or session.prompt_tokens_per_s,
-            "step_base_s": load.step_base_s,
-            "step_slope_s": load.step_slope_s,
-            "decoding": max(load.running, claims.decoding),
+            "speed": speed,
+            "step_base_s": base_s,
+            "step_slope_s": slope_s,
+            "decoding": decoding,
             "prompt_share": load.prompt_share,
+            "token_s": token_s(base_s, slope_s, decoding, load.prompt_share),
+            "is_measured": speed > 0 and base_s + slope_s > 0 and slope_s != 0,
         }
 
     def _number(self, revision: Revision) -> int:

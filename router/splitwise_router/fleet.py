@@ -156,7 +156,7 @@ class Fleet:
             max_tokens,
             self._overflow_tokens,
             columns.links(self.links.known),
-            self.prefixes.cached(block_names, columns["number"], prompt_tokens),
+            self.prefixes.cached(block_names, columns.rows, prompt_tokens),
             self._mixing,
             NO_STAGES if fixed else columns.stages(view, answer_share),
         )

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -40,7 +40,7 @@ PROMPT_ROLES: Final = ("prompt", "mixed")
 TOKEN_ROLES: Final = ("token", "mixed")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What is known of one link. `at_s`: when it was asked for, or told of."""
 
@@ -53,6 +53,8 @@ class Record:
         link = self.link
         return link is None or (link.outcome == kv_pb2.OK and link.bytes_per_s > 0)
 
+
+UNHEARD: Final = Record()
 
 Pairs = Iterator[tuple[Session, Session]]
 
@@ -80,7 +82,7 @@ class Links:
 
     def record(self, prompt: Session, token: Session) -> Record:
         """What is known of the link between two connected workers."""
-        return self._records.get(_number(prompt), {}).get(_number(token)) or Record()
+        return self._records.get(_number(prompt), {}).get(_number(token), UNHEARD)
 
     def hear(
         self, prompt: Session, links: Sequence[kv_pb2.Link], find: Callable[[str], Session | None]
@@ -134,7 +136,8 @@ class Links:
         if not tokens:
             return
         now_s = self._clock()
-        records = [self.record(prompt, token) for token in tokens]
+        known = self._records.get(_number(prompt), {})
+        records = [known.get(_number(token), UNHEARD) for token in tokens]
         ages_s = [now_s - record.at_s for record in records]
         unsettled = [not record.is_settled for record in records]
         for index in to_measure(ages_s, unsettled, self._period_s, RETRY_S, first):
@@ -146,9 +149,9 @@ class Links:
     def _made(self, link: kv_pb2.Link | None) -> Record:
         """A record of now; one that is settled is a little older, so that turns spread."""
         made = Record(self._clock(), link)
-        if made.is_settled:
-            made.at_s -= self._draw(0.0, JITTER) * self._period_s
-        return made
+        if not made.is_settled:
+            return made
+        return replace(made, at_s=made.at_s - self._draw(0.0, JITTER) * self._period_s)
 
     def _forget_all_but(self, numbers: set[int]) -> None:
         for gone in self._seen - numbers:

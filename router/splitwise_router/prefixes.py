@@ -4,9 +4,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
-from splitwise_core.policy.fleet import Numbers
 from splitwise_core.policy.prefixes import PrefixIndex
 from splitwise_core.prefix import block_names
 from splitwise_router.session import Session
@@ -36,17 +33,15 @@ class Prefixes:
                 self._index.note(worker.info.incarnation, names)
 
     def cached(
-        self, names: Sequence[bytes], workers: Numbers, prompt_tokens: int
+        self, names: Sequence[bytes], rows: Mapping[int, Sequence[int]], prompt_tokens: int
     ) -> Mapping[int, int]:
-        """By row of `workers`, their incarnations, the tokens that each has, as far as any has.
+        """By row the tokens that a worker has; `rows` are by workers' incarnations.
 
         At least one token of all is computed.
         """
-        blocks = self._index.find(names)
-        if not blocks:
-            return {}
-        holders = np.sort(np.fromiter(blocks, workers.dtype, len(blocks)))
-        near = holders.searchsorted(workers).clip(max=len(holders) - 1)
-        rows = (holders[near] == workers).nonzero()[0].tolist()
         most = prompt_tokens - 1
-        return {row: min(blocks[workers.item(row)] * BLOCK_TOKENS, most) for row in rows}
+        return {
+            row: min(blocks * BLOCK_TOKENS, most)
+            for worker, blocks in self._index.find(names).items()
+            for row in rows.get(worker, ())
+        }

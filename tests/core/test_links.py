@@ -118,6 +118,15 @@ def test_a_worker_far_down_the_queue_is_found_when_all_before_it_cannot_be_reach
     assert placed(rows, broken).token == 41
 
 
+def test_of_those_that_reach_anybody_links_decide_among_the_first_two() -> None:
+    rows = [*(Worker(P, n) for n in range(5)), *(Worker(T) for _ in range(9))]
+    tokens = range(5, 14)
+    cut_off = {(prompt, token): BROKEN for prompt in (0, 1) for token in tokens}
+    links = cut_off | {(2, t): FAR for t in tokens} | {(p, t): FAST for p in (3, 4) for t in tokens}
+    assert placed(rows, links).prompt == 3
+    assert placed(rows, links | {(3, t): FAR for t in tokens}).prompt == 2, "the next is not asked"
+
+
 def test_while_no_speed_is_known_links_break_ties_alone() -> None:
     rows = [Worker(P), Worker(T, tokens=1), Worker(T), Worker(T)]
     assert placed(rows, {(0, 1): FAST, (0, 2): FAR, (0, 3): FAST}, tokens_per_s=0).token == 3

@@ -12,7 +12,7 @@ from splitwise_core.policy.link import Link
 from splitwise_core.policy.links import NO_LINKS, LinkView
 from splitwise_core.policy.mixing import SHORT_PROMPT_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.routing import Placement, Reason, place
-from splitwise_core.policy.stages import NO_STAGES, StageView
+from splitwise_core.policy.stages import NO_STAGES, StageView, token_s
 from tests.core.plain_placement import linked
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
 
@@ -127,7 +127,7 @@ mixings = st.sampled_from([BORROWING, AUTO, NEVER])
 def stages(count: int, draw: Sequence[float]) -> StageView:
     """Five measured numbers for all of `count` workers."""
     speed, base_s, slope_s, decoding, share = draw
-    columns = (speed, base_s, slope_s, int(decoding), share)
+    columns = speed, token_s(base_s, slope_s, int(decoding), share), int(decoding)
     return StageView(*(np.full(count, number) for number in columns))
 
 
@@ -209,15 +209,19 @@ def test_a_longer_queue_never_borrows_less(one: int, other: int) -> None:
 
 # ---- by measured times ----
 
-GPU = StageView(
-    prompt_tokens_per_s=np.full(2, 1000.0),
-    step_base_s=np.full(2, 0.03),
-    step_slope_s=np.zeros(2),
-    decoding=np.array([0, 30]),
-    prompt_share=np.array([0.5, 0.0]),
-)
-"""A prompt worker that is busy half of the time, and a token worker that decodes for many."""
 
+def gpu(
+    slope_s: float = 0.0,
+    decoding: tuple[int, int] = (0, 30),
+    share: tuple[float, float] = (0.5, 0.0),
+) -> StageView:
+    """A prompt worker that is busy half of the time, and a token worker that decodes for many."""
+    sequences = np.array(decoding)
+    each_s = token_s(np.full(2, 0.03), slope_s, sequences, np.array(share))
+    return StageView(np.full(2, 1000.0), each_s, sequences)
+
+
+GPU = gpu()
 PAIR = [Worker(P), Worker(T)]
 
 
@@ -237,14 +241,14 @@ def one_link(latency_s: float, failing: bool = False) -> LinkView:
         ),
         pytest.param(GPU, one_link(0.01, True), 500, (0, 0), id="or is not possible at all"),
         pytest.param(
-            replace(GPU, decoding=np.zeros(2)),
+            gpu(decoding=(0, 0)),
             one_link(0.01),
             500,
             (1, 1),
             id="nobody decodes: a transfer would only cost",
         ),
         pytest.param(
-            replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001)),
+            gpu(slope_s=0.001, share=(0.0, 0.0)),
             one_link(0.01),
             500,
             (0, 0),
@@ -268,7 +272,7 @@ def test_a_prompt_that_the_token_worker_has_nearly_all_of_is_short() -> None:
 
 
 def test_without_borrowing_no_prompt_worker_decodes() -> None:
-    idle = replace(GPU, prompt_share=np.zeros(2), step_slope_s=np.full(2, 0.001))
+    idle = gpu(slope_s=0.001, share=(0.0, 0.0))
     plain = replace(AUTO, borrowing=False)
     placement = place(fleet(*PAIR), 500, 50, OVERFLOW, one_link(0.01), mixing=plain, stages=idle)
     assert placement == Placement(0, 1, Reason.SPLIT)
@@ -297,11 +301,7 @@ def test_more_to_wait_for_never_costs_less(
     worse = (
         GPU.cost_s(prompt, 1, queued + int(more), tokens, most, seen_s),
         GPU.cost_s(prompt, 1, queued, tokens, most, seen_s + more),
-        replace(GPU, decoding=np.array([0, 30]) + int(more)).cost_s(
-            prompt, 1, queued, tokens, most, seen_s
-        ),
-        replace(GPU, prompt_share=np.array([0.0, share])).cost_s(
-            prompt, 1, queued, tokens, most, seen_s
-        ),
+        gpu(decoding=(int(more), 30 + int(more))).cost_s(prompt, 1, queued, tokens, most, seen_s),
+        gpu(share=(0.0, share)).cost_s(prompt, 1, queued, tokens, most, seen_s),
     )
     assert min(worse) >= calm * (1 - 1e-9)

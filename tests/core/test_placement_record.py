@@ -47,7 +47,7 @@ def _link_view(speed: Numbers, pairs: Mapping[int, Mapping[int, Link]]) -> LinkV
 
 
 link_views = st.builds(_link_view, rates, st.dictionaries(st.integers(0, SIZE - 1), pairs))
-stage_views = st.builds(StageView, rates, rates, rates, counts, rates.map(lambda r: r / 1e6))
+stage_views = st.builds(StageView, rates, rates, counts)
 
 
 @given(

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Collection, Mapping
 from itertools import count, product
+from statistics import fmean
 from typing import Any
 
-import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitwise_core.policy.link import Link
 from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_core.policy.routing import place
+from splitwise_core.policy.stages import token_s
 from splitwise_core.rpc.worker_pb2 import (
     FINISH_LENGTH,
     FromWorker,
@@ -165,14 +167,31 @@ def test_after_whatever_happened_they_are_as_if_made_anew(history: list[Any]) ->
 
 
 def placed(columns: Columns, view: Any, **asked: Any) -> Any:
-    """The sessions of a placement, and why it is they."""
-    known = {s.info.incarnation: s.info.incarnation for s in columns.sessions if s.info}
+    """The sessions of a placement, and why it is they. Every third worker's links all fail."""
+    known = {s.info.incarnation for s in columns.sessions if s.info}
     links = KnownLinks()
     for a, b in product(known, known):
-        links.take(a, b, Link(0.001 * ((a + b) % 7), 1e6, (a + b) % 5 == 0))
+        links.take(a, b, Link(0.001 * ((a + b) % 7), 1e6, a % 3 == 0 or (a + b) % 5 == 0))
     found = place(view, 40, 30, 50, columns.links(links), **asked)
     sessions = [*columns.sessions, None]
     return *(sessions[-1 if w is None else w] for w in (found.prompt, found.token)), found.reason
+
+
+@settings(max_examples=50, deadline=None)
+@given(histories, st.builds(Mixing, st.booleans(), st.sampled_from(Disaggregation)))
+def test_whatever_was_placed_before_they_place_as_if_made_anew(
+    history: list[Any], mixing: Mixing
+) -> None:
+    def goes(columns: Columns) -> Any:
+        view = columns.view()
+        return placed(columns, view, mixing=mixing, stages=columns.stages(view, 0.5))
+
+    made = Sessions()
+    for one in history:
+        made.happen(*one)
+        kept, anew = made.columns, rebuilt(made.columns.sessions)
+        assert goes(kept) == goes(anew)
+        assert kept.rows == anew.rows
 
 
 @settings(max_examples=50, deadline=None)
@@ -211,6 +230,33 @@ def test_a_peer_is_another_worker_of_the_same_revision_that_decodes_and_has_room
             assert columns["room_tokens"][columns.sessions.index(peer)] >= 70
 
 
+@given(st.lists(loads, max_size=4))
+def test_what_a_worker_has_not_measured_is_the_mean_of_those_that_have(told: list[Load]) -> None:
+    """A speed of 0, no slope, or steps of 0 s."""
+    made = Sessions()
+    for row, load in enumerate(told):
+        made.add("mixed")
+        info = WorkerInfo(model="echo", tokenizer_fingerprint=b"tokenizer", incarnation=1 + row)
+        made.columns.sessions[row]._receive(FromWorker(info=info, load=load))
+    ready = [load for load in told if load.ready and not load.draining]
+    fast = [load.prompt_tokens_per_s for load in ready if load.prompt_tokens_per_s]
+    stepped = [load for load in ready if load.step_base_s + load.step_slope_s]
+    stages = made.columns.stages(made.columns.view(), 0.5)
+    assert stages.known or not fast or not stepped
+    if not fast or not stepped:
+        return
+    base_s, slope_s = (
+        fmean(getattr(load, name) for load in stepped) for name in ("step_base_s", "step_slope_s")
+    )
+    for row, load in enumerate(told):
+        assert stages.prompt_tokens_per_s[row] == pytest.approx(
+            load.prompt_tokens_per_s or fmean(fast)
+        )
+        base = load.step_base_s if load.step_base_s + load.step_slope_s else base_s
+        times = base, load.step_slope_s or slope_s, load.running, load.prompt_share
+        assert stages.token_s[row] == pytest.approx(token_s(*times))
+
+
 @given(st.lists(st.integers(0, 5), max_size=8), st.lists(st.integers(0, 7), max_size=12))
 def test_what_workers_have_of_a_prompt_is_found_by_their_rows(
     holders: list[int], rows: list[int]
@@ -221,7 +267,8 @@ def test_what_workers_have_of_a_prompt_is_found_by_their_rows(
     for depth, holder in enumerate(holders):
         prefixes._index.note(holder, names[: 1 + depth % 4])
     depths = prefixes._index.find(names)
-    found = prefixes.cached(names, np.array(rows, np.uint64), 3 * BLOCK_TOKENS)
+    by_number = {number: [r for r, n in enumerate(rows) if n == number] for number in rows}
+    found = prefixes.cached(names, by_number, 3 * BLOCK_TOKENS)
     most = 3 * BLOCK_TOKENS - 1
     assert found == {
         row: min(most, depths[holder] * BLOCK_TOKENS)

@@ -4,7 +4,7 @@ A decision asks whole columns at once, for what is said of a thousand workers on
 millisecond.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ class Members:
         self.revision = revision
         self.revisions: list[int] = list(dict.fromkeys(revision[revision != NOWHERE].tolist()))
         self._rows: dict[tuple[int, ...], Rows] = {}
+        self._numbers: dict[tuple[int, ...], frozenset[int]] = {}
 
     def rows(self, revision: int, *roles: int) -> Rows:
         """The workers of a revision and of some roles."""
@@ -51,6 +52,17 @@ class Members:
             its_own = (self.revision == revision) & np.isin(self.role, roles)
             rows = self._rows[revision, *roles] = its_own.nonzero()[0]
         return rows
+
+    def numbers(self, number: Numbers, revision: int, *roles: int) -> Set[int]:
+        """What workers of a revision and of some roles go by: `number` is a column of all members'.
+
+        As theirs it stays the same until workers come or go.
+        """
+        numbers = self._numbers.get((revision, *roles))
+        if numbers is None:
+            rows = self.rows(revision, *roles)
+            numbers = self._numbers[revision, *roles] = frozenset(number[rows].tolist())
+        return numbers
 
     def roles(self, revision: int) -> list[Role]:
         """The roles that a revision has workers of."""
@@ -78,40 +90,57 @@ class FleetView:
         """Which phases a worker's pool serves."""
         return int(self.members.role.item(worker))
 
-    def room(self, revision: int, tokens: int, *roles: int) -> Rows:
-        """Ready workers of a revision and some roles that could reserve blocks for `tokens` now."""
-        rows = self.members.rows(revision, *roles)
-        return rows.compress(self.room_tokens[rows] >= tokens) if len(rows) else rows
+    def with_room(self, rows: Rows, tokens: int) -> Rows:
+        """Those of some workers that could reserve blocks for `tokens` now."""
+        return rows.compress(self.room_tokens[rows] >= tokens)
+
+    def least(self, rows: Rows, tokens: int, *keys: Numbers) -> int:
+        """Of some workers the one with room for `tokens` whose first key is least.
+
+        Of equal ones the next key decides, at last the row. NOWHERE when none has room.
+        """
+        best = _least(rows, keys)  # it nearly always has room, and nobody else need be asked
+        if best == NOWHERE or self.room_tokens.item(best) >= tokens:
+            return best
+        return _least(self.with_room(rows, tokens), keys)
+
+    def in_order(self, rows: Rows, tokens: int, key: Numbers) -> Iterator[int]:
+        """Of some workers those with room for `tokens`, by a key of whole numbers, then by rows.
+
+        One by one, for mostly only the first few are asked for: those cost a look at the column
+        each, and the others are sorted.
+        """
+        room, values = self.room_tokens, key[rows]
+        for _ in range(min(FEW, len(rows))):
+            first = values.argmin()
+            worker = rows.item(first)
+            if room.item(worker) >= tokens:
+                yield worker
+            values[first] = _LAST
+        if len(rows) > FEW:
+            others = self.with_room(rows.compress(values < _LAST), tokens)
+            yield from others[key[others].argsort(kind="stable")].tolist()
+
+    def without(self, cached: Mapping[int, int]) -> "FleetView":
+        """The fleet with queues that are shorter by so many tokens, by worker."""
+        rows = np.fromiter(cached, np.intp, len(cached))
+        tokens = np.fromiter(cached.values(), np.int64, len(cached))
+        prompts, others = self.pending_prompt_tokens.copy(), self.pending_tokens.copy()
+        prompts[rows] -= tokens
+        others[rows] -= tokens
+        return FleetView(self.members, prompts, others, self.room_tokens, self.borrowed)
 
     def has_ready(self, revision: int, *roles: int) -> bool:
         """Whether there is a ready worker of a revision and some roles."""
         return bool((self.room_tokens[self.members.rows(revision, *roles)] > NOT_READY).any())
 
 
-def least(rows: Rows, *keys: Numbers) -> int:
-    """The one of some workers whose first key is least, of equal ones the next, at last its row.
-
-    NOWHERE when there is none.
-    """
+def _least(rows: Rows, keys: Sequence[Numbers]) -> int:
+    """The one of some workers whose keys are least; NOWHERE when there is none."""
     if not len(rows):
         return NOWHERE
     *first, last = keys
     for key in first:
         values = key[rows]
-        rows = rows.compress(values == values.min())
+        rows = rows.compress(values == values.item(values.argmin()))
     return int(rows[last[rows].argmin()])
-
-
-def in_order(rows: Rows, key: Numbers) -> Iterator[int]:
-    """Some workers by a key of whole numbers, where equal by their rows.
-
-    One by one, for mostly only the first few are asked for: those cost a look at the column each,
-    and the others are sorted.
-    """
-    values = key[rows]
-    few = min(FEW, len(rows))
-    for _ in range(few):
-        first = int(values.argmin())
-        yield rows.item(first)
-        values[first] = _LAST
-    yield from rows[values.argsort(kind="stable")[: len(rows) - few]].tolist()

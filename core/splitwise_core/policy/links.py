@@ -3,9 +3,10 @@
 Pure: plain numbers in, a decision out. A worker goes by a number that only it has.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
@@ -55,10 +56,13 @@ class LinkView:
         failing = self.failing.get(own, NOBODY)
         return not failing >= numbers or own in numbers
 
-    def works(self, prompt: int) -> Callable[[int], bool]:
-        """Tells of a token worker whether the prompt worker's link to it does not fail."""
-        number, failing = self.number, self.failing.get(self.number.item(prompt), NOBODY)
-        return lambda token: token == prompt or number.item(token) not in failing
+    def working(self, prompt: int, tokens: Iterable[int]) -> Iterable[int]:
+        """Those of some token workers to which the prompt worker's link does not fail."""
+        number = self.number
+        failing = self.failing.get(number.item(prompt))
+        if not failing:
+            return tokens
+        return (t for t in tokens if t == prompt or number.item(t) not in failing)
 
     def cost(self, prompt: int, token: int, prompt_tokens: int, waiting: int) -> Cost:
         """What the pair costs a prompt behind `waiting` tokens.
@@ -94,8 +98,11 @@ def to_measure(
     so that prompt workers begin with different token workers.
     """
     count = len(age_s)
-    order = sorted(range(count), key=lambda i: (-age_s[i], (i - first) % count))
+
+    def turn(i: int) -> tuple[float, int]:
+        return -age_s[i], (i - first) % count
+
     young = sum(age < period_s and not fails for age, fails in zip(age_s, failing))
-    late = [i for i in order if age_s[i] >= period_s and not failing[i]]
-    broken = [i for i in order if age_s[i] >= retry_s and failing[i]]
-    return late[: max(0, PER_PERIOD - young)] + broken[:1]
+    late = [i for i, fails in enumerate(failing) if age_s[i] >= period_s and not fails]
+    broken = [i for i, fails in enumerate(failing) if age_s[i] >= retry_s and fails]
+    return nsmallest(max(0, PER_PERIOD - young), late, turn) + nsmallest(1, broken, turn)

@@ -4,11 +4,11 @@ Called by `routing` for the workers of one revision.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from math import inf
 from typing import Final
 
-from splitwise_core.policy.fleet import NOWHERE, FleetView, Numbers, Rows, in_order, least
+from splitwise_core.policy.fleet import NOWHERE, FleetView, Numbers
 from splitwise_core.policy.links import Cost, LinkView
 from splitwise_core.policy.placement import Asked, Placement, Reason
 from splitwise_core.policy.roles import Role
@@ -23,26 +23,29 @@ def pair(
     fleet: FleetView, revision: int, asked: Asked, overflow_tokens: int, links: LinkView
 ) -> Placement:
     """The workers of one revision that their pools' queues and their links speak for."""
-    pending = fleet.pending_prompt_tokens
-    prompts = _pool(fleet, revision, Role.PROMPT, pending, asked.prompt, overflow_tokens)
-    prompt = least(prompts, pending)
+    pending, queues = fleet.pending_prompt_tokens, fleet.pending_tokens
+    prompt, prompts = _pool(fleet, revision, Role.PROMPT, asked.prompt, pending, overflow_tokens)
     if prompt == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.PROMPT))
     if not asked.decodes:
         return Placement(prompt, None, Reason.SINGLE_TOKEN)
-    queues = fleet.pending_tokens
-    tokens = _pool(fleet, revision, Role.TOKEN, queues, asked.total, overflow_tokens)
-    token = least(tokens, queues)
+    token, tokens = _pool(fleet, revision, Role.TOKEN, asked.total, queues, overflow_tokens)
     if token == NOWHERE:
         return Placement(None, None, _why_not(fleet, revision, Role.TOKEN))
     if fleet.role(prompt) == fleet.role(token) == Role.MIXED:
         # Of equal prompt queues the one that decodes least: else the first of many idle workers
         # would get every request, whose prompts then hold up all that it decodes.
-        one = least(tokens, pending, queues)
-        if pending[one] <= pending[prompt]:
+        mixed = fleet.members.rows(revision, Role.MIXED)
+        one = fleet.least(mixed, asked.total, pending, queues)
+        if pending.item(one) <= pending.item(prompt):
             return _placement(fleet, one, one)
     if links.known:
-        prompt, token = _linked(fleet, revision, asked, links, prompts, tokens)
+        some = islice(chain((prompt,), prompts), PROMPT_CANDIDATES)
+        few = tee(islice(chain((token,), tokens), TOKEN_CANDIDATES), PROMPT_CANDIDATES)
+        found = _cheapest(fleet, links, asked, zip(some, few, strict=False)) or _cheapest(
+            fleet, links, asked, _reaching(fleet, revision, asked, links)
+        )
+        prompt, token = found or (prompt, token)
     return _placement(fleet, prompt, token)
 
 
@@ -62,73 +65,65 @@ def _placement(fleet: FleetView, prompt: int, token: int) -> Placement:
     return Placement(prompt, token, Reason.TOKEN_OVERFLOW if overflow else Reason.SPLIT)
 
 
-def _linked(
-    fleet: FleetView, revision: int, asked: Asked, links: LinkView, prompts: Rows, tokens: Rows
-) -> tuple[int, int]:
-    """The pair of workers of two pools that costs the least.
-
-    Where all the links of those with short queues fail, of any workers that can reach each other.
-    """
-    few = islice(in_order(tokens, fleet.pending_tokens), TOKEN_CANDIDATES)
-    some = in_order(prompts, fleet.pending_prompt_tokens)
-    each = zip(tee(few, PROMPT_CANDIDATES), some, strict=False)
-    best, cost = _cheapest(fleet, links, asked, ((prompt, few) for few, prompt in each))
-    if cost.failing:
-        reaching = _reaching(fleet, revision, asked, links)
-        other, cost = _cheapest(fleet, links, asked, reaching)
-        best = best if cost.failing else other
-    return best
-
-
 def _cheapest(
     fleet: FleetView, links: LinkView, asked: Asked, candidates: Iterable[tuple[int, Iterable[int]]]
-) -> tuple[tuple[int, int], Cost]:
-    """Of prompt workers, each with token workers of ever longer queues, the pair of least cost."""
-    best, least_cost = (NOWHERE, NOWHERE), Cost(True, inf, 0.0)
+) -> tuple[int, int] | None:
+    """Of prompt workers, each with token workers of ever longer queues, the pair of least cost.
+
+    None where no link between them works.
+    """
+    best, least_cost = None, Cost(False, inf, 0.0)
     for prompt, tokens in candidates:
         before = fleet.pending_prompt_tokens.item(prompt)
-        for token in tokens:
+        for token in links.working(prompt, tokens):
             waiting = before + fleet.pending_tokens.item(token)
-            if waiting > least_cost.tokens and not least_cost.failing:
+            if waiting > least_cost.tokens:
                 break  # no transfer takes less than no time
             cost = links.cost(prompt, token, asked.to_compute(token), waiting)
             if cost < least_cost:
                 best, least_cost = (prompt, token), cost
-    return best, least_cost
+    return best
 
 
 def _reaching(
     fleet: FleetView, revision: int, asked: Asked, links: LinkView
 ) -> Iterator[tuple[int, Iterable[int]]]:
     """Workers of both pools and the mixed one whose links work, again of the shortest queues."""
-    prompts = fleet.room(revision, asked.prompt, Role.PROMPT, Role.MIXED)
-    tokens = fleet.room(revision, asked.total, Role.TOKEN, Role.MIXED)
-    numbers = set(links.number[tokens].tolist())
-    reached = (
-        (prompt, links.works(prompt))
-        for prompt in in_order(prompts, fleet.pending_prompt_tokens)
-        if links.reaches_any(prompt, numbers)
-    )
-    queues = fleet.pending_tokens
-    for prompt, works in islice(reached, PROMPT_CANDIDATES):
-        yield prompt, islice(filter(works, in_order(tokens, queues)), TOKEN_CANDIDATES)
+    members = fleet.members
+    prompts = members.rows(revision, Role.PROMPT, Role.MIXED)
+    tokens = members.rows(revision, Role.TOKEN, Role.MIXED)
+    numbers = members.numbers(links.number, revision, Role.TOKEN, Role.MIXED)
+    found = 0
+    for prompt in fleet.in_order(prompts, asked.prompt, fleet.pending_prompt_tokens):
+        if not links.reaches_any(prompt, numbers):
+            continue  # who is cut off need not be asked for each token worker
+        every = fleet.in_order(tokens, asked.total, fleet.pending_tokens)
+        works = iter(links.working(prompt, every))
+        token = next(works, NOWHERE)
+        if token != NOWHERE:
+            yield prompt, chain((token,), islice(works, TOKEN_CANDIDATES - 1))
+            found += 1
+        if found == PROMPT_CANDIDATES:
+            return
 
 
 def _pool(
-    fleet: FleetView,
-    revision: int,
-    role: Role,
-    pending: Numbers,
-    tokens: int,
-    overflow_tokens: int,
-) -> Rows:
-    """The workers of `role` with room for `tokens`, or the mixed ones, for their shortest queue."""
-    own, mixed = (fleet.room(revision, tokens, its) for its in (role, Role.MIXED))
-    if not len(own) or not len(mixed):
-        return own if len(own) else mixed
-    queue = pending[own].min()
-    crowded = queue > overflow_tokens and pending[mixed].min() < queue
-    return mixed if crowded else own
+    fleet: FleetView, revision: int, role: Role, tokens: int, pending: Numbers, overflow_tokens: int
+) -> tuple[int, Iterator[int]]:
+    """Of the workers of `role` with room for `tokens` that of the shortest queue, and the others.
+
+    Of the mixed ones where there is none, or where it has more than `overflow_tokens` in its queue
+    and they have less. NOWHERE where there is nobody.
+    """
+    own = fleet.in_order(fleet.members.rows(revision, role), tokens, pending)
+    first = next(own, NOWHERE)
+    if first != NOWHERE and pending.item(first) <= overflow_tokens:
+        return first, own
+    mixed = fleet.in_order(fleet.members.rows(revision, Role.MIXED), tokens, pending)
+    other = next(mixed, NOWHERE)
+    if other == NOWHERE or (first != NOWHERE and pending.item(first) <= pending.item(other)):
+        return first, own
+    return other, mixed
 
 
 def _why_not(fleet: FleetView, revision: int, role: Role) -> Reason:

@@ -1,10 +1,8 @@
 """The words of the cluster scheduler: what is asked, what is answered, and why."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
-
-from splitwise_core.policy.fleet import Numbers
 
 
 class Reason(StrEnum):
@@ -24,8 +22,7 @@ class Reason(StrEnum):
     NO_CAPACITY = "no-capacity"  # workers there are, room there is none
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """The workers of a request. `token` is None when no decode is needed, or nothing was found."""
 
     prompt: int | None
@@ -43,7 +40,7 @@ class Asked(NamedTuple):
 
     prompt: int
     total: int
-    cached: Numbers
+    cached: Mapping[int, int]
 
     @property
     def decodes(self) -> bool:
@@ -52,4 +49,4 @@ class Asked(NamedTuple):
 
     def to_compute(self, worker: int) -> int:
         """Prompt tokens that a worker lacks."""
-        return self.prompt - int(self.cached.item(worker))
+        return self.prompt - self.cached.get(worker, 0)

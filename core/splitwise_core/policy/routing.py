@@ -9,14 +9,11 @@ has in its cache shortens its queue; and both phases stay on one worker where th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Final
-
-import numpy as np
+from typing import Any, Final, NamedTuple
 
 from splitwise_core.policy.borrowing import lender
-from splitwise_core.policy.fleet import NOWHERE, FleetView, Members, Rows, least
+from splitwise_core.policy.fleet import NOWHERE, FleetView, Members
 from splitwise_core.policy.links import NO_LINKS, Cost, LinkView
 from splitwise_core.policy.mixing import (
     FIXED,
@@ -62,19 +59,13 @@ def place(
     `mixing` says whether one worker may serve both phases: where a pool is short, or where
     `stages`, as measured, make that the cheaper way.
     """
-    tokens = np.zeros(len(fleet.room_tokens), np.int64)
-    if cached:
-        tokens[list(cached)] = list(cached.values())
-        fleet = replace(
-            fleet,
-            pending_prompt_tokens=fleet.pending_prompt_tokens - tokens,
-            pending_tokens=fleet.pending_tokens - tokens,
-        )
-    asked = Asked(prompt_tokens, prompt_tokens + max_tokens, tokens)
-    placements = {
-        revision: _Scene(fleet, revision, asked, overflow_tokens, links, mixing, stages).placement()
+    asked = Asked(prompt_tokens, prompt_tokens + max_tokens, cached)
+    seen, fleet = fleet, fleet.without(cached) if cached else fleet
+    scenes = (
+        _Scene(seen, fleet, revision, asked, overflow_tokens, links, mixing, stages)
         for revision in fleet.members.revisions
-    }
+    )
+    placements = {scene.revision: scene.placement() for scene in scenes}
     if found := [placement for placement in placements.values() if placement.found]:
         if len(found) == 1:
             return found[0]
@@ -93,11 +84,11 @@ def _cost(fleet: FleetView, links: LinkView, asked: Asked, placement: Placement)
     return pair_cost(fleet, links, asked, prompt, token)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
+class _Scene(NamedTuple):
     """One request before the workers of one revision."""
 
-    fleet: FleetView
+    seen: FleetView
+    fleet: FleetView  # with queues shorter by what is cached
     revision: int
     asked: Asked
     overflow_tokens: int
@@ -124,14 +115,18 @@ class _Scene:
         queue = inf if found.prompt is None else int(pending[found.prompt])
         if queue <= RETURN_SHARE * limit:
             return found
-        worker = lender(self.fleet, self._room(Role.TOKEN), queue, limit)
+        worker = self._lender(Role.TOKEN, queue)
         if worker != NOWHERE:
             return self._on(worker, Reason.BORROWED_TOKEN_WORKER)
         if found.found:
             return found
-        room = self._room(Role.PROMPT)
-        worker = lender(self.fleet, room[pending[room] <= limit], inf, limit)
-        return found if worker == NOWHERE else self._on(worker, Reason.BORROWED_PROMPT_WORKER)
+        worker = self._lender(Role.PROMPT, inf)
+        is_calm = worker != NOWHERE and pending.item(worker) <= limit
+        return self._on(worker, Reason.BORROWED_PROMPT_WORKER) if is_calm else found
+
+    def _lender(self, role: Role, queue_tokens: float) -> int:
+        rows = self.fleet.members.rows(self.revision, role)
+        return lender(self.fleet, rows, self.asked.total, queue_tokens, self.overflow_tokens)
 
     def _cheaper(self, found: Placement) -> Placement:
         """One worker for both phases, where that costs less than the two that were found."""
@@ -154,10 +149,6 @@ class _Scene:
             return Placement(None, None, Reason.NO_CAPACITY)
         return self._on(best, Reason.ONE_WORKER)
 
-    def _room(self, *roles: int) -> Rows:
-        """Workers that could serve the whole request."""
-        return self.fleet.room(self.revision, self.asked.total, *roles)
-
     def _on(self, worker: int, reason: Reason) -> Placement:
         if not self.asked.decodes:
             return Placement(worker, None, Reason.SINGLE_TOKEN)
@@ -172,7 +163,8 @@ class _Scene:
             costs = self._seconds(EVERY, EVERY, 0.0)
         else:
             costs = self.fleet.pending_prompt_tokens + self.fleet.pending_tokens
-        best = least(self._room(*self.mixing.whole_roles), costs)
+        rows = self.fleet.members.rows(self.revision, *self.mixing.whole_roles)
+        best = self.fleet.least(rows, self.asked.total, costs)
         return best, costs.item(best) if best != NOWHERE else inf
 
     def _apart_s(self, prompt: int, token: int) -> tuple[bool, float]:
@@ -181,7 +173,9 @@ class _Scene:
         return link.failing, self._seconds(prompt, token, link.seen_s)
 
     def _seconds(self, prompt: int | slice, token: int | slice, seen_s: float) -> Any:
-        cached = self.asked.cached[prompt]
-        queued = self.fleet.pending_prompt_tokens[prompt] + cached  # `place` has taken it off
+        queued = self.seen.pending_prompt_tokens[prompt]
+        tokens = self.asked.prompt
+        if self.asked.cached:
+            tokens = tokens - (queued - self.fleet.pending_prompt_tokens[prompt])
         most = self.asked.total - self.asked.prompt
-        return self.stages.cost_s(prompt, token, queued, self.asked.prompt - cached, most, seen_s)
+        return self.stages.cost_s(prompt, token, queued, tokens, most, seen_s)

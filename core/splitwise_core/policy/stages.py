@@ -17,21 +17,32 @@ MOST_SHARE: Final = 0.8
 ever, and after a while every other step is the tokens' turn."""
 
 
+def token_s(step_base_s: Any, step_slope_s: Any, decoding: Any, prompt_share: Any) -> Any:
+    """Seconds that a token of one more sequence costs it, and those that decode beside it.
+
+    A decoding step takes `step_base_s`, and `step_slope_s` for each sequence in it; `decoding` are
+    in it already, so each step is longer by one for all of them. Prompts take `prompt_share` of the
+    time, and the sequence takes turns with them: what it waits for them, they wait for it. Of one
+    worker, or of many as columns.
+    """
+    longer_s = decoding * step_slope_s  # by the others' sequences, and theirs by its own
+    step_s = step_base_s + step_slope_s + longer_s
+    share = np.minimum(prompt_share, MOST_SHARE)
+    return step_s * ((1 + share) / (1 - share)) + longer_s  # 1 + 2 * share / (1 - share): see above
+
+
 @dataclass(frozen=True, slots=True)
 class StageView:
     """Measured times of a fleet's workers, as columns beside those of its `FleetView`.
 
-    A prompt takes its tokens over `prompt_tokens_per_s`, which is above 0, a decoding step
-    `step_base_s` and `step_slope_s` for each sequence in it. `decoding`: sequences that do, or will
-    once their prompts are computed. `prompt_share`: of the time of late, that prompts took.
-    `answer_share`: of the tokens that requests may have at most, those that answers had of late.
+    A prompt takes its tokens over `prompt_tokens_per_s`, which is above 0. `token_s`: see there.
+    `decoding`: sequences that do, or will once their prompts are computed. `answer_share`: of the
+    tokens that requests may have at most, those that answers had of late.
     """
 
     prompt_tokens_per_s: Numbers
-    step_base_s: Numbers
-    step_slope_s: Numbers
+    token_s: Numbers
     decoding: Numbers
-    prompt_share: Numbers
     answer_share: float = 1.0
 
     @property
@@ -50,22 +61,15 @@ class StageView:
     ) -> Any:
         """Seconds that a request takes on two workers, or one, and costs others there.
 
-        `queued` tokens go before its own `tokens` on the prompt worker; `seen_s` of its transfer
-        are not hidden behind the prompt. While it is computed, those that decode beside it wait.
-        While it decodes, it makes each step of the others longer, and takes turns with the prompts
-        that come to the same worker: what it waits for them, they wait for it. Of many workers,
-        given as a slice, it is a column, as `queued` and `tokens` are then.
+        `queued` tokens go before its own `tokens` on the prompt worker, and those that decode
+        beside it wait while they are computed; `seen_s` of its transfer are not hidden behind the
+        prompt. Of many workers, given as a slice, it is a column, as `queued` and `tokens` may be
+        then.
         """
-        # in few steps: over a thousand workers each is an operation on whole columns
         held_up = 1 + self.decoding[prompt]  # itself, and who decodes where its prompt is computed
         prompts_s = (queued + tokens * held_up) / self.prompt_tokens_per_s[prompt]
-        slope_s = self.step_slope_s[token]
-        longer_s = self.decoding[token] * slope_s  # by the others' sequences, and theirs by its own
-        step_s = self.step_base_s[token] + slope_s + longer_s
-        share = np.minimum(self.prompt_share[token], MOST_SHARE)
-        turns_s = step_s * ((1 + share) / (1 - share))  # 1 + 2 * share / (1 - share): see above
         steps = max(1.0, self.answer_share * max_tokens)
-        return prompts_s + seen_s + steps * (turns_s + longer_s)
+        return prompts_s + seen_s + steps * self.token_s[token]
 
 
-NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)
+NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)
