@@ -19,6 +19,7 @@ def simulate(
     start: planner_flags.Start = 60.0,
     borrowing: planner_flags.Borrowing = True,
     prefix_caching: planner_flags.PrefixCaching = True,
+    disaggregation: planner_flags.Disaggregation = "Always",
     catalog: planner_flags.Catalog = None,
     phase_times: planner_flags.PhaseTimes = None,
     json: planner_flags.Json = False,
@@ -41,6 +42,7 @@ def simulate(
         start_s=start,
         borrowing=borrowing,
         prefix_caching=prefix_caching,
+        disaggregation=disaggregation,
         catalog=catalog,
         phase_times=phase_times,
     )

@@ -131,6 +131,13 @@ PrefixCaching = Annotated[
         "scheduling.prefixCaching of a cluster. Measured mode.",
     ),
 ]
+Disaggregation = Annotated[
+    Literal["Always", "Auto", "Never"],
+    typer.Option(
+        help="Whether the two phases of a request go to two workers, as scheduling.disaggregation "
+        "of a cluster. Measured mode."
+    ),
+]
 FaultSeed = Annotated[int, typer.Option("--seed", help="Same seed, same failures.")]
 Catalog = Annotated[
     Path | None, typer.Option(help="Machines, prices and models, instead of those that come along.")

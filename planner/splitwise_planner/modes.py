@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
-from splitwise_core.policy.mixing import Mixing
+from splitwise_core.policy.mixing import Disaggregation, Mixing
 from splitwise_planner.catalog import Model
 from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
@@ -26,15 +26,33 @@ Result = tuple[Outcome, Used | None]
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """What of a cluster's `spec.scheduling` a simulation can be without; on as there."""
+    """What of a cluster's `spec.scheduling` a simulation knows, with the defaults of that."""
 
     borrowing: bool = True
     prefix_caching: bool = True
+    disaggregation: Disaggregation = Disaggregation.ALWAYS
 
-    def off(self) -> list[str]:
-        """The options that say what is off."""
-        named = {"--no-borrowing": self.borrowing, "--no-prefix-caching": self.prefix_caching}
-        return [option for option, is_on in named.items() if not is_on]
+    def asked(self) -> list[str]:
+        """The options that ask for another than the default."""
+        named = {
+            "--no-borrowing": not self.borrowing,
+            "--no-prefix-caching": not self.prefix_caching,
+            "--disaggregation": self.disaggregation is not Disaggregation.ALWAYS,
+        }
+        return [option for option, is_asked in named.items() if is_asked]
+
+    @property
+    def mixing(self) -> Mixing:
+        """What it says of workers that serve both phases. Raises UserError where it contradicts
+        itself, as the API server would."""
+        if self.disaggregation is Disaggregation.NEVER and not self.borrowing:
+            raise UserError(
+                "invalid-plan",
+                where="--no-borrowing",
+                wrong="with --disaggregation Never all workers serve both phases",
+                fix="leave one of the two out",
+            )
+        return Mixing(self.borrowing, self.disaggregation)
 
 
 AS_SPECIFIED: Final = Scheduling()
@@ -62,7 +80,7 @@ def simulation_of(
     and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
-        own = replace(own, mixing=Mixing(scheduling.borrowing))
+        own = replace(own, mixing=scheduling.mixing)
         return lambda trace: measured.simulate(
             trace if scheduling.prefix_caching else replace(trace, prefix_ids=()),
             design,
@@ -71,7 +89,7 @@ def simulation_of(
             scaling,
         )
     asked = {"--mtbf": faults is not None, "--autoscale": scaling is not None}
-    for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.off()]:
+    for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.asked()]:
         raise UserError(
             "invalid-plan",
             where=option,

@@ -15,7 +15,7 @@ from splitwise_core.policy.admission import is_committed
 from splitwise_core.policy.fleet import NOT_READY, NOWHERE, FleetView, Members, Numbers
 from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.roles import ROLES, Role
-from splitwise_core.policy.stages import NO_STAGES, StageView, token_s
+from splitwise_core.policy.stages import StageView, stage_view, token_s
 from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
 
@@ -174,24 +174,16 @@ class Columns:
         )
 
     def stages(self, view: FleetView, answer_share: float) -> StageView:
-        """What the stages take on the workers of `view`; nothing while none has measured a stage.
-
-        A worker that has not is taken to be like the others: a token worker has computed no prompt
-        yet.
-        """
+        """What the stages take on the workers of `view`; nothing while none has measured a stage."""
         if self["is_measured"].all():
             return StageView(self["speed"], self["token_s"], self["decoding"], answer_share)
-        ready = view.room_tokens > NOT_READY
-        base_s, slope_s = self["step_base_s"], self["step_slope_s"]
-        fast, stepped = self["speed"] > 0, base_s + slope_s > 0
-        if not (fast & ready).any() or not (stepped & ready).any():
-            return NO_STAGES
-        base_s = _filled(base_s, stepped, stepped & ready)
-        slope_s = _filled(slope_s, slope_s != 0, stepped & ready)
-        return StageView(
-            _filled(self["speed"], fast, fast & ready),
-            token_s(base_s, slope_s, self["decoding"], self["prompt_share"]),
+        return stage_view(
+            view.room_tokens > NOT_READY,
+            self["speed"],
+            self["step_base_s"],
+            self["step_slope_s"],
             self["decoding"],
+            self["prompt_share"],
             answer_share,
         )
 
@@ -248,8 +240,3 @@ class Columns:
             return 0
         blocks = min(load.free_blocks, info.num_blocks - session.claims.blocks)
         return max(0, blocks) * max(1, info.block_tokens)
-
-
-def _filled(column: Numbers, known: Numbers, typical: Numbers) -> Numbers:
-    """A column in which the mean of the `typical` rows stands where nothing is known."""
-    return column if known.all() else np.where(known, column, column[typical].mean())

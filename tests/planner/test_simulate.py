@@ -114,6 +114,16 @@ def test_pools_that_may_not_borrow_do_not(trace: Path) -> None:
     assert found["used"]["placements"] == {"split": 3}
 
 
+def test_requests_stay_together_where_that_is_asked_for(trace: Path) -> None:
+    trace.write_text(CROWDED)
+    asked = ("simulate", *MEASURED, "--trace", trace, "--disaggregation", "Never")
+    done = splitwise(*asked, "--json")
+    assert json.loads(done.stdout)["used"]["placements"] == {"one-worker": 3}
+    done = splitwise(*asked, "--no-borrowing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--no-borrowing: with --disaggregation Never all workers serve both" in done.stderr
+
+
 MOONCAKE = "".join(
     f'{{"timestamp": {at_ms}, "input_length": 2048, "output_length": 4, "hash_ids": {ids}}}\n'
     for at_ms, ids in ((0, "[1, 2, 3, 4]"), (5000, "[1, 2, 3, 5]"))
@@ -136,11 +146,14 @@ def test_without_a_cache_nothing_is_found(trace: Path) -> None:
     assert json.loads(done.stdout)["prefix_hits"] is None
 
 
-@pytest.mark.parametrize("option", ["--no-borrowing", "--no-prefix-caching"])
+@pytest.mark.parametrize(
+    "option", ["--no-borrowing", "--no-prefix-caching", "--disaggregation=Auto"]
+)
 def test_compat_mode_refuses_what_it_does_not_know(trace: Path, option: str) -> None:
     done = splitwise("simulate", *MODEL, "--design", "BH-1P_T", "--trace", trace, option)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{option}: asks for what compat mode does not know" in done.stderr
+    name = option.partition("=")[0]
+    assert f"{name}: asks for what compat mode does not know" in done.stderr
 
 
 def test_numbers_that_do_not_read_are_refused(trace: Path) -> None:

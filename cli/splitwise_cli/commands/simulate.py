@@ -28,6 +28,7 @@ class Options:
     start_s: float
     borrowing: bool
     prefix_caching: bool
+    disaggregation: Literal["Always", "Auto", "Never"]
     catalog: Path | None
     phase_times: Path | None
 
@@ -35,6 +36,7 @@ class Options:
 def simulate(options: Options, as_json: bool) -> bool:
     """Prints the answer; whether every request ended. Raises UserError."""
     need_planner("splitwise simulate")
+    from splitwise_core.policy.mixing import Disaggregation
     from splitwise_planner import catalog as shipped
     from splitwise_planner import phase_times as published
     from splitwise_planner.measured.failures import faults_of
@@ -55,7 +57,11 @@ def simulate(options: Options, as_json: bool) -> bool:
             faults=faults_of(options.mtbf_hours, options.repair_minutes, options.seed),
             least=options.least,
             start_s=options.start_s,
-            scheduling=Scheduling(options.borrowing, options.prefix_caching),
+            scheduling=Scheduling(
+                options.borrowing,
+                options.prefix_caching,
+                Disaggregation(options.disaggregation),
+            ),
         )
     )
     if options.report is not None:

@@ -73,3 +73,35 @@ class StageView:
 
 
 NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)
+
+
+def stage_view(
+    ready: Numbers,
+    prompt_tokens_per_s: Numbers,
+    step_base_s: Numbers,
+    step_slope_s: Numbers,
+    decoding: Numbers,
+    prompt_share: Numbers,
+    answer_share: float = 1.0,
+) -> StageView:
+    """What the stages take, as each worker has measured it; 0 where it has not.
+
+    Such a one is taken to be like the `ready` ones that have: a token worker has computed no prompt
+    yet. Nothing is known while none of them has.
+    """
+    fast, stepped = prompt_tokens_per_s > 0, step_base_s + step_slope_s > 0
+    if not (fast & ready).any() or not (stepped & ready).any():
+        return NO_STAGES
+    base_s = _filled(step_base_s, stepped, stepped & ready)
+    slope_s = _filled(step_slope_s, step_slope_s != 0, stepped & ready)
+    return StageView(
+        _filled(prompt_tokens_per_s, fast, fast & ready),
+        token_s(base_s, slope_s, decoding, prompt_share),
+        decoding,
+        answer_share,
+    )
+
+
+def _filled(column: Numbers, known: Numbers, typical: Numbers) -> Numbers:
+    """A column in which the mean of the `typical` rows stands where nothing is known."""
+    return column if known.all() else np.where(known, column, column[typical].mean())

@@ -119,6 +119,7 @@ class _Cluster:
         worker = self._workers[number]
         if number in self._lent:
             self._lending.catch_up(number, worker, self._now_s)
+        sequences = len(worker.running)
         prompted, ended = worker.finish()
         for job in prompted:
             if job.phase is not Phase.OVER:  # else lost with the worker that was to decode it
@@ -126,7 +127,7 @@ class _Cluster:
         for job in ended:
             if job.phase is not Phase.OVER:
                 self._job_ends(job)
-        self._fleet.refresh(number)
+        self._fleet.worked(number, stretch, sequences)
         self._go_on(number)
         if prompted or ended:
             self._place()
@@ -174,7 +175,7 @@ class _Cluster:
         for number in sorted(self._lent) if waiting and self._lent else ():
             self._lending.catch_up(number, self._workers[number], self._now_s)
         while waiting and self._fleet.has_room_to_decode(waiting[0]):
-            placement = self._fleet.find(waiting[0])
+            placement = self._fleet.find(waiting[0], self._now_s)
             if placement.prompt is None:
                 return
             job = waiting.popleft()

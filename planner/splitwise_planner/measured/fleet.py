@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 
 from splitwise_core.policy.admission import MAX_QUEUE_S, is_committed
+from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fleet import NOT_READY
-from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Mixing
+from splitwise_core.policy.mixing import OVERFLOW_TOKENS, Disaggregation, Mixing
 from splitwise_core.policy.routing import (
     NOTHING_CACHED,
     FleetView,
@@ -23,10 +24,12 @@ from splitwise_core.policy.routing import (
     Role,
     place,
 )
+from splitwise_core.policy.stages import NO_STAGES
 from splitwise_planner.measured.lending import Lending
 from splitwise_planner.measured.prefixes import Prefixes
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
-from splitwise_planner.measured.worker import NOBODY, Job, Phase, Worker
+from splitwise_planner.measured.told import Told
+from splitwise_planner.measured.worker import NOBODY, Job, Phase, Stretch, Worker
 
 FIRST_OUTPUT: Final = 1  # token of an answer, which the prompt itself gives
 
@@ -66,7 +69,10 @@ class Fleet:
             room_tokens=np.array(self._free) * BLOCK_TOKENS,
             borrowed=np.zeros(count, np.bool_),
         )
-        self.lending = Lending(roles, self._view.borrowed)
+        duties = [Duty(role) for role in roles]
+        self.lending = Lending(roles, self._view.borrowed, duties)
+        compares = mixing.disaggregation is not Disaggregation.ALWAYS
+        self._told = Told(duties) if compares else None
         # Workers that decode come last, or all of them are mixed.
         self._first_to_decode = sum(role == Role.PROMPT for role in roles)
         self._most_prompt = max(
@@ -94,8 +100,9 @@ class Fleet:
             return True
         return self._mixing.borrowing and max(self._free[:first], default=0) >= needed
 
-    def find(self, job: Job) -> Placement:
+    def find(self, job: Job, now_s: float) -> Placement:
         """Where a request goes now; changes nothing."""
+        told, ready = self._told, self._view.room_tokens > NOT_READY
         cached = NOTHING_CACHED if self._prefixes is None else self._prefixes.expected(job)
         return place(
             self._view,
@@ -104,6 +111,7 @@ class Fleet:
             OVERFLOW_TOKENS,
             cached=cached,
             mixing=self._mixing,
+            stages=NO_STAGES if told is None else told.view(ready, now_s),
         )
 
     def claim(self, job: Job, placement: Placement) -> None:
@@ -114,6 +122,8 @@ class Fleet:
         job.token_worker = NOBODY if placement.token is None else placement.token
         if self._prefixes is not None:
             self._prefixes.sent(job)
+        if self._told is not None:
+            self._told.sent(job)
         for worker, tokens in self._legs_of(job):
             self._claim(worker, job, blocks_for(tokens), 1)
         self._view.pending_prompt_tokens[job.prompt_worker] += job.prompt
@@ -151,6 +161,8 @@ class Fleet:
         """Its last token has come."""
         if self._prefixes is not None:
             self._prefixes.release(job)
+        if self._told is not None:
+            self._told.sent(job, -1)
         worker = job.prompt_worker if job.stays else job.token_worker
         if job.borrows:
             self.lending.release(job)
@@ -161,6 +173,8 @@ class Fleet:
         """An attempt comes to nothing: what it has claimed is free again."""
         total = blocks_for(job.prompt + job.output)
         self.lending.release(job)
+        if self._told is not None:
+            self._told.sent(job, -1)
         if self._prefixes is not None:
             self._prefixes.release(job)
         if job.phase is Phase.PLACED:
@@ -175,6 +189,12 @@ class Fleet:
                 self._arriving_kv[job.token_worker] -= job.prompt
         for worker in {job.prompt_worker, job.token_worker} - {NOBODY}:
             self.refresh(worker)
+
+    def worked(self, number: int, stretch: Stretch, sequences: int) -> None:
+        """A worker's stretch has ended, in which so many sequences decoded."""
+        if self._told is not None:
+            self._told.worked(number, self.workers[number], stretch, sequences)
+        self.refresh(number)
 
     def legs(self, number: int) -> int:
         """Requests that have a part of theirs on a worker."""

@@ -46,15 +46,16 @@ def lent_by_pool(loans: Iterable[Loan]) -> dict[str, Lent]:
 class Lending:
     """Who is borrowed: by what routers have sent there, or by the worker's own word.
 
-    `borrowed` is that column of the router's view. `lent` are the workers that need looking at.
+    `borrowed` is that column of the router's view, `duties` are the workers' own. `lent` are the
+    workers that need looking at.
     """
 
-    def __init__(self, roles: Sequence[Role], borrowed: Numbers) -> None:
+    def __init__(self, roles: Sequence[Role], borrowed: Numbers, duties: list[Duty]) -> None:
         self.loans: list[Loan] = []
         self.lent: set[int] = set()
         self._roles = roles
         self._borrowed = borrowed
-        self._duties = [Duty(role) for role in roles]
+        self._duties = duties
         self._since_s = [0.0] * len(roles)
         self._claims = [0] * len(roles)  # requests of the other phase
 
