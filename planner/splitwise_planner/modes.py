@@ -1,6 +1,7 @@
 """What a simulation is: the rules of the released simulator, or ours on measured times."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
@@ -43,7 +44,7 @@ def simulation_of(
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
         return lambda trace: measured.simulate(
-            trace, design, own, _drawn(faults, trace, design), scaling
+            trace, design, own, failures_in(trace, design, faults), scaling
         )
     for option, asked in (("--mtbf", faults), ("--autoscale", scaling)):
         if asked is not None:
@@ -64,9 +65,15 @@ def simulation_of(
     return lambda trace: (compat.simulate(trace, design, theirs), None)
 
 
-def _drawn(faults: Faults | None, trace: Trace, design: Design) -> Sequence[Failure]:
-    """Failures while requests arrive."""
+def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence[Failure]:
+    """Failures of a design's machines while requests arrive, in order.
+
+    Each phase has draws of its own: a machine more of one changes nothing of the other's.
+    """
     if faults is None:
         return ()
     span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
-    return faults.drawn(design.machines, *span_s)
+    prompt = faults.drawn(design.prompt, *span_s)
+    token = replace(faults, seed=~faults.seed).drawn(design.token, *span_s)
+    numbered = (replace(one, machine=design.prompt + one.machine) for one in token)
+    return sorted([*prompt, *numbered], key=lambda failure: (failure.at_s, failure.machine))
