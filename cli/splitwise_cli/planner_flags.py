@@ -42,6 +42,17 @@ MaxPower = Annotated[
     float | None, typer.Option(metavar="NUMBER", help="Power in the catalogue's unit, at most.")
 ]
 MaxMachines = Annotated[int | None, typer.Option(help="Machines, at most.")]
+Day = Annotated[
+    Path | None,
+    typer.Option(
+        help="Size the winner for each hour of a day, too: a CSV with the columns hour and rate "
+        "(requests a second) or hour and share (times --rate), or a trace of a day."
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of the hours of --day, as Europe/Berlin. [default: UTC]"),
+]
 Seeds = Annotated[int, typer.Option(help="Draws on each of which a plan must keep all objectives.")]
 Duration = Annotated[float, typer.Option(help="How long requests arrive.")]
 Mode = Annotated[

@@ -36,6 +36,9 @@ CODES: Final[Mapping[str, str]] = {
     "knows, or lacks a figure; the message names the record and the field.",
     "invalid-design": "A cluster design is not of the form HH-35P-5T or BH-40P_T.",
     "invalid-plan": "`splitwise plan` was given a number that has no sense.",
+    "invalid-day": "A day for `splitwise plan --day` lacks an hour or has one twice, or has a line "
+    "that does not read, or a rate that cannot be; the message names the line, or the hours. "
+    "[planner.md](planner.md#a-day) has the forms.",
     "plan-impossible": "No design keeps the objectives within the budgets. The message says how "
     "near each came, and what stopped it.",
     "plan-undeployable": "A plan asks for workers that Splitwise has not, so that no cluster file "

@@ -1,6 +1,6 @@
 """Who sets a pool's replicas, and by what law, as a cluster may be told."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +11,18 @@ Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 DAYS: tuple[Day, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 """A time of day, as 08:30."""
+
+MOST_PERIODS: Final = 16
+"""Of one pool's schedule."""
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether the IANA's data base has a zone of this name."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 class LoadTargets(SpecModel):
@@ -96,10 +108,8 @@ class Period(SpecModel):
     @field_validator("time_zone")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{value!r} is no time zone; write one as Europe/Berlin") from None
+        if not is_time_zone(value):
+            raise ValueError(f"{value!r} is no time zone; write one as Europe/Berlin")
         return value
 
 
@@ -131,7 +141,7 @@ class Autoscaling(SpecModel):
     behavior: Annotated[Behavior, Field(description="Windows and deadlines.")] = Behavior()
     schedule: Annotated[
         list[Period],
-        Field(max_length=16, description="More workers at least at certain hours."),
+        Field(max_length=MOST_PERIODS, description="More workers at least at certain hours."),
     ] = []
 
     @property

@@ -57,6 +57,17 @@ def read_trace(lines: Iterable[str], where: str) -> Iterator[Arrival]:
         raise refused(where, "there is no request in it", "add a line for each request")
 
 
+def begins_unix_s(lines: Iterable[str], where: str) -> float | None:
+    """When the first request of a CSV trace arrived, in seconds since 1970; None where its arrivals
+    are seconds of its own. Raises UserError as `read_trace`."""
+    rows = csv.reader(lines, strict=True)
+    columns = _columns(next(rows, []), where)
+    row = next(filter(None, rows), None)
+    if row is None or AZURE[0] not in columns:
+        return None
+    return _parse(row, columns, f"{where}, line {rows.line_num}")[0]
+
+
 def write_trace(arrivals: Iterable[Arrival]) -> Iterator[str]:
     """The lines of a trace whose arrivals are seconds: what `read_trace` reads."""
     rows = (f"{a.at_s:.6f},{a.prompt_tokens},{a.output_tokens}" for a in arrivals)
@@ -89,7 +100,7 @@ def _parse(row: Sequence[str], columns: Mapping[str, int], line: str) -> tuple[f
 
 
 def _point_s(text: str, where: str) -> float:
-    """A point in time in seconds. Without a zone it is taken as UTC's: only distances count."""
+    """A point in time in seconds. Without a zone it is taken as UTC's."""
     try:
         return datetime.fromisoformat(text if _has_zone(text) else f"{text}+00:00").timestamp()
     except ValueError as error:

@@ -22,17 +22,20 @@ class Line:
     labels: Sequence[str] = ()
 
 
-def chart(title: str, x_name: str, y_name: str, lines: Sequence[Line]) -> str:
-    """An SVG of lines over common axes, which begin at zero."""
+def chart(
+    title: str, x_name: str, y_name: str, lines: Sequence[Line], x_marks: Sequence[float] = ()
+) -> str:
+    """An SVG of lines over common axes, which begin at zero; that of x ends with its last mark."""
     points = [point for line in lines for point in line.points]
-    x_most = _round_up(max((x for x, _ in points), default=1.0))
+    x_marks = x_marks or _fifths(_round_up(max((x for x, _ in points), default=1.0)))
+    x_most = x_marks[-1]
     y_most = _round_up(max((y for _, y in points), default=1.0))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}" font-family="sans-serif" font-size="12" '
         'fill="currentColor">',
         f'<text x="{LEFT}" y="18" font-weight="bold">{escape(title)}</text>',
-        *_axes(x_most, y_most, x_name, y_name),
+        *_axes(x_marks, _fifths(y_most), x_name, y_name),
     ]
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
@@ -64,25 +67,28 @@ def _labelled(line: Line, places: Sequence[tuple[float, float]], colour: str) ->
     return parts
 
 
-def _axes(x_most: float, y_most: float, x_name: str, y_name: str) -> list[str]:
-    """A grid of fifths with its numbers."""
+def _axes(
+    x_marks: Sequence[float], y_marks: Sequence[float], x_name: str, y_name: str
+) -> list[str]:
+    """A line for each mark of y, and the numbers of all."""
     parts = []
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for fifth in range(6):
-        x, y = _x(x_most * fifth / 5, x_most), _y(y_most * fifth / 5, y_most)
+    for mark in y_marks:
+        y = _y(mark, y_marks[-1])
         parts.append(
             f'<path d="M{LEFT} {y:.1f}H{right}" stroke="currentColor" stroke-opacity="0.15"/>'
         )
-        parts.append(
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{y_most * fifth / 5:g}</text>'
-        )
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">'
-            f"{x_most * fifth / 5:g}</text>"
-        )
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>')
+    for mark in x_marks:
+        x = _x(mark, x_marks[-1])
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{mark:g}</text>')
     parts.append(f'<text x="{right}" y="{HEIGHT - 8}" text-anchor="end">{escape(x_name)}</text>')
     parts.append(f'<text x="6" y="{HEIGHT - 8}">{escape(y_name)} ↑</text>')
     return parts
+
+
+def _fifths(most: float) -> list[float]:
+    return [most * fifth / 5 for fifth in range(6)]
 
 
 def _x(value: float, most: float) -> float:

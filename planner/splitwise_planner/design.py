@@ -8,7 +8,7 @@ power, and makes workers of four GPUs each.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from splitwise_core.errors import UserError
 from splitwise_core.latency.power import LEAST_SHARE, PowerModel, prompt_slowdown
@@ -102,6 +102,18 @@ def design_of(kind: str, prompt: int, token: int, catalog: Catalog) -> Design:
     if degree is not None and int(degree) < 1:
         raise _refused(kind, "has workers without GPUs", "give 1 or more, as in HH/4")
     return Design(kind, prompt, token, *pair, tensor_parallel=int(degree or 0))
+
+
+def cluster_as_dict(design: Design) -> dict[str, Any]:
+    """For scripts: its name, its machines, and what they cost and draw an hour."""
+    return {
+        "design": str(design),
+        "prompt_machines": design.prompt,
+        "token_machines": design.token,
+        "machines": design.machines,
+        "dollars_per_hour": round(design.dollars_per_hour, 2),
+        "power_units": round(design.power_units, 2),
+    }
 
 
 def _machines(letters: str, catalog: Catalog) -> tuple[Machine, Machine]:

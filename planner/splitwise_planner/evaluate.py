@@ -10,7 +10,8 @@ from typing import Final
 
 from splitwise_planner.catalog import Model
 from splitwise_planner.design import Design
-from splitwise_planner.modes import Mode, simulation_of
+from splitwise_planner.measured.failures import Faults
+from splitwise_planner.modes import Mode, failures_in, simulation_of
 from splitwise_planner.phase_times import Key, Shape
 from splitwise_planner.resume import Notebook
 from splitwise_planner.slo import Verdict, judge, reference_for
@@ -23,9 +24,11 @@ T_95: Final = (inf, 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.83
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Verdicts of one design on several seeds, up to the first that fails."""
+    """Verdicts of one design on several seeds, up to the first that fails, and how many machines
+    failed in all of them."""
 
     verdicts: tuple[Verdict, ...]
+    failures: int = 0
 
     @property
     def is_met(self) -> bool:
@@ -36,6 +39,14 @@ class Trial:
     def worst(self) -> Verdict:
         """The verdict that is nearest to its limit, or furthest beyond."""
         return max(self.verdicts, key=lambda verdict: verdict.load)
+
+    @property
+    def trouble(self) -> str:
+        """What the worst seed breaks, in words."""
+        worst = self.worst
+        if worst.unfinished:
+            return f"{worst.unfinished} requests never end"
+        return f"{worst.binding} is {worst.load:.2f} times its limit"
 
     @property
     def upper_load(self) -> float:
@@ -51,7 +62,8 @@ class Trial:
 class Evaluator:
     """Tries designs of a model; `simulations` counts what it asked for.
 
-    `others` computes elsewhere, where simulations would wait for each other here; `notebook` has
+    `faults`: machines fail, at times that each seed draws; their own seed is not used. `others`
+    computes elsewhere, where simulations would wait for each other here; `notebook` has
     what was tried before.
     """
 
@@ -61,6 +73,7 @@ class Evaluator:
     workload: Workload
     seeds: Sequence[int]
     mode: Mode = "compat"
+    faults: Faults | None = None
     others: Executor | None = None
     notebook: Notebook | None = None
     simulations: int = 0
@@ -76,7 +89,8 @@ class Evaluator:
                 self._note(design, rate, seed, verdicts[-1])
             if not all(verdict.is_met for verdict in verdicts):
                 break
-        return Trial(tuple(verdicts))
+        failures = [self._failures(design, rate, seed) for seed in self.seeds[: len(verdicts)]]
+        return Trial(tuple(verdicts), sum(failures))
 
     def verdict(self, design: Design, rate: float, seed: int) -> Verdict:
         """How a design does at a rate with one seed."""
@@ -109,7 +123,8 @@ class Evaluator:
 
     def simulate(self, design: Design, rate: float, seed: int) -> Verdict:
         """One simulation, here and now."""
-        run = simulation_of(self.mode, self.times, self.name, self.model, design)
+        faults = self._faults(seed)
+        run = simulation_of(self.mode, self.times, self.name, self.model, design, faults)
         outcome, _ = run(self._trace(rate, seed))
         return judge(outcome, reference_for(self.times, self.name, self.model))
 
@@ -126,6 +141,13 @@ class Evaluator:
             else:
                 high = middle
         return low
+
+    def _failures(self, design: Design, rate: float, seed: int) -> int:
+        """How many machines fail in a draw."""
+        return len(failures_in(self._trace(rate, seed), design, self._faults(seed)))
+
+    def _faults(self, seed: int) -> Faults | None:
+        return None if self.faults is None else replace(self.faults, seed=seed)
 
     def _trace(self, rate: float, seed: int) -> Trace:
         """Drawn once: a search asks for the same one again and again."""

@@ -30,6 +30,9 @@ Row = Mapping[str, Any]
 Numbered = Iterator[tuple[int, Request]]
 """Requests with the numbers of their lines."""
 
+Begun = tuple[float | None, Numbered]
+"""When the first of the requests arrived, in seconds since 1970 where that is known, and all."""
+
 ANSWERED: Final = 200
 
 FORMS: Final = (
@@ -38,18 +41,18 @@ FORMS: Final = (
 )
 
 
-def read_json(file: TextIO, where: str) -> Numbered:
+def read_json(file: TextIO, where: str) -> Begun:
     """The requests of a file of JSON lines, in the order of ids. Raises UserError (invalid-trace)
     naming the line."""
     rows = _rows(file, where)
     first = next(rows, None)
     if first is None:
-        return iter(())
+        return None, iter(())
     form = _form_of(first[1], f"{where}:{first[0]}")
     return form(chain([first], rows), where)
 
 
-def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str], Numbered]:
+def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str], Begun]:
     if "input_length" in row or "output_length" in row:
         return _mooncake
     if "message" in row and "component" in row:
@@ -59,8 +62,12 @@ def _form_of(row: Row, where: str) -> Callable[[Iterable[tuple[int, Row]], str],
     raise refused(where, f"has the fields {', '.join(row)[:100] or 'of nothing'}", f"give {FORMS}")
 
 
-def _mooncake(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
+def _mooncake(rows: Iterable[tuple[int, Row]], where: str) -> Begun:
     """Lines as Mooncake publishes them; their stamps are milliseconds."""
+    return None, _mooncake_requests(rows, where)
+
+
+def _mooncake_requests(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
     ids = PrefixIds()
     for count, (number, row) in enumerate(rows):
         line = f"{where}:{number}"
@@ -77,7 +84,7 @@ def _mooncake(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
         )
 
 
-def _router_log(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
+def _router_log(rows: Iterable[tuple[int, Row]], where: str) -> Begun:
     """Lines of a router about requests, by arrival; a line of anything else is none of a trace.
 
     A request that had no token, turned away or failed, cost the workers nothing.
@@ -94,7 +101,7 @@ def _router_log(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
     return _from_the_first(found)
 
 
-def _answers(rows: Iterable[tuple[int, Row]], where: str) -> Numbered:
+def _answers(rows: Iterable[tuple[int, Row]], where: str) -> Begun:
     """Answers of an OpenAI API as clients log them: alone, or in the lines of a batch's output.
 
     Their stamps are whole seconds: those of one second are spread over it, in the file's order. An
@@ -139,10 +146,13 @@ def _answer_of(row: Row, line: str) -> Row | None:
     return body
 
 
-def _from_the_first(found: list[tuple[float, int, int, int]]) -> Numbered:
+def _from_the_first(found: list[tuple[float, int, int, int]]) -> Begun:
     """Requests whose arrivals count from the first one's."""
-    for count, (at_s, number, prompt, output) in enumerate(found):
-        yield number, Request(count, at_s - found[0][0], prompt, output)
+    first_s = found[0][0] if found else None
+    return first_s, (
+        (number, Request(count, at_s - found[0][0], prompt, output))
+        for count, (at_s, number, prompt, output) in enumerate(found)
+    )
 
 
 def _rows(file: TextIO, where: str) -> Iterator[tuple[int, Row]]:

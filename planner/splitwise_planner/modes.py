@@ -85,7 +85,7 @@ def simulation_of(
             trace if scheduling.prefix_caching else replace(trace, prefix_ids=()),
             design,
             own,
-            _drawn(faults, trace, design),
+            failures_in(trace, design, faults),
             scaling,
         )
     asked = {"--mtbf": faults is not None, "--autoscale": scaling is not None}
@@ -107,9 +107,15 @@ def simulation_of(
     return lambda trace: (compat.simulate(trace, design, theirs), None)
 
 
-def _drawn(faults: Faults | None, trace: Trace, design: Design) -> Sequence[Failure]:
-    """Failures while requests arrive."""
+def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence[Failure]:
+    """Failures of a design's machines while requests arrive, in order.
+
+    Each phase has draws of its own: a machine more of one changes nothing of the other's.
+    """
     if faults is None:
         return ()
     span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
-    return faults.drawn(design.machines, *span_s)
+    prompt = faults.drawn(design.prompt, *span_s)
+    token = replace(faults, seed=~faults.seed).drawn(design.token, *span_s)
+    numbered = (replace(one, machine=design.prompt + one.machine) for one in token)
+    return sorted([*prompt, *numbered], key=lambda failure: (failure.at_s, failure.machine))

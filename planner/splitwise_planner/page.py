@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitwise_planner.charts import Line, chart
+from splitwise_planner.day_report import day_parts
 from splitwise_planner.design import Design
-from splitwise_planner.document import Part
+from splitwise_planner.document import Part, Table
 from splitwise_planner.modes import NOTES
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.planning import Plan, Rated
-from splitwise_planner.report import frontier_of, rates_as_text
+from splitwise_planner.report import faults_lines, frontier_of, rates_as_text
 from splitwise_planner.request import Request
 from splitwise_planner.simulation import Answer
 from splitwise_planner.slo import OBJECTIVES
@@ -25,17 +26,6 @@ TIMELINE_POINTS: Final = 240
 def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:
     """A plan: the table, the choice between the kinds, and the winner at work."""
     assert request.rate is not None
-    table = [["design", "machines", "$/h", "power", "binding", "load", "95 % up to", "one more"]]
-    for one in plan.sized:
-        if one.design is None:
-            table.append(
-                [one.kind, "–", "–", "–", "no cluster keeps the objectives", "–", "–", "–"]
-            )
-            continue
-        more = ", ".join(f"+{name}: {load:.2f}" for name, load in one.next_load.items())
-        upper = f"{one.trial.upper_load:.2f}" if len(one.trial.verdicts) > 1 else "one seed"
-        worst = one.trial.worst
-        table.append([*_prices(one.design), worst.binding, f"{worst.load:.2f}", upper, more])
     gains = ", ".join(f"+{name}: {gain:+d}" for name, gain in plan.gain_rps.items())
     found = [one.design for one in plan.sized if one.design is not None]
     best = frontier_of(plan)
@@ -44,7 +34,8 @@ def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:
         f"seeds of {request.duration_s:g} s; least {request.objective}; headroom "
         f"{request.headroom:g}, {request.spare} machines of each phase may be gone. "
         f"{NOTES[request.mode]}.",
-        table,
+        _kinds(plan),
+        *faults_lines(request, plan),
         "load: the binding objective's slowdown as a share of its limit, on the worst seed. "
         f"Requests a second that one machine more brings the first: {gains}.",
         chart(
@@ -61,9 +52,26 @@ def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:
         ),
         [["not beaten in cost, power and machines", "machines", "$/h", "power"]]
         + [_prices(design) for design in best],
-        f"The first at work, on seed 0: {winner.design}.",
+        *(day_parts(plan.day) if plan.day is not None else []),
+        f"# The first at work, on seed 0: {winner.design}",
         *simulation_parts(winner),
     ]
+
+
+def _kinds(plan: Plan) -> Table:
+    """A row for each kind, the winner first."""
+    table = [["design", "machines", "$/h", "power", "binding", "load", "95 % up to", "one more"]]
+    for one in plan.sized:
+        if one.design is None:
+            table.append(
+                [one.kind, "–", "–", "–", "no cluster keeps the objectives", "–", "–", "–"]
+            )
+            continue
+        more = ", ".join(f"+{name}: {load:.2f}" for name, load in one.next_load.items())
+        upper = f"{one.trial.upper_load:.2f}" if len(one.trial.verdicts) > 1 else "one seed"
+        worst = one.trial.worst
+        table.append([*_prices(one.design), worst.binding, f"{worst.load:.2f}", upper, more])
+    return table
 
 
 def rates_parts(request: Request, rated: Sequence[Rated]) -> list[Part]:

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from splitwise_core.errors import UserError
 from splitwise_planner.design import Design, parse_design
 from splitwise_planner.evaluate import Evaluator
+from splitwise_planner.hours import DayPlan, size_day
 from splitwise_planner.request import Budgets, Objective, Request, prepared, refused
 from splitwise_planner.search import Pair
 from splitwise_planner.sizing import Sized, goal_of, larger, size
@@ -22,10 +23,12 @@ MAX_KINDS: Final = 64
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The best cluster of each kind, cheapest first. `gain_rps`: by how many requests a second the
-    winner's highest rate goes up with one machine more of each phase, on the first seed."""
+    winner's highest rate goes up with one machine more of each phase, on the first seed. `day`:
+    what the winner needs hour by hour."""
 
     sized: tuple[Sized, ...]
     gain_rps: dict[str, int]
+    day: DayPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,11 @@ def plan(request: Request, progress: Progress) -> Plan:
             raise _impossible(request, sized)
         sized.sort(key=lambda one: _rank(one, request.objective))
         progress(len(kinds), len(kinds), "what one machine more would bring")
-        return Plan(tuple(sized), _gain(request, evaluator, sized[0]))
+        gain_rps = _gain(request, evaluator, sized[0])
+        day = None
+        if request.day is not None:
+            day = size_day(request, request.day, evaluator, sized[0], progress)
+        return Plan(tuple(sized), gain_rps, day)
 
 
 def rate(request: Request, progress: Progress) -> list[Rated]:
@@ -137,13 +144,7 @@ def _impossible(request: Request, sized: Sequence[Sized]) -> UserError:
         if not one.trial.verdicts:
             lines.append(f"{one.kind}: the budgets do not allow its smallest cluster")
             continue
-        worst = one.trial.worst
-        why = (
-            f"{worst.unfinished} requests never end"
-            if worst.unfinished
-            else f"{worst.binding} is {worst.load:.2f} times its limit"
-        )
-        lines.append(f"{one.kind}: nearest was {one.nearest}, where {why}")
+        lines.append(f"{one.kind}: nearest was {one.nearest}, where {one.trial.trouble}")
     return UserError(
         "plan-impossible",
         where=f"{request.rate:g} requests/s of {request.trace.name}",

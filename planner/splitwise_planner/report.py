@@ -5,7 +5,9 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-from splitwise_planner.design import Design
+from splitwise_planner.day_report import day_as_dict, day_as_text
+from splitwise_planner.design import Design, cluster_as_dict
+from splitwise_planner.measured.failures import told_of
 from splitwise_planner.modes import NOTES
 from splitwise_planner.planning import Plan, Rated, Request, Sized
 from splitwise_planner.sizing import frontier
@@ -24,11 +26,22 @@ def plan_as_dict(request: Request, plan: Plan) -> dict[str, Any]:
         "mode": request.mode,
         "headroom": request.headroom,
         "spare": request.spare,
+        **faults_as_dict(request),
         "objectives": {objective.name: objective.limit for objective in OBJECTIVES},
         "simulations": sum(one.simulations for one in plan.sized),
         "plans": [_sized(one) for one in plan.sized],
         "gain_rps_with_one_more": plan.gain_rps,
-        "frontier": [_cluster(design) for design in frontier_of(plan)],
+        "frontier": [cluster_as_dict(design) for design in frontier_of(plan)],
+        "day": day_as_dict(plan.day) if plan.day is not None else None,
+    }
+
+
+def faults_as_dict(request: Request) -> dict[str, Any]:
+    """How machines fail; null where they do not."""
+    faults = request.faults
+    return {
+        "mtbf_hours": faults.mtbf_s / 3600 if faults is not None else None,
+        "repair_minutes": faults.repair_s / 60 if faults is not None else None,
     }
 
 
@@ -45,9 +58,10 @@ def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
         "seeds": request.seeds,
         "duration_s": request.duration_s,
         "mode": request.mode,
+        **faults_as_dict(request),
         "clusters": [
             {
-                **_cluster(one.design),
+                **cluster_as_dict(one.design),
                 "max_rates": list(one.max_rates),
                 "mean_max_rate": round(fmean(one.max_rates), 2),
                 "breaks_first": list(one.breaks_first),
@@ -74,6 +88,7 @@ def plan_as_text(request: Request, plan: Plan) -> str:
             f"each keeps the objectives at {request.rate * request.headroom:g} requests/s, with "
             f"{request.spare} machines of each phase gone"
         )
+    lines += faults_lines(request, plan)
     gains = ", ".join(f"+{name}: {gain:+d} requests/s" for name, gain in plan.gain_rps.items())
     lines += ["", f"one machine more of the first: {gains}"]
     if request.frontier:
@@ -81,14 +96,35 @@ def plan_as_text(request: Request, plan: Plan) -> str:
         lines += [_columns(design) for design in frontier_of(plan)]
     count = sum(one.simulations for one in plan.sized)
     note = "load: the binding objective's slowdown as a share of its limit, on the worst seed"
-    return "\n".join([*lines, "", f"{note}; {count} simulations", NOTES[request.mode], ""])
+    lines += ["", f"{note}; {count} simulations", NOTES[request.mode], ""]
+    if plan.day is not None:
+        lines.append(day_as_text(plan.day))
+    return "\n".join(lines)
+
+
+def faults_lines(request: Request, plan: Plan) -> list[str]:
+    """That objectives hold although machines fail, and how many did; nothing where none may."""
+    faults, winner = request.faults, plan.sized[0]
+    if faults is None:
+        return []
+    failures, draws = winner.trial.failures, len(winner.trial.verdicts)
+    lines = [
+        f"each keeps the objectives while machines fail, {told_of(faults)}",
+        f"machines of {winner.nearest} that failed in its {draws} draws: {failures}",
+    ]
+    if failures < draws:
+        one_each_s = faults.mtbf_s / winner.nearest.machines
+        lines.append(f"for one in each draw, on average, give --duration {one_each_s:.0f}")
+    return lines
 
 
 def rates_as_text(request: Request, rated: Sequence[Rated]) -> str:
     """A table: a row for each cluster."""
+    faults = request.faults
+    failing = "" if faults is None else f"; machines fail, {told_of(faults)}"
     lines = [
         f"highest rate of {request.trace.name} on {request.model}, {request.seeds} seeds of "
-        f"{request.duration_s:g} s, in requests/s",
+        f"{request.duration_s:g} s, in requests/s{failing}",
         "",
         f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}{'mean':>8}  each seed; what breaks",
     ]
@@ -117,18 +153,19 @@ def _columns(design: Design) -> str:
 
 def _sized(one: Sized) -> dict[str, Any]:
     if one.design is None:
-        tried = {} if not one.trial.verdicts else {"nearest": _cluster(one.nearest)}
+        tried = {} if not one.trial.verdicts else {"nearest": cluster_as_dict(one.nearest)}
         return {"kind": one.kind, "feasible": False, **tried, "simulations": one.simulations}
     worst = one.trial.worst
     return {
         "kind": one.kind,
         "feasible": True,
-        **_cluster(one.design),
+        **cluster_as_dict(one.design),
         "binding": worst.binding,
         "load": worst.load,
         "load_upper_95": _finite(one.trial.upper_load),
         "slowdowns": [verdict.slowdown for verdict in one.trial.verdicts],
         "load_with_one_more": {name: _finite(load) for name, load in one.next_load.items()},
+        "failures": one.trial.failures,
         "simulations": one.simulations,
     }
 
@@ -136,14 +173,3 @@ def _sized(one: Sized) -> dict[str, Any]:
 def _finite(load: float) -> float | None:
     """JSON has no infinity: null stands for a load without bound."""
     return load if isfinite(load) else None
-
-
-def _cluster(design: Design) -> dict[str, Any]:
-    return {
-        "design": str(design),
-        "prompt_machines": design.prompt,
-        "token_machines": design.token,
-        "machines": design.machines,
-        "dollars_per_hour": round(design.dollars_per_hour, 2),
-        "power_units": round(design.power_units, 2),
-    }

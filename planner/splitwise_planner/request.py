@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Final, Literal
 
 from splitwise_core.errors import UserError
 from splitwise_planner.catalog import Catalog, load_catalog
+from splitwise_planner.day import Day
 from splitwise_planner.evaluate import Evaluator, prepare
+from splitwise_planner.measured.failures import Faults
+from splitwise_planner.measured.scaling import LONGEST_START_S
 from splitwise_planner.modes import Mode
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.resume import Notebook
@@ -24,6 +28,9 @@ Objective = Literal["cost", "power", "machines"]
 MAX_SEEDS: Final = 100
 MAX_SPARE: Final = 16
 MAX_HEADROOM: Final = 10.0
+
+LEAST_REQUESTS: Final = 20
+"""Of a draw, on average: of fewer, percentiles say little, and there might be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,9 @@ class Request:
     Each kind is sized for every cap of `power_caps` (percent of a token machine's GPU power) and
     every degree of `tensor_parallel`. `headroom` multiplies the rate that a plan has to serve,
     `spare` is how many machines of each phase may be gone meanwhile. `frontier`: each kind is
-    sized for every objective, so that the choice between them is seen.
+    sized for every objective, so that the choice between them is seen. `day`: the winner is sized
+    for its hours too, of which the busiest has `rate`; a machine that is added serves after
+    `start_s`. `faults`: machines fail, in each draw at times of its own.
     """
 
     model: str
@@ -62,6 +71,9 @@ class Request:
     spare: int = 0
     frontier: bool = False
     resume: Path | None = None
+    day: Day | None = None
+    start_s: float = 60.0
+    faults: Faults | None = None
 
     @property
     def kinds(self) -> list[str]:
@@ -80,6 +92,7 @@ def check(request: Request) -> None:
         ("--duration", request.duration_s, 1.0, 1e5),
         ("--headroom", request.headroom, 1.0, MAX_HEADROOM),
         ("--spare", request.spare, 0, MAX_SPARE),
+        ("--start", request.start_s, 0.0, LONGEST_START_S),
     ):
         if not least <= value <= most:
             raise refused(where, f"is {value:g}", f"give {least:g} to {most:g}")
@@ -90,6 +103,12 @@ def check(request: Request) -> None:
     ):
         if budget is not None and not budget > 0:
             raise refused(name, f"is {budget:g}", "give a number above zero")
+    rates = (request.rate or 1.0,) if request.day is None else filter(None, request.day.rates)
+    least = min(rates)
+    if (count := least * request.headroom * request.duration_s) < LEAST_REQUESTS:
+        wrong = f"is {request.duration_s:g} s, in which {least:g} requests/s are {count:.2g} in all"
+        fix = f"give {ceil(LEAST_REQUESTS / least / request.headroom)} s or more"
+        raise refused("--duration", wrong, fix)
 
 
 @contextmanager
@@ -105,7 +124,9 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
     workload = Workload(load_trace(request.trace), request.duration_s)
     times = load_phase_times(request.phase_times)
     seeds = range(request.seeds)
-    evaluator = Evaluator(request.model, model, times, workload, seeds, request.mode)
+    evaluator = Evaluator(
+        request.model, model, times, workload, seeds, request.mode, request.faults
+    )
     if request.resume is not None:
         evaluator.notebook = Notebook(request.resume, _question(request))
     cores = cpu_count() or 1
@@ -125,7 +146,8 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
 def _question(request: Request) -> str:
     """All that a verdict depends on, but the design, the rate and the seed."""
     files = [path.read_bytes() for path in (request.trace, request.catalog, request.phase_times)]
-    return repr((request.model, request.mode, request.duration_s, OBJECTIVES, files))
+    asked = request.model, request.mode, request.duration_s, request.faults
+    return repr((*asked, OBJECTIVES, files))
 
 
 def refused(where: str, wrong: str, fix: str) -> UserError:

@@ -8,6 +8,7 @@ pair is tried by itself.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor, inf
+from sys import maxsize
 from typing import Final, NamedTuple
 
 CLEARLY: Final = 1.05
@@ -54,13 +55,16 @@ class Search:
 
     `load` tries a pair: below 1 it is good. `goal` is the sum to make small, `budgets` bound others
     and leave a finite number of pairs. A design that does not split has no machines for prompts
-    alone. `tried` has the load of each pair that was tried.
+    alone. `within`, where it is given, is a pair that is thought good: it is tried first, and none
+    with more machines of either kind is looked at. `tried` has the load of each pair that was
+    tried.
     """
 
     load: Callable[[Pair], float]
     goal: Limit
     budgets: Sequence[Limit]
     splits: bool
+    within: Pair | None = None
     tried: dict[Pair, float] = field(default_factory=dict)
 
     def best(self) -> Pair | None:
@@ -83,6 +87,8 @@ class Search:
 
     def _first(self) -> Pair | None:
         """Some good pair: a few splits of ever larger clusters, then more of the largest."""
+        if self.within is not None and self._try(self.within) < 1:
+            return self.within
         largest = self._undecided(inf)
         bound = 4 * max(self.goal.prompt, self.goal.other)
         while (pairs := self._undecided(bound)) != largest:
@@ -111,10 +117,11 @@ class Search:
 
     def _rows(self, limits: Sequence[Limit]) -> Iterator[Pair]:
         """For each number of prompt machines, the most others that the limits allow."""
+        most = self.within or Pair(maxsize, maxsize)
         prompt = 1 if self.splits else 0
         while (others := min(limit.others(prompt) for limit in limits)) >= 1:
-            yield Pair(prompt, int(others))
-            if not self.splits:
+            yield Pair(prompt, min(int(others), most.other))
+            if not self.splits or prompt >= most.prompt:
                 break
             prompt += 1
 

@@ -30,6 +30,67 @@ class Sized:
     good: tuple[Design, ...] = ()
 
 
+class Loads:
+    """The load of a kind's pairs at a rate, with `spare` machines of each phase gone; each pair is
+    tried once. `trials` has what came of them, and none of pairs of which nothing would be left."""
+
+    def __init__(
+        self,
+        request: Request,
+        evaluator: Evaluator,
+        example: Design,
+        rate: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.trials: dict[Pair, Trial] = {}
+        self.evaluator = evaluator
+        self._request = request
+        self._example = example
+        self._rate = rate * request.headroom
+        self._progress = progress
+        self._limits = _limits(example, request)
+
+    def __call__(self, pair: Pair) -> float:
+        """The load on the worst seed."""
+        left = self.left_of(pair)
+        if left is None:
+            return inf
+        if pair not in self.trials:
+            self.trials[pair] = self.evaluator.trial(left, self._rate)
+            count = self.evaluator.simulations
+            self._progress(f"{self.of(pair)}, simulation {count} of its kind")
+        return self.trials[pair].worst.load
+
+    def search(self, objective: Objective, within: Pair | None = None) -> Search:
+        """The search for the pair that is best by an objective."""
+        goal = goal_of(self._example, objective)
+        return Search(self, goal, self._limits, self._example.splits, within)
+
+    def allows(self, pair: Pair) -> bool:
+        """Whether the budgets do."""
+        return all(limit.sum_of(pair) <= limit.most for limit in self._limits)
+
+    def of(self, pair: Pair) -> Design:
+        """The design of the kind with so many machines."""
+        if self._example.splits:
+            return replace(self._example, prompt=pair.prompt, token=pair.other)
+        return replace(self._example, prompt=pair.other, token=0)
+
+    def left_of(self, pair: Pair) -> Design | None:
+        """What is left when the spare machines are gone; None: not enough."""
+        spare, splits = self._request.spare, self._example.splits
+        left = Pair(pair.prompt - spare if splits else 0, pair.other - spare)
+        enough = left.other >= 1 and (left.prompt >= 1 or not splits)
+        return self.of(left) if enough else None
+
+    def one_more(self, pair: Pair) -> dict[str, float]:
+        """The load with one machine more of each phase: what the next one to buy would bring."""
+        left = self.left_of(pair)
+        assert left is not None, "it is good"
+        more = larger(left).items()
+        return {name: self.evaluator.trial(one, self._rate).worst.load for name, one in more}
+
+
 def size(
     request: Request,
     catalog: Catalog,
@@ -39,53 +100,21 @@ def size(
 ) -> Sized:
     """The search for one kind."""
     assert request.rate is not None
-    rate = request.rate * request.headroom
     example = design_of(kind, 1, 1, catalog)
-    loads: dict[Pair, float] = {}
-
-    def load(pair: Pair) -> float:
-        if pair not in loads:
-            left = _without(pair, request.spare, example)
-            if left is None:
-                loads[pair] = inf
-            else:
-                loads[pair] = evaluator.trial(_of(example, left), rate).worst.load
-            progress(f"{_of(example, pair)}, simulation {evaluator.simulations} of its kind")
-        return loads[pair]
-
-    search = Search(
-        load, goal_of(example, request.objective), _limits(example, request), example.splits
-    )
+    loads = Loads(request, evaluator, example, request.rate, progress)
+    search = loads.search(request.objective)
     best = search.best()
     if not search.tried:
-        smallest = _of(example, Pair(1, 1))
-        return Sized(kind, None, smallest, Trial(()), {}, 0)
+        return Sized(kind, None, loads.of(Pair(1, 1)), Trial(()), {}, 0)
     if request.frontier and best is not None:
         for objective in get_args(Objective):
-            goal = goal_of(example, objective)
-            Search(load, goal, _limits(example, request), example.splits).best()
+            loads.search(objective).best()
     pair = best or min(search.tried, key=lambda one: search.tried[one])
-    chosen = _of(example, pair)
-    left = _without(pair, request.spare, example)
-    found = Trial(()) if left is None else evaluator.trial(_of(example, left), rate)
-    more = {} if left is None or best is None else _one_more(_of(example, left), evaluator, rate)
-    good = tuple(_of(example, pair) for pair, load in loads.items() if load < 1)
-    simulations = evaluator.simulations
-    return Sized(kind, chosen if best else None, chosen, found, more, simulations, good)
-
-
-def _of(example: Design, pair: Pair) -> Design:
-    """The design of a kind with so many machines."""
-    if example.splits:
-        return replace(example, prompt=pair.prompt, token=pair.other)
-    return replace(example, prompt=pair.other, token=0)
-
-
-def _without(pair: Pair, spare: int, example: Design) -> Pair | None:
-    """What is left of a cluster when `spare` machines of each phase are gone; None: not enough."""
-    left = Pair(pair.prompt - spare if example.splits else 0, pair.other - spare)
-    enough = left.other >= 1 and (left.prompt >= 1 or not example.splits)
-    return left if enough else None
+    found = loads.trials.get(pair, Trial(()))
+    more = {} if best is None else loads.one_more(best)
+    good = tuple(loads.of(pair) for pair, trial in loads.trials.items() if trial.is_met)
+    chosen = loads.of(pair)
+    return Sized(kind, chosen if best else None, chosen, found, more, evaluator.simulations, good)
 
 
 def larger(design: Design) -> dict[str, Design]:
@@ -96,11 +125,6 @@ def larger(design: Design) -> dict[str, Design]:
         "prompt": replace(design, prompt=design.prompt + 1),
         "token": replace(design, token=design.token + 1),
     }
-
-
-def _one_more(design: Design, evaluator: Evaluator, rate: float) -> dict[str, float]:
-    """The load with one machine more of each phase: what the next one to buy would bring."""
-    return {name: evaluator.trial(one, rate).worst.load for name, one in larger(design).items()}
 
 
 def goal_of(design: Design, objective: Objective) -> Limit:

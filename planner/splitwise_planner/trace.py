@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitwise_core.errors import UserError
-from splitwise_core.trace import AZURE, SECONDS, read_trace, refused
-from splitwise_planner.json_traces import FORMS, Request, read_json
+from splitwise_core.trace import AZURE, SECONDS, begins_unix_s, read_trace, refused
+from splitwise_planner.json_traces import FORMS, Begun, Numbered, Request, read_json
 
 MAX_REQUESTS: Final = 5_000_000
 MAX_TOKENS: Final = 10_000_000
@@ -29,6 +29,7 @@ class Trace:
 
     `arrival_s` counts from the trace's start; `output_tokens` has the prompt's own first token.
     `prefix_ids` say which prompts begin alike (see there), and are none where no line tells.
+    `begins_unix_s` is when it started, in seconds since 1970, where the file says so.
     """
 
     request_id: NDArray[np.int64]
@@ -36,6 +37,7 @@ class Trace:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     prefix_ids: Sequence[tuple[int, ...]] = ()
+    begins_unix_s: float | None = None
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -52,8 +54,9 @@ SIMULATOR: Final = {"arrival_timestamp", "prompt_size", "token_size"}
 def load_trace(path: Path) -> Trace:
     """The trace in a file, plain or gzipped. Raises UserError (invalid-trace) naming the line."""
     try:
-        with _opened(path) as file:
-            requests = list(_requests(path, file))
+        with opened(path) as file:
+            began_s, found = _requests(path, file)
+            requests = list(_checked(path, found))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise refused(str(path), f"cannot be read: {error}", "give a CSV or JSONL file") from error
     if not requests:
@@ -65,32 +68,41 @@ def load_trace(path: Path) -> Trace:
         np.array(prompts, np.int64),
         np.array(outputs, np.int64),
         prefixes if any(prefixes) else (),
+        began_s,
     )
     if len(np.unique(trace.request_id)) < len(trace):
         raise refused(str(path), "has a request_id twice", "give each request its own")
     return trace
 
 
-def _opened(path: Path) -> TextIO:
+def opened(path: Path) -> TextIO:
+    """A file to read, plain or gzipped."""
     if path.suffix == ".gz":
         return cast(TextIO, gzip.open(path, "rt", encoding="utf-8", newline=""))
     return path.open(encoding="utf-8", newline="")
 
 
-def _requests(path: Path, file: TextIO) -> Iterator[Request]:
-    """Every request, checked."""
+def _requests(path: Path, file: TextIO) -> Begun:
+    """Every request as its form tells it."""
     first = file.readline()
     file.seek(0)
     names = {name.strip().lstrip("\ufeff") for name in first.split(",")}
     if first.lstrip().startswith("{"):
-        found = read_json(file, str(path))
-    elif names >= SIMULATOR:
-        found = _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
-    elif set(AZURE) <= names or set(SECONDS) <= names:
+        return read_json(file, str(path))
+    if names >= SIMULATOR:
+        return None, _read(path, _csv_rows(path, csv.DictReader(file)), _simulator_request)
+    if set(AZURE) <= names or set(SECONDS) <= names:
+        begins = begins_unix_s(file, str(path))
+        file.seek(0)
         arrivals = enumerate(read_trace(file, str(path)))
-        found = ((n, Request(n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals)
-    else:
-        raise _unknown(path, first)
+        return begins, (
+            (n, Request(n, a.at_s, a.prompt_tokens, a.output_tokens)) for n, a in arrivals
+        )
+    raise _unknown(path, first)
+
+
+def _checked(path: Path, found: Numbered) -> Iterator[Request]:
+    """The requests, if there are not too many, and none is impossible."""
     for count, (number, request) in enumerate(found):
         if count >= MAX_REQUESTS:
             where = f"{path}:{number}"
@@ -99,9 +111,7 @@ def _requests(path: Path, file: TextIO) -> Iterator[Request]:
         yield request
 
 
-def _read(
-    path: Path, rows: Iterator[tuple[int, Row]], read: Reader
-) -> Iterator[tuple[int, Request]]:
+def _read(path: Path, rows: Iterator[tuple[int, Row]], read: Reader) -> Numbered:
     """The request in each row, with its line number."""
     for count, (number, row) in enumerate(rows):
         try:

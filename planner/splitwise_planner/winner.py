@@ -21,7 +21,7 @@ def at_work(request: Request, plan: Plan) -> Answer:
     model = load_catalog(request.catalog).model(request.model)
     times = load_phase_times(request.phase_times)
     trace = Workload(load_trace(request.trace), request.duration_s).at(request.rate, 0)
-    run = simulation_of(request.mode, times, request.model, model, design)
+    run = simulation_of(request.mode, times, request.model, model, design, request.faults)
     outcome, used = run(trace)
     verdict = judge(outcome, reference_for(times, request.model, model))
     return Answer(design, trace, outcome, verdict, request.mode, used)
@@ -34,7 +34,7 @@ def cluster_of(request: Request, plan: Plan, model_path: str) -> str:
     model = catalog.model(request.model)
     times = load_phase_times(request.phase_times)
     rules = rules_for(times, request.model, model, design)
-    return cluster_yaml(request, catalog, design, rules, model_path)
+    return cluster_yaml(request, catalog, design, rules, model_path, plan.day)
 
 
 def _winner(plan: Plan) -> Design:

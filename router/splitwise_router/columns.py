@@ -174,7 +174,7 @@ class Columns:
         )
 
     def stages(self, view: FleetView, answer_share: float) -> StageView:
-        """What the stages take on the workers of `view`; nothing while none has measured a stage."""
+        """What the stages take on the workers of `view`; nothing while none has measured any."""
         if self["is_measured"].all():
             return StageView(self["speed"], self["token_s"], self["decoding"], answer_share)
         return stage_view(

@@ -10,12 +10,15 @@ from splitwise_core.errors import UserError
 from splitwise_planner.catalog import SHIPPED, load_catalog
 from splitwise_planner.design import design_of, parse_design
 from splitwise_planner.evaluate import Evaluator
+from splitwise_planner.measured.failures import Faults
+from splitwise_planner.modes import failures_in
 from splitwise_planner.phase_times import PUBLISHED, load_phase_times
 from splitwise_planner.planning import Budgets, Request, plan, rate
 from splitwise_planner.report import plan_as_dict, plan_as_text, rates_as_dict, rates_as_text
 from splitwise_planner.trace import load_trace
+from splitwise_planner.winner import at_work
 from splitwise_planner.workload import Workload
-from tests.planner.support import SHARED, needs_shared
+from tests.planner.support import SHARED, needs_shared, trace_of
 
 SIZES = [(300, 20), (1500, 9), (900, 60), (4000, 13), (700, 200), (100, 40)]
 
@@ -193,6 +196,67 @@ def test_verdicts_of_another_question_are_not_taken(asked: Request, tmp_path: Pa
     plan(question, quiet)
     with pytest.raises(UserError, match="is of another question"):
         plan(replace(question, duration_s=61.0), quiet)
+
+
+FAULTS = Faults(mtbf_s=240.0, repair_s=30.0)
+"""Each machine fails once or twice while requests arrive, in most draws."""
+
+
+@pytest.fixture
+def failing(asked: Request) -> Request:
+    return replace(asked, designs=["HH"], mode="measured", faults=FAULTS, duration_s=200.0)
+
+
+def test_what_is_planned_with_failures_keeps_its_objectives_while_machines_fail(
+    failing: Request,
+) -> None:
+    """Simulated again by itself, with the failures that its trials had."""
+    planned = plan(failing, quiet)
+    (found,), (calm,) = planned.sized, plan(replace(failing, faults=None), quiet).sized
+    assert found.nearest.machines > calm.nearest.machines, "that costs machines"
+    answer = at_work(failing, planned)
+    assert answer.verdict.is_met
+    assert answer.used is not None
+    assert 0 < len(answer.used.failures) <= found.trial.failures
+    told = plan_as_dict(failing, planned)
+    assert told["plans"][0]["failures"] == found.trial.failures
+    assert (told["mtbf_hours"], told["repair_minutes"]) == (240 / 3600, 0.5)
+    text = plan_as_text(failing, planned)
+    assert f"{found.design} that failed in its 2 draws: {found.trial.failures}" in text
+
+
+def test_a_plan_in_which_nothing_failed_says_so(failing: Request) -> None:
+    question = replace(failing, faults=Faults(3600_000.0, 60.0))
+    planned = plan(question, quiet)
+    (found,) = planned.sized
+    asked_for = round(3600_000 / found.nearest.machines)
+    assert found.trial.failures == 0
+    assert f"give --duration {asked_for}" in plan_as_text(question, planned)
+
+
+def test_compat_mode_knows_no_failures(failing: Request) -> None:
+    with pytest.raises(UserError, match="--mtbf: asks for what compat mode does not know"):
+        plan(replace(failing, mode="compat"), quiet)
+
+
+def test_a_machine_more_of_one_phase_changes_no_failure_of_the_other() -> None:
+    catalog, trace = load_catalog(), trace_of((0.0, 9, 9), (5000.0, 9, 9))
+
+    def tokens(prompt: int) -> list[tuple[float, int]]:
+        design = design_of("HH", prompt, 3, catalog)
+        failures = failures_in(trace, design, FAULTS)
+        return [(one.at_s, one.machine - prompt) for one in failures if one.machine >= prompt]
+
+    assert tokens(4) == tokens(5)
+    assert len(tokens(4)) > 9
+
+
+def test_the_highest_rate_is_lower_while_machines_fail(failing: Request) -> None:
+    question = replace(failing, rate=None, designs=["HH-3P-3T"], seeds=1)
+    (calm,) = rate(replace(question, faults=None), quiet)
+    (found,) = rate(question, quiet)
+    assert found.max_rates[0] < calm.max_rates[0]
+    assert "machines fail, each once in" in rates_as_text(question, [found])
 
 
 def published(kind: str, duration_s: float, seeds: int = 1) -> Evaluator:

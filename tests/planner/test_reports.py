@@ -2,7 +2,9 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -10,14 +12,19 @@ import yaml
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster
 from splitwise_operator.render import render
+from splitwise_operator.scaled_pools import law_of
 from splitwise_planner.catalog import SHIPPED
 from splitwise_planner.charts import Line, chart
+from splitwise_planner.day import Day
 from splitwise_planner.document import write_report
+from splitwise_planner.measured.failures import Faults
 from splitwise_planner.page import plan_parts, simulation_parts
 from splitwise_planner.phase_times import COLUMNS, PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
 from splitwise_planner.winner import at_work, cluster_of
 from tests.support.html import Page
+
+FAULTS = Faults(mtbf_s=180_000.0, repair_s=600.0)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,68 @@ def test_a_baselines_winner_is_a_mixed_pool(asked: Request, tmp_path: Path) -> N
     assert [pool.role for pool in load_cluster(file).spec.pools] == ["mixed"]
 
 
+@pytest.fixture(scope="module")
+def by_day(asked: Request) -> Request:
+    rates = (1.0,) * 8 + (10.0,) * 4 + (60.0,) * 6 + (1.0,) * 6
+    day = Day(rates, "office.csv", "Europe/Berlin")
+    return replace(asked, rate=60.0, day=day)
+
+
+@pytest.fixture(scope="module")
+def planned_by_day(by_day: Request) -> Plan:
+    return plan(by_day, lambda *_: None)
+
+
+def test_a_days_winner_scales_by_the_clock_as_the_operator_reads_it(
+    by_day: Request, planned_by_day: Plan, tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(cluster_of(by_day, planned_by_day, "/models/mine"))
+    cluster = load_cluster(file)
+    assert planned_by_day.day is not None
+    midnight = datetime(2026, 1, 5, tzinfo=ZoneInfo("Europe/Berlin"))
+    for hour, needed in enumerate(planned_by_day.day.hours):
+        laws = [law_of(pool, midnight + timedelta(hours=hour)) for pool in cluster.spec.pools]
+        prompt, token = (law for law in laws if law is not None)
+        assert (prompt.least, token.least) == (8 * needed.design.prompt, 8 * needed.design.token)
+        most = planned_by_day.day.most
+        assert (prompt.most, token.most) == (8 * most.prompt, 8 * most.token)
+    assert len({hour.design for hour in planned_by_day.day.hours}) > 1
+    day = planned_by_day.day
+    assert f"Pools follow office.csv, from {day.least} to {day.most}." in file.read_text()
+    assert render(cluster), "the objects of it"
+
+
+def test_a_page_shows_the_machines_of_each_hour(
+    by_day: Request, planned_by_day: Plan, tmp_path: Path
+) -> None:
+    winner = at_work(by_day, planned_by_day)
+    parts = plan_parts(replace(by_day, faults=FAULTS), planned_by_day, winner)
+    for name in ("plan.html", "plan.md"):
+        write_report(tmp_path / name, "A plan", parts)
+    page, markdown = ((tmp_path / name).read_text() for name in ("plan.html", "plan.md"))
+    assert Page(page).loads == []
+    assert Page(page).pictures == 6, "one more than without a day"
+    assert "Least machines of each pool" in page
+    assert "## office.csv, hours in Europe/Berlin" in markdown
+    assert "| 12:00 | 60 | HA-" in markdown
+    assert "| prompt | 11:59 | 18:00 |" in markdown
+    assert "each keeps the objectives while machines fail" in markdown
+
+
+def test_a_cluster_says_that_machines_failed_in_its_plan(asked: Request, planned: Plan) -> None:
+    text = cluster_of(replace(asked, faults=FAULTS), planned, "/models/mine")
+    assert "# Its objectives held while machines failed: each once in 50 h on average" in text
+
+
+def test_more_workers_than_a_pool_may_have_are_no_cluster(asked: Request, planned: Plan) -> None:
+    design = planned.sized[0].design
+    assert design is not None
+    many = replace(planned.sized[0], design=replace(design, prompt=126))
+    with pytest.raises(UserError, match=r"spec\.pools\[0\]\.replicas"):
+        cluster_of(asked, replace(planned, sized=(many,)), "/models/mine")
+
+
 def test_workers_of_several_gpus_are_no_cluster_of_ours(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,400,20\n")
@@ -98,7 +167,7 @@ def test_workers_of_several_gpus_are_no_cluster_of_ours(tmp_path: Path) -> None:
         objective="cost",
         budgets=Budgets(machines=4),
         seeds=1,
-        duration_s=10.0,
+        duration_s=20.0,
         catalog=SHIPPED,
         phase_times=PUBLISHED,
     )

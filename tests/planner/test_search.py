@@ -56,6 +56,22 @@ def test_near_the_limit_a_failure_says_nothing_of_smaller_pairs() -> None:
     assert Search(load, Limit(1, 1), [EVERYWHERE], splits=True).best() == Pair(5, 4)
 
 
+@given(
+    load=tuples(floats(0.5, 25), floats(0.5, 25), floats(0, 40)).map(lambda need: work(*need)),
+    prompt=integers(1, 40),
+    other=integers(1, 40),
+)
+def test_within_a_cluster_only_its_parts_are_tried(
+    load: Callable[[Pair], float], prompt: int, other: int
+) -> None:
+    search = Search(load, Limit(1, 1), [EVERYWHERE], splits=True, within=Pair(prompt, other))
+    found = search.best()
+    pairs = [Pair(p, t) for p in range(1, prompt + 1) for t in range(1, other + 1)]
+    good = [sum(pair) for pair in pairs if sum(pair) <= 60 and load(pair) < 1]
+    assert (None if found is None else sum(found)) == min(good, default=None)
+    assert set(search.tried) - {search.within} <= set(pairs)
+
+
 @pytest.mark.parametrize("least", [1, 2, 7, 59])
 def test_a_baseline_has_one_count(least: int) -> None:
     search = Search(lambda pair: (least - 0.5) / pair.other, Limit(2, 2), [EVERYWHERE], False)

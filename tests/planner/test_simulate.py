@@ -81,6 +81,39 @@ def test_a_measured_plan_simulates_in_processes_and_says_what_it_is(trace: Path)
     assert set(found["gain_rps_with_one_more"]) == {"prompt", "token"}
 
 
+def test_a_day_is_planned_by_the_hour(trace: Path, tmp_path: Path) -> None:
+    day = tmp_path / "day.csv"
+    day.write_text("hour,share\n" + "".join(f"{hour},{hour % 2 or 0.5}\n" for hour in range(24)))
+    arguments = ("--rate", "4", "--designs", "BH", "--seeds", "1", "--duration", "20", "--json")
+    times = ("--day", day, "--time-zone", "Asia/Tokyo", "--start", "120")
+    done = splitwise("plan", *MODEL, "--trace", trace, *arguments, *times)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["day"]
+    assert [hour["rate"] for hour in found["hours"]] == [2, 4] * 12
+    assert found["time_zone"] == "Asia/Tokyo"
+    assert list(found["pools"]) == ["prompt"], "machines of a baseline do both"
+    most = found["pools"]["prompt"]["most"]
+    assert {"begins": "22:58", "ends": "00:00", "machines": most} in found["pools"]["prompt"][
+        "schedule"
+    ]
+
+
+def test_a_time_zone_is_of_a_day(trace: Path) -> None:
+    arguments = ("--rate", "4", "--designs", "BH", "--time-zone", "UTC")
+    done = splitwise("plan", *MODEL, "--trace", trace, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--time-zone: is that of --day" in done.stderr
+
+
+def test_a_plan_with_failures_says_how_many_there_were(trace: Path) -> None:
+    what = ("--mode", "measured", "--model", "bloom-176b", "--trace", trace)
+    arguments = ("--rate", "1", "--designs", "BH", "--seeds", "2", "--duration", "60")
+    done = splitwise("plan", *what, *arguments, "--mtbf", "5000", "--repair", "1")
+    assert done.returncode == 0, done.stderr
+    assert "while machines fail, each once in 5000 h on average, for 1 min" in done.stdout
+    assert "that failed in its 2 draws: 0" in done.stdout
+
+
 def test_a_measured_simulation_says_what_the_workers_did(trace: Path) -> None:
     what = ("--mode", "measured", "--model", "bloom-176b", "--trace", trace)
     done = splitwise("simulate", *what, "--design", "HH-1P-1T")

@@ -10,6 +10,7 @@ from splitwise_cli.commands.simulate import need_planner, tell_of_compiling
 from splitwise_core.errors import UserError, writing
 
 if TYPE_CHECKING:  # numba and numpy are loaded when a plan is asked for
+    from splitwise_planner.day import Day
     from splitwise_planner.request import Request
 
 BAR: Final = 24  # characters
@@ -17,7 +18,9 @@ BAR: Final = 24  # characters
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What stands on the command line."""
+    """What stands on the command line. `day`: its file and time zone, and seconds until a machine
+    that is added serves. `failures`: hours between those of a machine, and minutes that one lasts.
+    """
 
     model: str
     trace: Path
@@ -29,6 +32,8 @@ class Options:
     tensor_parallel: str | None
     headroom: float
     spare: int
+    day: tuple[Path | None, str | None, float]
+    failures: tuple[float | None, float]
     seeds: int
     duration_s: float
     mode: Literal["compat", "measured"]
@@ -47,7 +52,7 @@ def plan(options: Options, as_json: bool) -> None:
     asked = _request(options)
     if options.mode == "compat":
         tell_of_compiling()
-    text, answer = _planned(options, asked) if options.rate is not None else _rated(options, asked)
+    text, answer = _planned(options, asked) if asked.rate is not None else _rated(options, asked)
     _clear()
     print(json.dumps(answer, indent=2) if as_json else text.rstrip("\n"))
 
@@ -99,13 +104,15 @@ def _rated(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
 
 def _request(options: Options) -> "Request":
     from splitwise_planner import catalog, phase_times
+    from splitwise_planner.measured.failures import faults_of
     from splitwise_planner.request import Budgets, Request
 
+    day, start_s = _day(options), options.day[2]
     return Request(
         model=options.model,
         trace=options.trace,
         designs=_names(options.designs),
-        rate=options.rate,
+        rate=options.rate if day is None else day.peak,
         objective=options.objective,
         budgets=Budgets(*options.budgets),
         seeds=options.seeds,
@@ -119,7 +126,23 @@ def _request(options: Options) -> "Request":
         spare=options.spare,
         frontier=options.frontier,
         resume=options.resume,
+        day=day,
+        start_s=start_s,
+        faults=faults_of(*options.failures, seed=0),
     )
+
+
+def _day(options: Options) -> "Day | None":
+    """The day that is asked for."""
+    from splitwise_planner.day import load_day
+
+    file, time_zone, _ = options.day
+    if file is not None:
+        return load_day(file, options.rate, time_zone or "UTC")
+    if time_zone is not None:
+        fix = "add --day, or leave it out"
+        raise UserError("invalid-plan", where="--time-zone", wrong="is that of --day", fix=fix)
+    return None
 
 
 def _names(designs: str) -> list[str]:

@@ -95,3 +95,9 @@ def faults_of(mtbf_hours: float | None, repair_minutes: float, seed: int) -> Fau
                 fix=f"give {LEAST:g} to {most:g}",
             )
     return Faults(3600 * mtbf_hours, 60 * repair_minutes, seed)
+
+
+def told_of(faults: Faults) -> str:
+    """How often, in words."""
+    hours, minutes = faults.mtbf_s / 3600, faults.repair_s / 60
+    return f"each once in {hours:g} h on average, for {minutes:g} min"
