@@ -52,6 +52,7 @@ PURE = {
     "collections",
     "dataclasses",
     "enum",
+    "heapq",
     "itertools",
     "math",
     "numpy",

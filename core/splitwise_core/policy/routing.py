@@ -174,7 +174,7 @@ class _Scene(NamedTuple):
 
     def _seconds(self, prompt: int | slice, token: int | slice, seen_s: float) -> Any:
         queued = self.seen.pending_prompt_tokens[prompt]
-        tokens = self.asked.prompt
+        tokens: Any = self.asked.prompt
         if self.asked.cached:
             tokens = tokens - (queued - self.fleet.pending_prompt_tokens[prompt])
         most = self.asked.total - self.asked.prompt
