@@ -11,6 +11,7 @@ from splitwise_planner.design import Design
 from splitwise_planner.hours import PHASES, DayPlan
 from splitwise_planner.measured.failures import told_of
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, Hardware, Rules
+from splitwise_planner.modes import AS_SPECIFIED
 from splitwise_planner.request import Request
 from splitwise_planner.schedule import Schedule, clock
 
@@ -42,7 +43,7 @@ def cluster_yaml(
             wrong=f"has workers of {degree} GPUs each, and a worker of Splitwise's drives one",
             fix="plan with --tensor-parallel 1 and phase times of one GPU",
         )
-    document = {
+    document: dict[str, Any] = {
         "apiVersion": "splitwise.dev/v1alpha1",
         "kind": "SplitwiseCluster",
         "metadata": {"name": _name(request.model)},
@@ -51,6 +52,9 @@ def cluster_yaml(
             "pools": _pools(catalog, design, rules, day),
         },
     }
+    if request.scheduling != AS_SPECIFIED:
+        how = request.scheduling.disaggregation
+        document["spec"]["scheduling"] = {"disaggregation": how.value}
     parse_cluster(document)
     return "\n".join([*_remarks(request, design, day), yaml.safe_dump(document, sort_keys=False)])
 

@@ -11,7 +11,7 @@ from typing import Final
 from splitwise_planner.catalog import Model
 from splitwise_planner.design import Design
 from splitwise_planner.measured.failures import Faults
-from splitwise_planner.modes import Mode, failures_in, simulation_of
+from splitwise_planner.modes import AS_SPECIFIED, Mode, Scheduling, failures_in, simulation_of
 from splitwise_planner.phase_times import Key, Shape
 from splitwise_planner.resume import Notebook
 from splitwise_planner.slo import Verdict, judge, reference_for
@@ -74,6 +74,7 @@ class Evaluator:
     seeds: Sequence[int]
     mode: Mode = "compat"
     faults: Faults | None = None
+    scheduling: Scheduling = AS_SPECIFIED
     others: Executor | None = None
     notebook: Notebook | None = None
     simulations: int = 0
@@ -124,7 +125,15 @@ class Evaluator:
     def simulate(self, design: Design, rate: float, seed: int) -> Verdict:
         """One simulation, here and now."""
         faults = self._faults(seed)
-        run = simulation_of(self.mode, self.times, self.name, self.model, design, faults)
+        run = simulation_of(
+            self.mode,
+            self.times,
+            self.name,
+            self.model,
+            design,
+            faults,
+            scheduling=self.scheduling,
+        )
         outcome, _ = run(self._trace(rate, seed))
         return judge(outcome, reference_for(self.times, self.name, self.model))
 

@@ -16,7 +16,7 @@ from splitwise_planner.day import Day
 from splitwise_planner.evaluate import Evaluator, prepare
 from splitwise_planner.measured.failures import Faults
 from splitwise_planner.measured.scaling import LONGEST_START_S
-from splitwise_planner.modes import Mode
+from splitwise_planner.modes import AS_SPECIFIED, Mode, Scheduling
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.resume import Notebook
 from splitwise_planner.slo import OBJECTIVES
@@ -51,7 +51,8 @@ class Request:
     `spare` is how many machines of each phase may be gone meanwhile. `frontier`: each kind is
     sized for every objective, so that the choice between them is seen. `day`: the winner is sized
     for its hours too, of which the busiest has `rate`; a machine that is added serves after
-    `start_s`. `faults`: machines fail, in each draw at times of its own.
+    `start_s`. `faults`: machines fail, in each draw at times of its own. `scheduling`: how the
+    cluster places its requests.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Request:
     day: Day | None = None
     start_s: float = 60.0
     faults: Faults | None = None
+    scheduling: Scheduling = AS_SPECIFIED
 
     @property
     def kinds(self) -> list[str]:
@@ -125,7 +127,14 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
     times = load_phase_times(request.phase_times)
     seeds = range(request.seeds)
     evaluator = Evaluator(
-        request.model, model, times, workload, seeds, request.mode, request.faults
+        request.model,
+        model,
+        times,
+        workload,
+        seeds,
+        request.mode,
+        request.faults,
+        request.scheduling,
     )
     if request.resume is not None:
         evaluator.notebook = Notebook(request.resume, _question(request))
@@ -146,7 +155,7 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
 def _question(request: Request) -> str:
     """All that a verdict depends on, but the design, the rate and the seed."""
     files = [path.read_bytes() for path in (request.trace, request.catalog, request.phase_times)]
-    asked = request.model, request.mode, request.duration_s, request.faults
+    asked = request.model, request.mode, request.duration_s, request.faults, request.scheduling
     return repr((*asked, OBJECTIVES, files))
 
 

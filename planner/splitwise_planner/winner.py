@@ -21,7 +21,15 @@ def at_work(request: Request, plan: Plan) -> Answer:
     model = load_catalog(request.catalog).model(request.model)
     times = load_phase_times(request.phase_times)
     trace = Workload(load_trace(request.trace), request.duration_s).at(request.rate, 0)
-    run = simulation_of(request.mode, times, request.model, model, design, request.faults)
+    run = simulation_of(
+        request.mode,
+        times,
+        request.model,
+        model,
+        design,
+        request.faults,
+        scheduling=request.scheduling,
+    )
     outcome, used = run(trace)
     verdict = judge(outcome, reference_for(times, request.model, model))
     return Answer(design, trace, outcome, verdict, request.mode, used)

@@ -34,6 +34,7 @@ class Options:
     spare: int
     day: tuple[Path | None, str | None, float]
     failures: tuple[float | None, float]
+    disaggregation: Literal["Always", "Auto", "Never"]
     seeds: int
     duration_s: float
     mode: Literal["compat", "measured"]
@@ -103,8 +104,10 @@ def _rated(options: Options, asked: "Request") -> tuple[str, dict[str, Any]]:
 
 
 def _request(options: Options) -> "Request":
+    from splitwise_core.policy.mixing import Disaggregation
     from splitwise_planner import catalog, phase_times
     from splitwise_planner.measured.failures import faults_of
+    from splitwise_planner.modes import Scheduling
     from splitwise_planner.request import Budgets, Request
 
     day, start_s = _day(options), options.day[2]
@@ -129,6 +132,7 @@ def _request(options: Options) -> "Request":
         day=day,
         start_s=start_s,
         faults=faults_of(*options.failures, seed=0),
+        scheduling=Scheduling(disaggregation=Disaggregation(options.disaggregation)),
     )
 
 
