@@ -20,7 +20,7 @@ from splitwise_planner.measured import lending as simulated_worker
 from splitwise_planner.measured.engine import simulate
 from splitwise_planner.measured.failures import Failure
 from splitwise_planner.measured.lending import Loan
-from splitwise_planner.measured.rules import BORROWING
+from splitwise_planner.measured.rules import BORROWING, Rules
 from splitwise_planner.measured.scaling import Scaling
 from splitwise_planner.measured.used import Used
 from splitwise_planner.outcome import Outcome
@@ -106,17 +106,28 @@ def test_a_prompt_worker_decodes_when_no_token_worker_has_room() -> None:
     assert max(by_request(outcome, "queue_s")) < max(by_request(fixed, "queue_s"))
 
 
-def test_what_only_a_worker_of_the_other_pool_could_hold_goes_there() -> None:
-    """The token worker is left with ten blocks, of 32 tokens each."""
-    rules, design = measured_rules("HH-1P-1T"), parse_design("HH-1P-1T", load_catalog())
-    rules = replace(rules, token=replace(rules.token, blocks=10))
+def small(pool: str, blocks: int) -> Rules:
+    """Rules of HH-1P-1T whose workers of a pool have only so many blocks of KV, of 32 tokens."""
+    rules = measured_rules("HH-1P-1T")
+    own = replace(rules.prompt if pool == "prompt" else rules.token, blocks=blocks)
+    return replace(rules, prompt=own) if pool == "prompt" else replace(rules, token=own)
+
+
+@pytest.mark.parametrize(("pool", "other"), [("prompt", "token"), ("token", "prompt")])
+def test_what_only_a_worker_of_the_other_pool_could_hold_goes_there(pool: str, other: str) -> None:
+    rules, design = small(pool, 5), parse_design("HH-1P-1T", load_catalog())
     trace = trace_of((0.0, 300, 100))
     fixed, _ = simulate(trace, design, replace(rules, mixing=FIXED))
     assert fixed.unfinished == 1
     outcome, used = simulate(trace, design, rules)
-    assert (outcome.unfinished, used.placements) == (0, {"borrowed-prompt-worker": 1})
+    assert (outcome.unfinished, used.placements) == (0, {f"borrowed-{other}-worker": 1})
+
+
+def test_a_prompt_worker_is_borrowed_from_the_first_token_to_two_seconds_after_the_last() -> None:
+    design = parse_design("HH-1P-1T", load_catalog())
+    outcome, used = simulate(trace_of((0.0, 300, 100)), design, small("token", 5))
     (loan,) = used.loans
-    assert loan.from_s == outcome.ttft_s[0], "it decodes from there on"
+    assert (loan.pool, loan.from_s) == ("prompt", outcome.ttft_s[0])
     assert loan.until_s == pytest.approx(outcome.e2e_s[0] + RETURN_S)
 
 

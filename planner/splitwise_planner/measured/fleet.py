@@ -87,9 +87,8 @@ class Fleet:
         total = job.prompt + (job.output if job.output > FIRST_OUTPUT else 0)
         if blocks_for(job.prompt) <= self._most_prompt and blocks_for(total) <= self._most_total:
             return True
-        return self._mixing.borrowing and blocks_for(total) <= max(
-            self._most_prompt, self._most_total
-        )
+        whole = blocks_for(job.prompt + job.output)  # on one worker
+        return self._mixing.borrowing and whole <= max(self._most_prompt, self._most_total)
 
     def has_room_to_decode(self, job: Job) -> bool:
         """Whether some worker has blocks for all of it: without one, no placement need be tried."""
