@@ -11,7 +11,7 @@ import grpc
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import Transport
+from splitwise_sidecar.transports import Push, Transport
 
 log = logging.getLogger("splitwise.sidecar.peer")
 
@@ -126,9 +126,17 @@ class Peer:
             raise Refused(reply.outcome, reply.detail)
         return int(reply.lease_ms), int(reply.held_tokens)
 
-    async def commit(self, request: kv_pb2.CommitRequest, timeout_s: float) -> list[int]:
-        """The layers that arrived damaged. Raises Refused."""
-        reply = await self.call(self._stub.Commit, request, timeout_s)
+    async def commit(
+        self, request: kv_pb2.CommitRequest, push: Push, timeout_s: float
+    ) -> list[int]:
+        """The layers that arrived damaged. Raises Refused.
+
+        Asked behind the bytes of `push`, where its transport can; else, or when no answer comes
+        that way, by a call: it may repeat a Commit that was heard.
+        """
+        reply = await push.commit(request)
+        if reply is None:
+            reply = await self.call(self._stub.Commit, request, timeout_s)
         if reply.outcome == kv_pb2.DIGEST_MISMATCH and reply.bad_layers:
             return list(reply.bad_layers)
         if reply.outcome != kv_pb2.OK:

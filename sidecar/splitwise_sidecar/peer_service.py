@@ -112,6 +112,10 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         context: grpc.aio.ServicerContext[kv_pb2.CommitRequest, kv_pb2.CommitReply],
     ) -> kv_pb2.CommitReply:
         """Verifies the digests. Idempotent."""
+        return await self.commit(request)
+
+    async def commit(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply:
+        """Commit, whichever way it came."""
         try:
             leases = self._present(request.epoch).leases
             if len(request.output_tokens) > MAX_OUTPUT_TOKENS:

@@ -65,7 +65,11 @@ class Sidecar:
         self._key_file = KeyFile(path, self._metrics.key_failed) if path else None
         self._worker_socket = LocalSocket(config.socket, self._connected)
         self._movers = Movers()
-        self._shm = ShmReceiver(config.socket.parent, self._movers, self._present_sink)
+        self.endpoints: dict[str, str] = {}  # transport -> its address, as peers are told
+        self._service = PeerService(self._present, self.endpoints, self._metrics)
+        self._shm = ShmReceiver(
+            config.socket.parent, self._movers, self._present_sink, self._service.commit
+        )
         self._tcp = TcpReceiver(
             self._movers, self._present_sink, self._tls, partial(self._refuse, tcp.NAME)
         )
@@ -77,7 +81,6 @@ class Sidecar:
         self._ending: set[asyncio.Task[None]] = set()
         self._server: grpc.aio.Server | None = None
         self.port = 0
-        self.endpoints: dict[str, str] = {}  # transport -> its address, as peers are told
 
     async def start(self) -> None:
         """Listens to peers and to the worker. Raises UserError when that is not possible."""
@@ -88,8 +91,7 @@ class Sidecar:
             self._tls_watch = asyncio.create_task(self._keep_watch(self._tls))
         server = grpc.aio.server(interceptors=self._gates(), options=OPTIONS)
         self._start_receivers()
-        service = PeerService(self._present, self.endpoints, self._metrics)
-        kv_pb2_grpc.add_KvPeerServicer_to_server(service, server)
+        kv_pb2_grpc.add_KvPeerServicer_to_server(self._service, server)
         grpc_bytes.add_receiver(server, self._present_sink)
         nixl_pb2_grpc.add_KvNixlServicer_to_server(self._nixl, server)
         try:

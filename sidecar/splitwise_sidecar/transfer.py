@@ -206,7 +206,7 @@ class Transfer:
         ending = asyncio.create_task(self._sending.end(push))
         try:
             await self._wait_finished(ending)
-            return await self._commit(introduction, ending)
+            return await self._commit(introduction, push, ending)
         finally:
             ending.cancel()
             push.cancel()
@@ -228,7 +228,9 @@ class Transfer:
             await ending
             await self._finished
 
-    async def _commit(self, introduction: Introduction, ending: "asyncio.Task[None]") -> list[int]:
+    async def _commit(
+        self, introduction: Introduction, push: Push, ending: "asyncio.Task[None]"
+    ) -> list[int]:
         request = kv_pb2.CommitRequest(
             transfer_id=self.id,
             epoch=introduction.epoch,
@@ -240,13 +242,17 @@ class Transfer:
         self._commit_s = self._clock()
         self._committing = True
         try:
-            bad = await self._peer.commit(request, COMMIT_S)
+            bad = await self._peer.commit(request, push, COMMIT_S)
         except Refused:
             if ending.done():
                 await ending  # how the push broke says more than that its bytes are missed
             raise
         self._committing = False
-        await ending
+        try:
+            await ending
+        except Refused as broken:
+            if bad or broken.outcome != kv_pb2.PEER_LOST:
+                raise  # else all is verified, and only the word that the push is over was lost
         if any(layer not in self._sending.layers for layer in bad):
             raise Refused(kv_pb2.INVALID, "the peer names layers that do not exist")
         return sorted(set(bad))

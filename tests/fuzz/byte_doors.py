@@ -17,7 +17,7 @@ from splitwise_sidecar.refusal import label
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME
-from tests.fuzz.doors import BLOCKS, ID, LAYER_BYTES, LAYERS, TOKENS, Inside, Kv, Said
+from tests.fuzz.doors import BLOCKS, ID, LAYER_BYTES, LAYERS, TOKENS, Inside, Kv, Said, commit_of
 from tests.sidecar.conftest import GEOMETRY, Node
 from tests.support.kv_worker import KvWorker
 
@@ -114,19 +114,23 @@ class ShmDoor:
                 part = content[at : at + run.length]
                 self._pool.memory[run.offset : run.offset + run.length] = part
                 at += run.length
+        self._commit = commit_of(kv, self._epoch)
         self._null = os.open("/dev/null", os.O_RDONLY)
         self._line: socket.socket | None = None
         begin = kv_pb2.FromShmSender(wire_id=wire_id(ID), begin=self._begin())
         self._good = begin.SerializeToString()
 
     def valid(self, draw: random.Random) -> tuple[str, Message]:
-        """The beginning, with memory or something else, a layer, or the end."""
-        kind = draw.choice(("begin", "null", "layers", "layers", "layers", "end"))
+        """The beginning, with memory or something else, a layer, the end, or a Commit."""
+        often = ("begin", "null", "layers", "layers", "layers", "end")
+        kind = draw.choice((*often, *often, "commit"))
         message = kv_pb2.FromShmSender(wire_id=wire_id(ID))
         if kind in ("begin", "null"):
             message.begin.CopyFrom(self._begin())
         elif kind == "layers":
             message.layers.layers.extend(range(draw.randrange(LAYERS), LAYERS))
+        elif kind == "commit":
+            message.commit.CopyFrom(self._commit)
         else:
             message.end.SetInParent()
         return kind, message

@@ -42,6 +42,7 @@ REQUESTS: Final[dict[str, Any]] = {
     "Abort": kv_pb2.AbortRequest,
     "OpenProbe": kv_pb2.OpenProbeRequest,
 }
+WRITE_TOKEN: Final = b"w" * WRITE_TOKEN_BYTES
 MOST_WAITING: Final = 64
 LONGEST_CALL_S: Final = 0.1
 """Reserve may wait for 5 s; the caller hangs up before, as callers do."""
@@ -95,17 +96,23 @@ class Kv:
         ]
 
 
+def commit_of(kv: Kv, epoch: int) -> kv_pb2.CommitRequest:
+    """The Commit of the transfer."""
+    return kv_pb2.CommitRequest(
+        transfer_id=ID,
+        epoch=epoch,
+        digests=kv.digests,
+        output_tokens=[7],
+        write_token=WRITE_TOKEN,
+    )
+
+
 class Calls:
     """The service KvPeer, and what it may be asked."""
 
     def __init__(self, node: Node, kv: Kv) -> None:
         epoch = node.worker.epoch
-        token = b"w" * WRITE_TOKEN_BYTES
-        claim = kv_pb2.Claim(caller="x", write_token=token)
-        commit = kv_pb2.CommitRequest(
-            transfer_id=ID, epoch=epoch, digests=kv.digests, write_token=token
-        )
-        commit.output_tokens.append(7)
+        claim = kv_pb2.Claim(caller="x", write_token=WRITE_TOKEN)
         self._valid: dict[str, Message] = {
             "Hello": kv_pb2.HelloRequest(
                 worker_id="x",
@@ -115,8 +122,10 @@ class Calls:
             "Reserve": kv_pb2.ReserveRequest(
                 transfer_id=ID, epoch=epoch, num_tokens=TOKENS, claim=claim
             ),
-            "Renew": kv_pb2.RenewRequest(epoch=epoch, transfer_ids=[ID], write_tokens=[token]),
-            "Commit": commit,
+            "Renew": kv_pb2.RenewRequest(
+                epoch=epoch, transfer_ids=[ID], write_tokens=[WRITE_TOKEN]
+            ),
+            "Commit": commit_of(kv, epoch),
             "Abort": kv_pb2.AbortRequest(
                 transfer_id=ID, epoch=epoch, reason=kv_pb2.CANCELLED, claim=claim
             ),

@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from splitwise_core.rpc import kv_pb2
+import grpc
+
+from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS
 from tests.support.flipping_proxy import FlippingProxy
 from tests.support.kv_worker import KvWorker
+from tests.support.line_proxy import LineProxy
 from tests.support.sidecar_process import SidecarProcess
 
 TOKENS: Final = 100
@@ -32,11 +36,16 @@ class Scene:
     """The two sidecars, their workers, and what lies between them."""
 
     def __init__(
-        self, prompt: SidecarProcess, token: SidecarProcess, proxy: FlippingProxy, seed: int
+        self,
+        prompt: SidecarProcess,
+        token: SidecarProcess,
+        proxy: FlippingProxy,
+        seed: int,
     ) -> None:
         self.prompt = prompt
         self.token = token
         self.proxy = proxy
+        self.line: LineProxy | None = None  # between sidecars that share memory
         self.prompt_worker = KvWorker(GEOMETRY, NUM_BLOCKS, "p")
         self.token_worker = KvWorker(GEOMETRY, NUM_BLOCKS, "t")
         self.prompt_end = self.token_end = ""
@@ -51,13 +60,50 @@ class Scene:
         """Both workers attach."""
         await self.prompt.attach(self.prompt_worker)
         await self.token.attach(self.token_worker)
+        if path := await shm_path(self.token):
+            self.line = LineProxy(path).start()
         self.prompt_worker.fill(SOURCE, TOKENS, self._seed)
         self._received_before = await self.token.value(RECEIVED, direction="received")
 
-    def close(self) -> None:
-        """Both workers go."""
+    async def close(self) -> None:
+        """Both workers go, and what lies between."""
         self.prompt_worker.close()
         self.token_worker.close()
+        await self.proxy.stop()
+        if self.line is not None:
+            await self.line.stop()
+
+    # ---- what lies between ----
+
+    def silence(self) -> None:
+        """From now on nothing passes, and nobody is told."""
+        for proxy in self._proxies:
+            proxy.may_pass.clear()
+
+    def hold_answers(self) -> None:
+        """From now on nobody is answered."""
+        self.proxy.answers_may_pass.clear()
+        if self.line is not None:
+            self.line.answers_may_pass.clear()
+
+    def cut(self) -> None:
+        """All connections break."""
+        for proxy in self._proxies:
+            proxy.cut()
+
+    def slow_down(self, pause_s: float) -> None:
+        """Each piece that passes takes so long."""
+        for proxy in self._proxies:
+            proxy.pause_s = pause_s
+
+    def release(self) -> None:
+        """All passes again, at once."""
+        for proxy in self._proxies:
+            proxy.release()
+
+    @property
+    def _proxies(self) -> list[FlippingProxy | LineProxy]:
+        return [self.proxy] if self.line is None else [self.proxy, self.line]
 
     # ---- what the workers do ----
 
@@ -160,8 +206,17 @@ async def scene(prompt: SidecarProcess, token: SidecarProcess, seed: int) -> Asy
         await made.attach()
         yield made
     finally:
-        made.close()
-        await proxy.stop()
+        await made.close()
+
+
+async def shm_path(sidecar: SidecarProcess) -> Path | None:
+    """Where it takes connections of peers that share its memory; None when it takes none."""
+    async with grpc.aio.insecure_channel(sidecar.address) as channel:
+        hello: Any = kv_pb2_grpc.KvPeerStub(channel).Hello
+        fingerprint = GEOMETRY.fingerprint()
+        request = kv_pb2.HelloRequest(geometry_fingerprint=fingerprint, transports=["shm"])
+        endpoints = (await hello(request)).endpoints
+    return Path(endpoints[0].address) if endpoints else None
 
 
 # ---- the steps of the protocol, in their order ----
@@ -169,7 +224,7 @@ async def scene(prompt: SidecarProcess, token: SidecarProcess, seed: int) -> Asy
 
 async def hello(s: Scene) -> None:
     """Hello is under way."""
-    s.proxy.may_pass.clear()
+    s.silence()
     s.open_lease()
     s.start()
     await s.proxy.held.wait()
@@ -213,15 +268,15 @@ async def last_chunk(s: Scene) -> None:
 async def commit(s: Scene) -> None:
     """The end of the push, or Commit, is under way."""
     await last_chunk(s)
-    s.proxy.may_pass.clear()
+    s.silence()
     s.finish()
-    await s.proxy.held.wait()
+    await (s.line or s.proxy).held.wait()
 
 
 async def reply_to_commit(s: Scene) -> None:
     """The token worker has verified KV, and the prompt side does not know."""
     await last_chunk(s)
-    s.proxy.answers_may_pass.clear()
+    s.hold_answers()
     s.finish()
     await s.end_at_token()
     assert s.token_end == VERIFIED
@@ -230,7 +285,7 @@ async def reply_to_commit(s: Scene) -> None:
 async def abort(s: Scene) -> None:
     """The prompt worker has withdrawn, and Abort is under way."""
     await last_chunk(s)
-    s.proxy.may_pass.clear()
+    s.silence()
     s.prompt_worker.withdraw(s.id)
     await s.proxy.held.wait()
 

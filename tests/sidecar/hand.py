@@ -15,7 +15,7 @@ from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, SERVICE
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME
 from tests.sidecar.conftest import GEOMETRY, Node
-from tests.support.kv_worker import ANSWER_WITHIN_S
+from tests.support.kv_worker import ANSWER_WITHIN_S, DATAGRAM_BYTES
 
 TOKENS: Final = 20
 BLOCKS: Final = (9, 4)
@@ -42,10 +42,11 @@ CLAIM: Final = kv_pb2.Claim(caller="hand", write_token=b"w" * 16)
 
 
 class Hand:
-    """What it says, to one token node."""
+    """What it says, to one token node; its Commits are `called`, or come `behind` bytes of shm."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, commits: str = "called") -> None:
         self.node = node
+        self._commits = commits
         self.channel: Any = grpc.aio.insecure_channel(node.address)
         self.stub: Any = kv_pb2_grpc.KvPeerStub(self.channel)
         draw = random.Random(3)
@@ -64,22 +65,45 @@ class Hand:
         )
         assert (await self.stub.Reserve(request)).outcome == kv_pb2.OK
 
-    async def commit(self, **changed: int) -> kv_pb2.CommitReply:
-        """With the digests of what should be there."""
+    async def commit(self, **changed: Any) -> kv_pb2.CommitReply:
+        """The answer to one; with the digests of what should be there."""
+        request = self.commit_request(**changed)
+        if self._commits == "behind":
+            return await self._commit_behind(request)
+        reply: kv_pb2.CommitReply = await self.stub.Commit(request)
+        return reply
+
+    def line(self) -> socket.socket:
+        """A connection to the socket of the transport shm."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made.setblocking(False)
+        made.connect(self.node.sidecar.endpoints["shm"])
+        return made
+
+    async def _commit_behind(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply:
+        with self.line() as line:
+            message = kv_pb2.FromShmSender(wire_id=b"any", commit=request)
+            line.send(message.SerializeToString())
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                data = await asyncio.get_running_loop().sock_recv(line, DATAGRAM_BYTES)
+        answer = kv_pb2.ShmAnswer.FromString(data)
+        assert (answer.wire_id, answer.WhichOneof("kind")) == (b"any", "committed")
+        return answer.committed
+
+    def commit_request(self, **changed: Any) -> kv_pb2.CommitRequest:
+        """The right one, but for what is changed."""
         digests = [
             kv_pb2.LayerDigest(layer=layer, xxh3=xxhash.xxh3_64_intdigest(content))
             for layer, content in enumerate(self.kv)
         ]
-        fields = {"epoch": self.epoch} | changed
-        request = kv_pb2.CommitRequest(
-            transfer_id="t",
-            digests=digests,
-            output_tokens=[7],
-            write_token=CLAIM.write_token,
-            **fields,
-        )
-        reply: kv_pb2.CommitReply = await self.stub.Commit(request)
-        return reply
+        right: dict[str, Any] = {
+            "transfer_id": "t",
+            "epoch": self.epoch,
+            "digests": digests,
+            "output_tokens": [7],
+            "write_token": CLAIM.write_token,
+        }
+        return kv_pb2.CommitRequest(**right | changed)
 
     async def abort(self) -> kv_pb2.AbortReply:
         """Gives up."""

@@ -9,24 +9,28 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from splitwise_core.capability import Refusal
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.peer_service import MAX_OUTPUT_TOKENS
+from splitwise_sidecar.refusal import label
 from tests.sidecar.conftest import Node
 from tests.sidecar.hand import LAYERS, WHOLE, Hand, Piece
 
 
-@pytest.fixture
-async def hand(tmp_path: Path) -> AsyncIterator[Hand]:
-    """A hand at the doors of a sidecar."""
+@pytest.fixture(params=["called", "behind"], ids=["commit called", "commit behind bytes"])
+async def hand(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Hand]:
+    """A hand at the doors of a sidecar; what it says of a Commit holds whichever way that comes."""
     async with AsyncExitStack() as stack:
         node = Node(tmp_path, "t")
         stack.push_async_callback(node.stop)
         await node.start()
-        made = Hand(node)
+        made = Hand(node, request.param)
         stack.push_async_callback(made.channel.close)
         await made.reserve()
         yield made
@@ -115,6 +119,31 @@ async def test_a_refused_piece_spoils_nothing(
 async def test_a_stale_epoch_commits_and_aborts_nothing(hand: Hand) -> None:
     assert await hand.push("tcp", WHOLE) == kv_pb2.OK
     assert (await hand.commit(epoch=hand.epoch + 1)).outcome == kv_pb2.STALE_EPOCH
+    assert hand.node.worker.nothing_came()
+    assert (await hand.commit()).outcome == kv_pb2.OK
+    await hand.node.worker.expect("lease_verified")
+
+
+STRANGERS = [
+    pytest.param({"write_token": b"s" * 16}, "denied", id="with another write token"),
+    pytest.param({"write_token": b""}, "denied", id="without a write token"),
+    pytest.param({"transfer_id": "u"}, "unknown_transfer", id="of a lease that nobody opened"),
+    pytest.param({"output_tokens": [1] * (MAX_OUTPUT_TOKENS + 1)}, "invalid", id="of many tokens"),
+    pytest.param({"digests": []}, "invalid", id="without digests"),
+]
+
+
+@pytest.mark.parametrize(("changed", "outcome"), STRANGERS)
+async def test_a_commit_that_has_no_right_to_it_changes_nothing(
+    hand: Hand, changed: dict[str, Any], outcome: str
+) -> None:
+    assert await hand.push("tcp", WHOLE) == kv_pb2.OK
+    assert label((await hand.commit(**changed)).outcome) == outcome
+    is_strange = "write_token" in changed
+    not_holder = {"refusal": Refusal.NOT_HOLDER.value}
+    assert hand.node.value("splitwise_kv_refused_calls_total", **not_holder) == is_strange
+    senseless = hand.node.value("splitwise_kv_transfers_total", outcome="invalid")
+    assert senseless == (outcome == "invalid")
     assert hand.node.worker.nothing_came()
     assert (await hand.commit()).outcome == kv_pb2.OK
     await hand.node.worker.expect("lease_verified")

@@ -243,16 +243,18 @@ class MeasureLink(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., max_age_s: _Optional[float] = ...) -> None: ...
 
 class FromShmSender(_message.Message):
-    __slots__ = ("wire_id", "begin", "layers", "end")
+    __slots__ = ("wire_id", "begin", "layers", "end", "commit")
     WIRE_ID_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
     wire_id: bytes
     begin: ShmBegin
     layers: ShmLayers
     end: ShmEnd
-    def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layers: _Optional[_Union[ShmLayers, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ...) -> None: ...
+    commit: CommitRequest
+    def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layers: _Optional[_Union[ShmLayers, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ..., commit: _Optional[_Union[CommitRequest, _Mapping]] = ...) -> None: ...
 
 class ShmBegin(_message.Message):
     __slots__ = ("epoch", "geometry", "num_blocks", "blocks", "num_tokens")
@@ -279,12 +281,14 @@ class ShmEnd(_message.Message):
     def __init__(self) -> None: ...
 
 class ShmAnswer(_message.Message):
-    __slots__ = ("wire_id", "outcome")
+    __slots__ = ("wire_id", "outcome", "committed")
     WIRE_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
     wire_id: bytes
     outcome: Outcome
-    def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ...) -> None: ...
+    committed: CommitReply
+    def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., committed: _Optional[_Union[CommitReply, _Mapping]] = ...) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
     __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layers_ready", "finish_transfer", "withdraw_transfer", "start_probe", "measure_link")

@@ -94,7 +94,8 @@ class KvPeerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Commit(self, request, context):
-        """All layers have been pushed: verifies the digests. Idempotent by transfer.
+        """All layers have been pushed: verifies the digests. Idempotent by transfer. With shm it goes behind
+        the bytes, and is called only when no answer comes that way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

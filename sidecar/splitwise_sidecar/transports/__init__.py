@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
 
+from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.moves import Move
 from splitwise_sidecar.pool import Span
 
@@ -30,6 +31,12 @@ class Push(Protocol):
     async def finish(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
 
+    async def commit(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply | None:
+        """The peer's answer to a Commit that goes the way of the bytes, behind them.
+
+        None when no answer comes that way, whatever became of the Commit: it has to be called.
+        """
+
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
 
@@ -46,7 +53,7 @@ class Transport(Protocol):
         """
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> Push:
-        """Begins a push to a peer that `connect` has been to."""
+        """Begins a push to a peer that `connect` has been to. Raises Refused."""
 
     async def forget(self, peer: str) -> None:
         """Lets go of what is kept open to this peer."""

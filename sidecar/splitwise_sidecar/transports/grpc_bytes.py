@@ -92,6 +92,9 @@ class GrpcPush:
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
 
+    async def commit(self, request: kv_pb2.CommitRequest) -> None:
+        """Commits are called."""
+
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
         self._call.cancel()

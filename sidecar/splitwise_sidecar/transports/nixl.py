@@ -155,6 +155,9 @@ class NixlPush:
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
 
+    async def commit(self, request: kv_pb2.CommitRequest) -> None:
+        """Commits are called."""
+
     def cancel(self) -> None:
         """Writes no more; nothing happens after `finish`."""
         if self._number and not self._is_over:

@@ -8,6 +8,7 @@ A connection to a peer carries any number of pushes.
 """
 
 import asyncio
+import logging
 import socket
 from array import array
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, wire_id
 from splitwise_sidecar.transports.sockets import writable
+
+log = logging.getLogger("splitwise.sidecar.shm")
 
 NAME: Final = "shm"
 DATAGRAM_BYTES: Final = 128 << 10
@@ -46,13 +49,18 @@ class ShmTransport:
 
         The path was drawn at random, so that one of another machine cannot be there by chance.
         """
-        line = _Line(_connect(address))
+        line = _Line(address)
         await self.forget(peer)
         self._lines[peer] = line
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "ShmPush":
-        """Begins a push to a peer that `connect` has been to."""
+        """Begins a push to a peer that `connect` has been to. Raises Refused."""
         line = self._lines[peer]
+        if line.is_closed:  # it broke, and this push is not to pay for it
+            try:
+                line = self._lines[peer] = _Line(line.address)
+            except Refused as refused:
+                raise Refused(kv_pb2.PEER_LOST, refused.detail) from refused
         return ShmPush(self._movers, line, wire_id(transfer_id), epoch, self._count_sent)
 
     async def forget(self, peer: str) -> None:
@@ -80,11 +88,19 @@ def _connect(path: str) -> socket.socket:
 class _Line:
     """The connection to one peer, and the answers that pushes wait for."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
+    def __init__(self, address: str) -> None:
+        """Connects. Raises Refused."""
+        self.address = address
+        self._socket = _connect(address)
         self._answers: dict[bytes, asyncio.Future[kv_pb2.Outcome]] = {}
+        self._commits: dict[bytes, asyncio.Future[kv_pb2.CommitReply | None]] = {}
         self._closed = ""
-        asyncio.get_running_loop().add_reader(connection, self._readable)
+        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether one of both has hung up."""
+        return bool(self._closed)
 
     def expect(self, wire_id: bytes) -> "asyncio.Future[kv_pb2.Outcome]":
         """The answer to a push that is about to begin. Raises Refused."""
@@ -99,6 +115,28 @@ class _Line:
         if not self._closed:
             with suppress(OSError):
                 self._socket.send(_end(wire_id).SerializeToString())
+
+    async def commit(
+        self, wire_id: bytes, request: kv_pb2.CommitRequest
+    ) -> kv_pb2.CommitReply | None:
+        """The answer to a Commit; None when the peer gives none here."""
+        message = kv_pb2.FromShmSender(wire_id=wire_id, commit=request)
+        if message.ByteSize() > DATAGRAM_BYTES:
+            return None
+        answer: asyncio.Future[kv_pb2.CommitReply | None]
+        answer = self._commits[wire_id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(STALL_S):
+                await self.send(message)
+                reply = await answer
+        except (Refused, TimeoutError):
+            reply = None
+        finally:
+            del self._commits[wire_id]
+        if reply is None:
+            fields = {"transfer": request.transfer_id, "line": self._closed or "silent"}
+            log.warning("no answer to a commit behind its bytes", extra={"fields": fields})
+        return reply
 
     def leave(self, wire_id: bytes) -> None:
         """Nobody waits for this answer any more."""
@@ -133,6 +171,9 @@ class _Line:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(kv_pb2.PEER_LOST)
+        for reply in self._commits.values():
+            if not reply.done():
+                reply.set_result(None)
 
     def _readable(self) -> None:
         try:
@@ -145,6 +186,9 @@ class _Line:
             return
         if not data:
             self.close("the peer hung up")
+        elif message.HasField("committed"):
+            if (reply := self._commits.get(message.wire_id)) and not reply.done():
+                reply.set_result(message.committed)
         elif (answer := self._answers.get(message.wire_id)) and not answer.done():
             answer.set_result(message.outcome)
 
@@ -191,6 +235,10 @@ class ShmPush:
         outcome = await self._answer
         if outcome != kv_pb2.OK:
             raise _refusal(outcome)
+
+    async def commit(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply | None:
+        """The peer's answer to a Commit behind the bytes; None when it has to be called."""
+        return await self._line.commit(self._wire_id, request)
 
     def cancel(self) -> None:
         """Waits for nothing more. What the peer still copies, its lease does not take."""

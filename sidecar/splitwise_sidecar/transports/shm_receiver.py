@@ -5,9 +5,10 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -21,15 +22,22 @@ from splitwise_sidecar.transports.shm import DATAGRAM_BYTES, NAME
 
 log = logging.getLogger("splitwise.sidecar.shm_receiver")
 
+MAX_COMMITS: Final = 1024
+"""Of one peer's that wait for the end of their bytes: no worker has as many prompts under way."""
+
+Commit = Callable[[kv_pb2.CommitRequest], Coroutine[Any, Any, kv_pb2.CommitReply]]
+
 
 class ShmReceiver:
     """Listens at a path in `directory` that nobody can guess for pushes into the present sink."""
 
-    def __init__(self, directory: Path, movers: Movers, sink: FindSink) -> None:
+    def __init__(self, directory: Path, movers: Movers, sink: FindSink, commit: Commit) -> None:
+        """`commit` answers the Commits that come behind bytes."""
         # As long as the worker's `kv.sock`: whatever has room for one path has it for the other.
         self.path = directory / secrets.token_urlsafe(5)
         self._movers = movers
         self._sink = sink
+        self._commit = commit
         self._listener = LocalSocket(self.path, self._connected)
         self._lines: set[_Line] = set()
 
@@ -44,7 +52,8 @@ class ShmReceiver:
             line.close("the sidecar stops")
 
     def _connected(self, accepted: socket.socket) -> None:
-        self._lines.add(_Line(accepted, self._movers, self._sink, self._lines.discard))
+        line = _Line(accepted, self._movers, self._sink, self._commit, self._lines.discard)
+        self._lines.add(line)
 
 
 class _Line:
@@ -55,15 +64,18 @@ class _Line:
         connection: socket.socket,
         movers: Movers,
         sink: FindSink,
+        commit: Commit,
         closed: Callable[["_Line"], None],
     ) -> None:
         self._socket = connection
         self._movers = movers
         self._sink = sink
+        self._commit = commit
         self._closed = closed
         self._is_closed = False
         self._pools: dict[tuple[int, int], Pool] = {}
         self._pulls: dict[bytes, tuple[_Pull, asyncio.Task[kv_pb2.Outcome]]] = {}
+        self._commits: set[asyncio.Task[kv_pb2.CommitReply]] = set()
         asyncio.get_running_loop().add_reader(connection, self._readable)
 
     def close(self, why: str) -> None:
@@ -74,6 +86,8 @@ class _Line:
         self._is_closed = True
         for _, task in self._pulls.values():
             task.cancel()
+        for commit in self._commits:
+            commit.cancel()
         self._unmap_if_over()
         self._closed(self)
 
@@ -111,6 +125,8 @@ class _Line:
             self._pulls[wire_id][0].layers.put_nowait(list(message.layers.layers))
         elif wire_id in self._pulls and kind == "end":
             self._pulls[wire_id][0].layers.put_nowait(None)
+        elif kind == "commit":
+            self._begin_commit(wire_id, message.commit)
         elif kind not in ("layers", "end"):  # those may cross the answer that a push is refused
             raise Refused(kv_pb2.INVALID, f"a message of kind {kind} has no place here")
 
@@ -120,7 +136,7 @@ class _Line:
         span = self._pool(begin, fd).span(begin.blocks, begin.num_tokens)
         sink = self._sink()
         if sink is None:
-            self._answer(wire_id, kv_pb2.STALE_EPOCH)
+            self._answer(kv_pb2.ShmAnswer(wire_id=wire_id, outcome=kv_pb2.STALE_EPOCH))
             return
         pull = _Pull(self._movers, sink, wire_id, begin.epoch, span)
         task = asyncio.create_task(pull.run())
@@ -130,12 +146,23 @@ class _Line:
     def _pulled(self, wire_id: bytes, task: asyncio.Task[kv_pb2.Outcome]) -> None:
         del self._pulls[wire_id]
         if not self._is_closed:
-            self._answer(wire_id, task.result())
+            self._answer(kv_pb2.ShmAnswer(wire_id=wire_id, outcome=task.result()))
         self._unmap_if_over()
 
-    def _answer(self, wire_id: bytes, outcome: kv_pb2.Outcome) -> None:
+    def _begin_commit(self, wire_id: bytes, request: kv_pb2.CommitRequest) -> None:
+        if len(self._commits) == MAX_COMMITS:
+            raise Refused(kv_pb2.INVALID, f"more than {MAX_COMMITS} commits at once")
+        task = asyncio.create_task(self._commit(request))
+        self._commits.add(task)
+        task.add_done_callback(partial(self._committed, wire_id))
+
+    def _committed(self, wire_id: bytes, task: asyncio.Task[kv_pb2.CommitReply]) -> None:
+        self._commits.discard(task)
+        if not self._is_closed:
+            self._answer(kv_pb2.ShmAnswer(wire_id=wire_id, committed=task.result()))
+
+    def _answer(self, answer: kv_pb2.ShmAnswer) -> None:
         try:
-            answer = kv_pb2.ShmAnswer(wire_id=wire_id, outcome=outcome)
             self._socket.send(answer.SerializeToString())
         except OSError as error:  # a sender that does not read its answers is none
             self.close(f"sending failed: {error.strerror}")

@@ -161,6 +161,9 @@ class TcpPush:
         self._door.give_back(self._wire)
         self._wire = None
 
+    async def commit(self, request: kv_pb2.CommitRequest) -> None:
+        """Commits are called."""
+
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
         if self._wire is not None:
