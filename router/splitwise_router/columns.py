@@ -15,7 +15,7 @@ from splitwise_core.policy.admission import is_committed
 from splitwise_core.policy.fleet import NOT_READY, NOWHERE, FleetView, Members, Numbers
 from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.roles import ROLES, Role
-from splitwise_core.policy.stages import StageView, stage_view, token_s
+from splitwise_core.policy.stages import StageView, stage_view
 from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
 
@@ -34,8 +34,6 @@ KINDS: Final[Mapping[str, type]] = {
     "step_slope_s": np.float64,
     "decoding": np.int64,
     "prompt_share": np.float64,
-    "token_s": np.float64,
-    "is_measured": np.bool_,  # none of its stages is unknown
 }
 """The columns, one row a session. See the fields of the policy's views."""
 
@@ -175,9 +173,8 @@ class Columns:
 
     def stages(self, view: FleetView, answer_share: float) -> StageView:
         """What the stages take on the workers of `view`; nothing while none has measured any."""
-        if self["is_measured"].all():
-            return StageView(self["speed"], self["token_s"], self["decoding"], answer_share)
         return stage_view(
+            self["role"],
             view.room_tokens > NOT_READY,
             self["speed"],
             self["step_base_s"],
@@ -196,9 +193,6 @@ class Columns:
         info, load, claims = session.info, session.load, session.claims
         role = ROLES[session.endpoint.role]
         prompts = max(load.queued_tokens, claims.prompt_tokens)
-        decoding = max(load.running, claims.decoding)
-        speed = load.prompt_tokens_per_s or session.prompt_tokens_per_s
-        base_s, slope_s = load.step_base_s, load.step_slope_s
         lent = {Role.TOKEN: claims.prompt_tokens, Role.PROMPT: claims.decoding}
         is_usable = info is not None and session.usable
         return {
@@ -211,13 +205,11 @@ class Columns:
             "number": info.incarnation if info else 0,
             "prompt_tokens_per_s": session.prompt_tokens_per_s,
             "told_tokens_per_s": load.prompt_tokens_per_s,
-            "speed": speed,
-            "step_base_s": base_s,
-            "step_slope_s": slope_s,
-            "decoding": decoding,
+            "speed": load.prompt_tokens_per_s or session.prompt_tokens_per_s,
+            "step_base_s": load.step_base_s,
+            "step_slope_s": load.step_slope_s,
+            "decoding": max(load.running, claims.decoding),
             "prompt_share": load.prompt_share,
-            "token_s": token_s(base_s, slope_s, decoding, load.prompt_share),
-            "is_measured": speed > 0 and base_s + slope_s > 0 and slope_s != 0,
         }
 
     def _number(self, revision: Revision) -> int:

@@ -253,7 +253,8 @@ def test_what_a_worker_has_not_measured_is_the_mean_of_those_that_have(told: lis
             load.prompt_tokens_per_s or fmean(fast)
         )
         base = load.step_base_s if load.step_base_s + load.step_slope_s else base_s
-        times = base, load.step_slope_s or slope_s, load.running, load.prompt_share
+        share = max(load.prompt_share, fmean(one.prompt_share for one in ready))
+        times = base, load.step_slope_s or slope_s, load.running, share
         assert stages.token_s[row] == pytest.approx(token_s(*times))
 
 

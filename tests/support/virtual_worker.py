@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from splitwise_core.policy import stages
 from splitwise_core.policy.batching import Preempted
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.routing import FleetView, Members, Role
 from splitwise_core.policy.scaling import WorkerLoad
 from splitwise_core.policy.scaling.signals import BOUNDS_S, bucket
-from splitwise_core.policy.stages import StageView, token_s
+from splitwise_core.policy.stages import StageView
 
 BLOCK: Final = 16
 
@@ -146,14 +147,12 @@ def fleet_view(workers: Sequence[Worker]) -> FleetView:
 def stage_view(workers: Sequence[Worker], now_s: float) -> StageView:
     """What the stages take on these workers."""
     machines = [w.machine for w in workers]
-    decoding = np.array([len(w.running) + w.reserved for w in workers])
-    return StageView(
+    return stages.stage_view(
+        role=np.array([w.role for w in workers]),
+        ready=np.full(len(workers), True),
         prompt_tokens_per_s=np.array([m.prompt_tokens_per_s for m in machines]),
-        token_s=token_s(
-            np.array([m.step_base_s for m in machines]),
-            np.array([m.step_slope_s for m in machines]),
-            decoding,
-            np.array([w.duty.prompt_share(now_s) for w in workers]),
-        ),
-        decoding=decoding,
+        step_base_s=np.array([m.step_base_s for m in machines]),
+        step_slope_s=np.array([m.step_slope_s for m in machines]),
+        decoding=np.array([len(w.running) + w.reserved for w in workers]),
+        prompt_share=np.array([w.duty.prompt_share(now_s) for w in workers]),
     )

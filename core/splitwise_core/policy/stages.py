@@ -76,6 +76,7 @@ NO_STAGES: Final = StageView(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS)
 
 
 def stage_view(
+    role: Numbers,
     ready: Numbers,
     prompt_tokens_per_s: Numbers,
     step_base_s: Numbers,
@@ -88,6 +89,10 @@ def stage_view(
 
     Such a one is taken to be like the `ready` ones that have: a token worker has computed no prompt
     yet. Nothing is known while none of them has.
+
+    A worker's `prompt_share` counts for no less than the mean of its `role`: who happened to
+    compute few prompts of late gets its part of those to come all the same. By its own share alone,
+    whoever had the least luckily would be given sequences that then wait for prompts.
     """
     fast, stepped = prompt_tokens_per_s > 0, step_base_s + step_slope_s > 0
     if not (fast & ready).any() or not (stepped & ready).any():
@@ -96,10 +101,19 @@ def stage_view(
     slope_s = _filled(step_slope_s, step_slope_s != 0, stepped & ready)
     return StageView(
         _filled(prompt_tokens_per_s, fast, fast & ready),
-        token_s(base_s, slope_s, decoding, prompt_share),
+        token_s(
+            base_s, slope_s, decoding, np.maximum(prompt_share, _mean_of(role, prompt_share, ready))
+        ),
         decoding,
         answer_share,
     )
+
+
+def _mean_of(role: Numbers, column: Numbers, ready: Numbers) -> Numbers:
+    """For each worker, the mean of the ready ones of its role."""
+    sums = np.bincount(role, column * ready)
+    counts = np.bincount(role, ready)
+    return (sums / np.maximum(counts, 1))[role]
 
 
 def _filled(column: Numbers, known: Numbers, typical: Numbers) -> Numbers:

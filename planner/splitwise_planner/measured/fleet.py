@@ -72,7 +72,7 @@ class Fleet:
         duties = [Duty(role) for role in roles]
         self.lending = Lending(roles, self._view.borrowed, duties)
         compares = mixing.disaggregation is not Disaggregation.ALWAYS
-        self._told = Told(duties) if compares else None
+        self._told = Told(roles, duties) if compares else None
         # Workers that decode come last, or all of them are mixed.
         self._first_to_decode = sum(role == Role.PROMPT for role in roles)
         self._most_prompt = max(

@@ -10,6 +10,7 @@ import numpy as np
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.duty import Duty
 from splitwise_core.policy.fleet import Numbers
+from splitwise_core.policy.roles import Role
 from splitwise_core.policy.stages import StageView, stage_view
 from splitwise_planner.measured.worker import NOBODY, Job, Stretch, Worker
 
@@ -17,8 +18,9 @@ from splitwise_planner.measured.worker import NOBODY, Job, Stretch, Worker
 class Told:
     """The columns that routers keep of it. `duties` are the workers' own, by their numbers."""
 
-    def __init__(self, duties: Sequence[Duty]) -> None:
+    def __init__(self, roles: Sequence[Role], duties: Sequence[Duty]) -> None:
         count = len(duties)
+        self._roles = np.array(roles)
         self._duties = duties
         self._speed, self._base_s, self._slope_s = (np.zeros(count) for _ in range(3))
         self._decoding = np.zeros(count, np.int64)
@@ -50,5 +52,11 @@ class Told:
             if share == 0:
                 self._unsettled.discard(number)
         return stage_view(
-            ready, self._speed, self._base_s, self._slope_s, self._decoding, self._prompt_share
+            self._roles,
+            ready,
+            self._speed,
+            self._base_s,
+            self._slope_s,
+            self._decoding,
+            self._prompt_share,
         )
