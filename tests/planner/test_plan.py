@@ -194,8 +194,9 @@ def test_a_search_that_was_broken_off_goes_on(asked: Request, tmp_path: Path) ->
 def test_verdicts_of_another_question_are_not_taken(asked: Request, tmp_path: Path) -> None:
     question = replace(asked, designs=["BH"], resume=tmp_path / "notes.jsonl")
     plan(question, quiet)
-    with pytest.raises(UserError, match="is of another question"):
-        plan(replace(question, duration_s=61.0), quiet)
+    for other in (replace(question, duration_s=61.0), replace(question, faults=FAULTS)):
+        with pytest.raises(UserError, match="is of another question"):
+            plan(other, quiet)
 
 
 FAULTS = Faults(mtbf_s=240.0, repair_s=30.0)
@@ -217,7 +218,13 @@ def test_what_is_planned_with_failures_keeps_its_objectives_while_machines_fail(
     answer = at_work(failing, planned)
     assert answer.verdict.is_met
     assert answer.used is not None
-    assert 0 < len(answer.used.failures) <= found.trial.failures
+    workload = Workload(load_trace(failing.trace), failing.duration_s)
+    drawn = [
+        failures_in(workload.at(6.0, seed), found.nearest, replace(FAULTS, seed=seed))
+        for seed in range(failing.seeds)
+    ]
+    assert answer.used.failures == tuple(drawn[0]) != tuple(drawn[1]), "each seed has its own"
+    assert found.trial.failures == len(drawn[0]) + len(drawn[1])
     told = plan_as_dict(failing, planned)
     assert told["plans"][0]["failures"] == found.trial.failures
     assert (told["mtbf_hours"], told["repair_minutes"]) == (240 / 3600, 0.5)
