@@ -11,6 +11,7 @@ import yaml
 
 from splitwise_core.errors import UserError
 from splitwise_core.manifest import load_cluster
+from splitwise_core.policy.mixing import Disaggregation
 from splitwise_operator.render import render
 from splitwise_operator.scaled_pools import law_of
 from splitwise_planner.catalog import SHIPPED
@@ -18,6 +19,7 @@ from splitwise_planner.charts import Line, chart
 from splitwise_planner.day import Day
 from splitwise_planner.document import write_report
 from splitwise_planner.measured.failures import Faults
+from splitwise_planner.modes import Scheduling
 from splitwise_planner.page import plan_parts, simulation_parts
 from splitwise_planner.phase_times import COLUMNS, PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
@@ -92,6 +94,14 @@ def test_a_baselines_winner_is_a_mixed_pool(asked: Request, tmp_path: Path) -> N
     file = tmp_path / "cluster.yaml"
     file.write_text(cluster_of(question, plan(question, lambda *_: None), "/models/mine"))
     assert [pool.role for pool in load_cluster(file).spec.pools] == ["mixed"]
+
+
+def test_what_was_planned_with_auto_is_a_cluster_with_auto(asked: Request, tmp_path: Path) -> None:
+    auto = Scheduling(disaggregation=Disaggregation.AUTO)
+    question = replace(asked, mode="measured", scheduling=auto)
+    file = tmp_path / "cluster.yaml"
+    file.write_text(cluster_of(question, plan(question, lambda *_: None), "/models/mine"))
+    assert load_cluster(file).spec.scheduling.disaggregation == "Auto"
 
 
 @pytest.fixture(scope="module")
