@@ -90,6 +90,7 @@ class Row:
     measured: str
     replanned: str
     auto: str
+    auto_replanned: str
     cost: str
     power: str
 
@@ -100,7 +101,11 @@ Laboratories = dict[tuple[Way, Kind], Laboratory]
 def faster(claim: Faster, laboratories: Laboratories) -> Row:
     """A claim of throughput in our columns."""
     compat, measured = (laboratories[way, claim.trace] for way in ("compat", "measured"))
-    planned = [own.best_split(claim) for own in (measured, laboratories["auto", claim.trace])]
+    auto, base_rate = laboratories["auto", claim.trace], measured.rate(claim.base)
+    planned, conditional = (
+        f"{_ratio(most, base_rate)} ({best})"
+        for best, most in (measured.best_split(claim), auto.best_split(claim))
+    )
     design, base = (parse_design(name, compat.catalog) for name in (claim.design, claim.base))
     return Row(
         claim.what,
@@ -108,8 +113,10 @@ def faster(claim: Faster, laboratories: Laboratories) -> Row:
         claim.paper,
         claim.released,
         _ratio(compat.rate(claim.design), compat.rate(claim.base)),
-        _ratio(measured.rate(claim.design), measured.rate(claim.base)),
-        *(f"{_ratio(most, measured.rate(claim.base))} ({best})" for best, most in planned),
+        _ratio(measured.rate(claim.design), base_rate),
+        planned,
+        _ratio(auto.rate(claim.design), base_rate),
+        conditional,
         _change(design.dollars_per_hour / base.dollars_per_hour),
         _change(design.power_units / base.power_units),
     )
@@ -128,6 +135,7 @@ def cheaper(claim: Cheaper, laboratories: Laboratories) -> Row:
         _less(compat.sized(claim.kind), compat.sized(claim.base), claim.unit),
         "–",
         _less(kind, base, claim.unit),
+        "–",
         _less(auto, base, claim.unit),
         _less(kind, base, "cost", named=False),
         _less(kind, base, "power", named=False),
