@@ -5,6 +5,7 @@ the engine call it, with times and sizes of every magnitude, so that no series a
 out, and each of three requests is traced: exemplars are in the page too.
 """
 
+import logging
 import random
 import time
 
@@ -22,6 +23,7 @@ from splitwise_core.tracing import Recorder, SpanContext
 from splitwise_router.choice import Clock
 from splitwise_router.generation import Generation
 from splitwise_router.goodput import Goodput, Objectives
+from splitwise_router.request_log import RequestLog, RequestLogging
 from splitwise_router.request_trace import UNTRACED, GenerationTrace, RequestTrace
 from splitwise_worker.engine_metrics import EngineMetrics
 from splitwise_worker.estimates import Estimates
@@ -35,7 +37,8 @@ FORMATS = {"text": "", "openmetrics": "application/openmetrics-text;version=1.0.
 def router_bytes(requests: int) -> dict[str, int]:
     """Bytes of a router's page in each format."""
     telemetry = Telemetry(Component.ROUTER)
-    clock = Clock(telemetry, Goodput(telemetry, Objectives(1.0, 0.1, 0.9)))
+    unlogged = RequestLog(logging.getLogger(), RequestLogging.OFF)
+    clock = Clock(telemetry, Goodput(telemetry, Objectives(1.0, 0.1, 0.9)), unlogged)
     draw = random.Random(7)
     recorder = Recorder(1)
     reasons = list(Reason)
