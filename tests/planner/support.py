@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
 from hypothesis.strategies import composite, floats, integers, lists, sampled_from, tuples
 
-from splitwise_planner.catalog import load_catalog
+from splitwise_planner.catalog import SHIPPED, load_catalog
 from splitwise_planner.compat import engine
 from splitwise_planner.design import parse_design
 from splitwise_planner.measured.rules import Rules, rules_for
 from splitwise_planner.outcome import Outcome
-from splitwise_planner.phase_times import load_phase_times
+from splitwise_planner.phase_times import PUBLISHED, load_phase_times
+from splitwise_planner.request import Budgets, Request
 from splitwise_planner.trace import Trace
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -21,6 +23,32 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(
     not SHARED.exists(), reason=f"{SHARED} has the recorded runs, and is not here"
 )
+
+
+SIZES: Final = [(300, 20), (1500, 9), (900, 60), (4000, 13), (700, 200), (100, 40)]
+
+
+def request_in(folder: Path) -> Request:
+    """Six requests a second of a few sizes, whose trace is written there."""
+    trace = folder / "trace.csv"
+    rows = "".join(f"{i},{p},{o}\n" for i, (p, o) in enumerate(SIZES))
+    trace.write_text("arrival_timestamp,prompt_size,token_size\n" + rows)
+    return Request(
+        model="bloom-176b",
+        trace=trace,
+        designs=["HH", "BH"],
+        rate=6.0,
+        objective="cost",
+        budgets=Budgets(),
+        seeds=2,
+        duration_s=60.0,
+        catalog=SHIPPED,
+        phase_times=PUBLISHED,
+    )
+
+
+def quiet(*_: object) -> None:
+    """Takes progress, and tells nobody."""
 
 
 def trace_of(*requests: tuple[float, int, int]) -> Trace:

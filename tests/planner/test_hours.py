@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 
 from splitwise_core.errors import UserError
-from splitwise_planner.catalog import SHIPPED
 from splitwise_planner.day import Day
 from splitwise_planner.design import design_of
 from splitwise_planner.evaluate import Trial
 from splitwise_planner.hours import DayPlan, size_day
-from splitwise_planner.phase_times import PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
 from splitwise_planner.report import plan_as_dict, plan_as_text
 from splitwise_planner.request import prepared
 from splitwise_planner.sizing import Sized
-
-SIZES = [(300, 20), (1500, 9), (900, 60), (4000, 13), (700, 200), (100, 40)]
+from tests.planner.support import quiet, request_in
 
 LEVELS = (0.0, 1.5, 3.0, 6.0, 9.0, 14.0)
 OFFICE = Day(
@@ -29,26 +26,8 @@ OFFICE = Day(
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
     """A day between no request a second and fourteen."""
-    trace = tmp_path_factory.mktemp("day") / "trace.csv"
-    rows = "".join(f"{i},{p},{o}\n" for i, (p, o) in enumerate(SIZES))
-    trace.write_text("arrival_timestamp,prompt_size,token_size\n" + rows)
-    return Request(
-        model="bloom-176b",
-        trace=trace,
-        designs=["HH", "BH"],
-        rate=OFFICE.peak,
-        objective="cost",
-        budgets=Budgets(),
-        seeds=2,
-        duration_s=60.0,
-        catalog=SHIPPED,
-        phase_times=PUBLISHED,
-        day=OFFICE,
-    )
-
-
-def quiet(*_: object) -> None:
-    pass
+    question = request_in(tmp_path_factory.mktemp("day"))
+    return replace(question, rate=OFFICE.peak, day=OFFICE)
 
 
 @pytest.fixture(scope="module")

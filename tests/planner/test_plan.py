@@ -7,20 +7,18 @@ from pathlib import Path
 import pytest
 
 from splitwise_core.errors import UserError
-from splitwise_planner.catalog import SHIPPED, load_catalog
+from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import design_of, parse_design
 from splitwise_planner.evaluate import Evaluator
 from splitwise_planner.measured.failures import Faults
 from splitwise_planner.modes import failures_in
-from splitwise_planner.phase_times import PUBLISHED, load_phase_times
+from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.planning import Budgets, Request, plan, rate
 from splitwise_planner.report import plan_as_dict, plan_as_text, rates_as_dict, rates_as_text
 from splitwise_planner.trace import load_trace
 from splitwise_planner.winner import at_work
 from splitwise_planner.workload import Workload
-from tests.planner.support import SHARED, needs_shared, trace_of
-
-SIZES = [(300, 20), (1500, 9), (900, 60), (4000, 13), (700, 200), (100, 40)]
+from tests.planner.support import SHARED, needs_shared, quiet, request_in, trace_of
 
 AZURE = SHARED / "azure-llm-2023"
 
@@ -28,25 +26,7 @@ AZURE = SHARED / "azure-llm-2023"
 @pytest.fixture
 def asked(tmp_path: Path) -> Request:
     """Six requests a second, of a few sizes."""
-    trace = tmp_path / "trace.csv"
-    rows = "".join(f"{i},{p},{o}\n" for i, (p, o) in enumerate(SIZES))
-    trace.write_text("arrival_timestamp,prompt_size,token_size\n" + rows)
-    return Request(
-        model="bloom-176b",
-        trace=trace,
-        designs=["HH", "BH"],
-        rate=6.0,
-        objective="cost",
-        budgets=Budgets(),
-        seeds=2,
-        duration_s=60.0,
-        catalog=SHIPPED,
-        phase_times=PUBLISHED,
-    )
-
-
-def quiet(*_: object) -> None:
-    pass
+    return request_in(tmp_path)
 
 
 def test_the_plan_is_that_of_simulating_every_cluster(asked: Request) -> None:
