@@ -11,7 +11,6 @@ from splitwise_planner.design import Design
 from splitwise_planner.hours import PHASES, DayPlan
 from splitwise_planner.measured.failures import told_of
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, Hardware, Rules
-from splitwise_planner.modes import AS_SPECIFIED
 from splitwise_planner.request import Request
 from splitwise_planner.schedule import Schedule, clock
 
@@ -52,9 +51,8 @@ def cluster_yaml(
             "pools": _pools(catalog, design, rules, day),
         },
     }
-    if request.scheduling != AS_SPECIFIED:
-        how = request.scheduling.disaggregation
-        document["spec"]["scheduling"] = {"disaggregation": how.value}
+    if scheduling := request.scheduling.as_spec():
+        document["spec"]["scheduling"] = scheduling
     parse_cluster(document)
     return "\n".join([*_remarks(request, design, day), yaml.safe_dump(document, sort_keys=False)])
 

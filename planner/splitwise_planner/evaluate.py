@@ -152,8 +152,9 @@ class Evaluator:
         return low
 
     def _failures(self, design: Design, rate: float, seed: int) -> int:
-        """How many machines fail in a draw."""
-        return len(failures_in(self._trace(rate, seed), design, self._faults(seed)))
+        """How many machines fail in a draw, which is not drawn here where none may."""
+        faults = self._faults(seed)
+        return 0 if faults is None else len(failures_in(self._trace(rate, seed), design, faults))
 
     def _faults(self, seed: int) -> Faults | None:
         return None if self.faults is None else replace(self.faults, seed=seed)

@@ -41,6 +41,15 @@ class Scheduling:
         }
         return [option for option, is_asked in named.items() if is_asked]
 
+    def as_spec(self) -> dict[str, bool | str]:
+        """The fields of `spec.scheduling` that say it; those of the defaults are left out."""
+        fields: dict[str, tuple[bool | str, bool | str]] = {
+            "borrowing": (self.borrowing, AS_SPECIFIED.borrowing),
+            "prefixCaching": (self.prefix_caching, AS_SPECIFIED.prefix_caching),
+            "disaggregation": (self.disaggregation.value, AS_SPECIFIED.disaggregation.value),
+        }
+        return {name: own for name, (own, default) in fields.items() if own != default}
+
     @property
     def mixing(self) -> Mixing:
         """What it says of workers that serve both phases. Raises UserError where it contradicts

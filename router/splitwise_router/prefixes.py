@@ -4,15 +4,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from splitwise_core.policy.prefixes import PrefixIndex
+from splitwise_core.policy.prefixes import ROUTED_TOKENS, PrefixIndex
 from splitwise_core.prefix import block_names
 from splitwise_router.session import Session
 
 BLOCK_TOKENS: Final = 32
 """As in our own workers. It is no promise: with other blocks the guess is a block too long."""
-
-MAX_TOKENS: Final = 16 << 10
-"""Of a prompt, its beginning: names of so many tokens take half a millisecond."""
 
 
 class Prefixes:
@@ -24,7 +21,7 @@ class Prefixes:
 
     def names(self, prompt: Sequence[int]) -> list[bytes]:
         """The names of the first full blocks of a prompt."""
-        return block_names(prompt[:MAX_TOKENS], BLOCK_TOKENS, self._key)
+        return block_names(prompt[:ROUTED_TOKENS], BLOCK_TOKENS, self._key)
 
     def note(self, names: Sequence[bytes], *workers: Session | None) -> None:
         """A prompt that begins like this goes to these workers."""

@@ -50,7 +50,7 @@ def test_the_policies_are_those_that_run() -> None:
     assert simulated.BlockPool is worker.BlockPool
     assert simulated.most_cached is prefix_cache.most_cached
     assert simulated.PrefixIndex is router.PrefixIndex
-    assert simulated.ROUTED_TOKENS == router.MAX_TOKENS
+    assert simulated.ROUTED_TOKENS == router.ROUTED_TOKENS
     assert simulated.BLOCK_TOKENS == router.BLOCK_TOKENS
     assert Scheduling().prefix_caching is AS_SPECIFIED.prefix_caching is True
 

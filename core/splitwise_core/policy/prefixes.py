@@ -17,6 +17,11 @@ MAX_HOLDERS: Final = 32
 """Workers that are remembered for one beginning, those that got it last."""
 
 
+ROUTED_TOKENS: Final = 16 << 10
+"""Of a prompt, the beginning that routers look at: names of so many tokens take half a
+millisecond."""
+
+
 class PrefixIndex:
     """Names of blocks (`core.prefix`) and the numbers of workers that were sent them."""
 

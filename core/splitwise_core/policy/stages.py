@@ -99,11 +99,10 @@ def stage_view(
         return NO_STAGES
     base_s = _filled(step_base_s, stepped, stepped & ready)
     slope_s = _filled(step_slope_s, step_slope_s != 0, stepped & ready)
+    share = np.maximum(prompt_share, _mean_of(role, prompt_share, ready))
     return StageView(
         _filled(prompt_tokens_per_s, fast, fast & ready),
-        token_s(
-            base_s, slope_s, decoding, np.maximum(prompt_share, _mean_of(role, prompt_share, ready))
-        ),
+        token_s(base_s, slope_s, decoding, share),
         decoding,
         answer_share,
     )

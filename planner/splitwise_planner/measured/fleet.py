@@ -101,8 +101,10 @@ class Fleet:
 
     def find(self, job: Job, now_s: float) -> Placement:
         """Where a request goes now; changes nothing."""
-        told, ready = self._told, self._view.room_tokens > NOT_READY
         cached = NOTHING_CACHED if self._prefixes is None else self._prefixes.expected(job)
+        stages = NO_STAGES
+        if self._told is not None:
+            stages = self._told.view(self._view.room_tokens > NOT_READY, now_s)
         return place(
             self._view,
             job.prompt,
@@ -110,7 +112,7 @@ class Fleet:
             OVERFLOW_TOKENS,
             cached=cached,
             mixing=self._mixing,
-            stages=NO_STAGES if told is None else told.view(ready, now_s),
+            stages=stages,
         )
 
     def claim(self, job: Job, placement: Placement) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.policy.block_pool import BlockPool
-from splitwise_core.policy.prefixes import MAX_NAMES, PrefixIndex
+from splitwise_core.policy.prefixes import MAX_NAMES, ROUTED_TOKENS, PrefixIndex
 from splitwise_core.prefix import most_cached
 from splitwise_planner.measured.rules import BLOCK_TOKENS, blocks_for
 from splitwise_planner.measured.worker import NOBODY, Job, Worker
@@ -19,9 +19,6 @@ from splitwise_planner.trace import Trace
 
 ID_BLOCKS: Final = PREFIX_TOKENS // BLOCK_TOKENS
 """KV blocks of what an id names."""
-
-ROUTED_TOKENS: Final = 16 << 10
-"""Of a prompt, the beginning that routers look at."""
 
 
 @dataclass(slots=True)
