@@ -34,8 +34,10 @@ class Push(Protocol):
     async def commit(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply | None:
         """The peer's answer to a Commit that goes the way of the bytes, behind them.
 
-        None when no answer comes that way, whatever became of the Commit: it has to be called.
+        None when no answer comes that way, whatever became of the Commit: it has to be called. So
+        it has with every transport that does not say otherwise.
         """
+        return None
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""

@@ -16,7 +16,7 @@ from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent, wire_id
+from splitwise_sidecar.transports import STALL_S, FindSink, Push, Sink, lent, wire_id
 
 NAME: Final = "grpc"
 SERVICE: Final = "splitwise.v1.KvBytes"
@@ -57,7 +57,7 @@ class GrpcTransport:
             await channel.close()
 
 
-class GrpcPush:
+class GrpcPush(Push):
     """One stream of chunks."""
 
     def __init__(
@@ -91,9 +91,6 @@ class GrpcPush:
         outcome = await self._bounded(self._acknowledged())
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
-
-    async def commit(self, request: kv_pb2.CommitRequest) -> None:
-        """Commits are called."""
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""

@@ -21,7 +21,7 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import STALL_S, in_a_row, wire_id
+from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
 from splitwise_sidecar.transports.nixl_agent import NOTICE, NixlAgent
 from splitwise_sidecar.transports.nixl_line import Line
 
@@ -79,7 +79,7 @@ class NixlTransport:
             line.close("forgotten")
 
 
-class NixlPush:
+class NixlPush(Push):
     """One pass over layers, each a write to the blocks that the peer has granted."""
 
     def __init__(
@@ -154,9 +154,6 @@ class NixlPush:
         self._line.tell_lanes()
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
-
-    async def commit(self, request: kv_pb2.CommitRequest) -> None:
-        """Commits are called."""
 
     def cancel(self) -> None:
         """Writes no more; nothing happens after `finish`."""

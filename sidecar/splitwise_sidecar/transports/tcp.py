@@ -17,7 +17,7 @@ from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.tls import Tls
-from splitwise_sidecar.transports import STALL_S, in_a_row, wire_id
+from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
 from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
@@ -105,7 +105,7 @@ class _Door:
         self._kept.clear()
 
 
-class TcpPush:
+class TcpPush(Push):
     """One connection, while the push lasts."""
 
     def __init__(
@@ -160,9 +160,6 @@ class TcpPush:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
         self._door.give_back(self._wire)
         self._wire = None
-
-    async def commit(self, request: kv_pb2.CommitRequest) -> None:
-        """Commits are called."""
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
