@@ -23,7 +23,7 @@ from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.probe import Apart
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.rehearsal import hand_over, link_tokens, random_pool
-from splitwise_sidecar.rights import Rights
+from splitwise_sidecar.rights import ANY_PROBE, Right, Rights
 from splitwise_sidecar.transports import NONE
 
 log = logging.getLogger("splitwise.sidecar.links")
@@ -167,13 +167,18 @@ class Links:
     async def _once(self, peer: Peer, met: Introduction, tokens: int) -> Sample:
         if self._source is None:
             self._source = await random_pool(self._geometry, self._tokens)
-        request = kv_pb2.OpenProbeRequest(epoch=met.epoch, num_tokens=tokens)
-        transfer_id = await peer.open_probe(request)
-        not_after_ms = _now_ms() + int(DEADLINE_S * 1000)
-        right = self._rights.to_probe(transfer_id, met.worker_id, tokens, not_after_ms)
+        right = self._right(ANY_PROBE, met, tokens)
+        request = kv_pb2.OpenProbeRequest(
+            epoch=met.epoch, num_tokens=tokens, claim=right.claim(met.epoch)
+        )
+        right = self._right(await peer.open_probe(request), met, tokens)
         metrics = self._apart.metrics
         ended = await hand_over(right, self._source, tokens, peer, metrics, DEADLINE_S)
         return Sample(ended.kv_bytes, ended.transfer_s)
+
+    def _right(self, transfer_id: str, met: Introduction, tokens: int) -> Right:
+        not_after_ms = _now_ms() + int(DEADLINE_S * 1000)
+        return self._rights.to_probe(transfer_id, met.worker_id, tokens, not_after_ms)
 
     def _keep(self, link: kv_pb2.Link, tell_every_s: float = 0.0) -> None:
         """Remembers, and tells it; what changes nothing not more often than `tell_every_s`."""

@@ -16,7 +16,7 @@ from splitwise_sidecar.attachment import Attachment
 from splitwise_sidecar.lease import ProtocolViolation
 from splitwise_sidecar.metrics import SidecarMetrics
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.rights import Allowed
+from splitwise_sidecar.rights import ANY_PROBE, Allowed
 from splitwise_sidecar.transports import NONE
 
 log = logging.getLogger("splitwise.sidecar.peer_service")
@@ -80,7 +80,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             lease_ms, held_tokens = await here.leases.reserve(
                 request.transfer_id,
                 request.num_tokens,
-                _check(here, request),
+                _check(here, request.claim, request.transfer_id),
                 request.wait_ms / 1e3,
             )
         except REFUSALS as error:
@@ -137,7 +137,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
         """Fences the lease. For one that is not open nothing can land either."""
         try:
             here = self._present(request.epoch)
-            token, check = request.claim.write_token, partial(_check, here, request)
+            token = request.claim.write_token
+            check = partial(_check, here, request.claim, request.transfer_id)
             fenced = await here.leases.abort(request.transfer_id, request.reason, token, check)
         except NotAllowed as error:
             return kv_pb2.AbortReply(outcome=self._count(error), fenced=False)
@@ -152,9 +153,12 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.OpenProbeReply:
         """Lends scratch memory for a moment, to a transfer whose id it tells."""
         try:
-            transfer_id = self._present(request.epoch).open_probe(request.num_tokens)
-        except Refused as refused:
-            return kv_pb2.OpenProbeReply(outcome=self._count(refused), detail=refused.detail)
+            here = self._present(request.epoch)
+            allowed = _check(here, request.claim, ANY_PROBE)
+            allowed.check_lease(ANY_PROBE, request.num_tokens)
+            transfer_id = here.open_probe(request.num_tokens)
+        except REFUSALS as error:
+            return kv_pb2.OpenProbeReply(outcome=self._count(error), detail=str(error))
         return kv_pb2.OpenProbeReply(outcome=kv_pb2.OK, transfer_id=transfer_id)
 
     def _present(self, epoch: int | None = None) -> Attachment:
@@ -187,6 +191,6 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             log.warning("a peer had no right to its call", extra={"fields": fields})
 
 
-def _check(here: Attachment, request: kv_pb2.ReserveRequest | kv_pb2.AbortRequest) -> Allowed:
+def _check(here: Attachment, claim: kv_pb2.Claim, transfer_id: str) -> Allowed:
     now_unix_ms = int(time.time() * 1000)
-    return here.rights.check(request.claim, request.transfer_id, here.epoch, now_unix_ms)
+    return here.rights.check(claim, transfer_id, here.epoch, now_unix_ms)

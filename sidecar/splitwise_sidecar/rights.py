@@ -28,6 +28,9 @@ WRITE_TOKEN_BYTES: Final = 16
 MAX_CHARACTERS: Final = 256
 """Of a name that a peer gives: it goes into answers and into the log."""
 
+ANY_PROBE: Final = "any probe"
+"""Stands for the transfer where a right is shown to open a probe, whose id is drawn only then."""
+
 _PURPOSE: Final = b"splitwise claim"
 _EPOCH: Final = Struct(">Q")
 
@@ -83,7 +86,8 @@ class Rights:
     def to_probe(
         self, transfer_id: str, token_worker: str, num_tokens: int, not_after_unix_ms: int
     ) -> Right:
-        """The right to push what is no request's: whoever holds a key may make it.
+        """The right to push what is no request's, or to open ANY_PROBE for it: whoever holds a key
+        may make it.
 
         The lease for it has to bear the transfer's id as its request's.
         """

@@ -1,7 +1,8 @@
 """Memory of the sidecar's own in which probes of other sidecars land: the worker lends no block.
 
-Whoever may open connections to this sidecar may open a probe. So there is little of it, for a short
-time, whatever the other side does: a lease here ends HELD_S after it began, renewed or not.
+Whoever holds a key may open a probe, or anyone where there are no keys. So there is little of it,
+for a short time, whatever the other side does: a lease here ends HELD_S after it began, renewed or
+not.
 """
 
 import asyncio

@@ -129,7 +129,7 @@ class Calls:
             "Abort": kv_pb2.AbortRequest(
                 transfer_id=ID, epoch=epoch, reason=kv_pb2.CANCELLED, claim=claim
             ),
-            "OpenProbe": kv_pb2.OpenProbeRequest(epoch=epoch, num_tokens=1),
+            "OpenProbe": kv_pb2.OpenProbeRequest(epoch=epoch, num_tokens=1, claim=claim),
         }
 
     def valid(self, draw: random.Random) -> tuple[str, Message]:

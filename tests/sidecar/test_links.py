@@ -156,7 +156,12 @@ async def stub_of(node: Node) -> AsyncIterator[Any]:
 
 async def opened(stub: Any, node: Node, tokens: int = 1) -> Any:
     return await stub.OpenProbe(
-        kv_pb2.OpenProbeRequest(epoch=node.worker.epoch, num_tokens=tokens), timeout=5
+        kv_pb2.OpenProbeRequest(
+            epoch=node.worker.epoch,
+            num_tokens=tokens,
+            claim=kv_pb2.Claim(caller="x", write_token=b"w" * 16),
+        ),
+        timeout=5,
     )
 
 

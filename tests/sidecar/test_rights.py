@@ -13,7 +13,8 @@ import pytest
 from splitwise_core.capability import Capability, Refusal, mint
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_core.rpc.channel import OPTIONS
-from splitwise_sidecar.rights import Right, Rights
+from splitwise_sidecar.rights import ANY_PROBE, Right, Rights
+from splitwise_sidecar.scratch import SLOTS
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node, Pair, joined
 from tests.support.kv_worker import KvWorker
 
@@ -59,6 +60,11 @@ class Caller:
             )
         )
 
+    async def open_probe(self, claim: kv_pb2.Claim) -> Any:
+        return await self._stub.OpenProbe(
+            kv_pb2.OpenProbeRequest(epoch=self.epoch, num_tokens=TOKENS, claim=claim)
+        )
+
     async def renew(self, *write_tokens: bytes) -> Any:
         return await self._stub.Renew(
             kv_pb2.RenewRequest(epoch=self.epoch, transfer_ids=["t"], write_tokens=write_tokens)
@@ -83,6 +89,12 @@ class Caller:
 def right(keys: tuple[bytes, ...] = (KEY,), caller: str = "p", capability: bytes = b"") -> Right:
     """What a sidecar with these keys would show; a good capability, when none is given."""
     return Rights(caller, lambda: keys).to_push("t", capability or mint(GOOD, (KEY,)))
+
+
+def to_probe(*, foreign: bool = False, token_worker: str = "t", tokens: int = TOKENS) -> Right:
+    """What opens a probe of TOKENS tokens at "t", but for what is said."""
+    rights = Rights("p", lambda: (FOREIGN if foreign else KEY,))
+    return rights.to_probe(ANY_PROBE, token_worker, tokens, 1 << 50)
 
 
 def open_lease(pair: Pair, transfer_id: str = "t") -> None:
@@ -364,6 +376,29 @@ async def test_a_probe_shows_a_capability_of_its_own(guarded: Pair) -> None:
     guarded.token.worker.start_probe(3, guarded.token.address)
     assert (await guarded.token.worker.expect("probe_ended")).outcome == kv_pb2.OK
     assert refused(guarded) == 0
+
+
+NO_PROBE = {
+    "shows nothing": (kv_pb2.Claim(write_token=bytes(16)), Refusal.MISSING),
+    "has a foreign key": (to_probe(foreign=True), Refusal.FORGED),
+    "means another worker": (to_probe(token_worker="v"), Refusal.OTHER_TOKEN_WORKER),
+    "means fewer tokens": (to_probe(tokens=TOKENS - 1), Refusal.OTHER_SIZE),
+    "has the right to a request's transfer": (right(), Refusal.UNPROVEN),
+}
+
+
+@pytest.mark.parametrize("who", NO_PROBE)
+async def test_scratch_memory_is_not_for_one_that(guarded: Pair, who: str) -> None:
+    """Else it could keep all of it, and no link to this worker would ever be measured."""
+    shown, reason = NO_PROBE[who]
+    async with aclosing(Caller(guarded.token)) as stranger:
+        claim = shown if isinstance(shown, kv_pb2.Claim) else shown.claim(stranger.epoch)
+        for _ in range(SLOTS):
+            assert (await stranger.open_probe(claim)).outcome == kv_pb2.DENIED
+    assert refused(guarded, reason) == SLOTS
+    guarded.prompt.worker.measure_link(guarded.token.address)
+    assert (await guarded.prompt.worker.link()).outcome == kv_pb2.OK
+    assert refused(guarded) == SLOTS
 
 
 async def test_a_reason_is_said_once_and_nothing_secret_with_it(

@@ -199,12 +199,14 @@ class AbortReply(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
 class OpenProbeRequest(_message.Message):
-    __slots__ = ("epoch", "num_tokens")
+    __slots__ = ("epoch", "num_tokens", "claim")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     num_tokens: int
-    def __init__(self, epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ...) -> None: ...
+    claim: Claim
+    def __init__(self, epoch: _Optional[int] = ..., num_tokens: _Optional[int] = ..., claim: _Optional[_Union[Claim, _Mapping]] = ...) -> None: ...
 
 class OpenProbeReply(_message.Message):
     __slots__ = ("outcome", "detail", "transfer_id")
