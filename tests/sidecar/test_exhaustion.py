@@ -61,6 +61,38 @@ async def test_a_pool_that_has_no_room_is_refused_with_no_capacity(
     await a_good_probe(sidecar)
 
 
+async def test_a_peers_pool_that_finds_no_room_costs_that_transfer_alone(
+    sidecar: SidecarProcess,
+) -> None:
+    """Over shm, from the sidecar to itself: it maps the pool once more to read it."""
+    worker = KvWorker(GEOMETRY, NUM_BLOCKS)
+    await sidecar.attach(worker)
+    sidecar.limit(resource.RLIMIT_AS, Process(sidecar.pid).memory_info().vms + (1 << 20))
+    begin_transfer(sidecar, worker, "t")
+    ends = {await end_of(worker), await end_of(worker)}
+    assert ends == {("transfer_ended", kv_pb2.PEER_LOST), ("lease_ended", kv_pb2.PEER_LOST)}
+    assert await sidecar.value("splitwise_kv_leases") == 0
+    sidecar.unlimit(resource.RLIMIT_AS)
+    begin_transfer(sidecar, worker, "next")
+    assert (await worker.expect("lease_verified")).transport == "shm"
+    assert (await worker.expect("transfer_ended")).outcome == kv_pb2.OK
+    worker.close()
+
+
+def begin_transfer(sidecar: SidecarProcess, worker: KvWorker, name: str) -> None:
+    worker.fill([1, 2], 20, seed=1)
+    worker.open_lease(name, [3, 4], 20)
+    worker.start_transfer(name, sidecar.address, [1, 2], 20)
+    worker.layers_ready(name)
+    worker.finish(name)
+
+
+async def end_of(worker: KvWorker) -> tuple[str, int]:
+    message = await worker.receive()
+    kind = str(message.WhichOneof("kind"))
+    return kind, getattr(message, kind).outcome
+
+
 async def test_without_a_descriptor_for_the_pool_the_worker_is_refused(
     sidecar: SidecarProcess,
 ) -> None:
