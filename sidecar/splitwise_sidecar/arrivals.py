@@ -13,11 +13,11 @@ from splitwise_sidecar.pool import Span
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a Commit says: the digest of each layer, the tokens to go on after, pushes begun."""
+    """What a Commit says: the digest of each layer, the tokens to go on after, streams begun."""
 
     digests: Mapping[int, int]
     output_tokens: tuple[int, ...]
-    pushes: int
+    streams: int
 
 
 class Arrivals:

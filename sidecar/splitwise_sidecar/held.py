@@ -47,8 +47,8 @@ class Held:
         self.detail = ""
         self._expire = expire
         self.over = asyncio.Event()  # nothing of it can land any more
-        self._pushes_open = 0
-        self._pushes_over = 0
+        self._streams_open = 0
+        self._streams_over = 0
         self._news = asyncio.Event()  # of a push that is over, or of the lease that is
         self._timer = self._new_timer()
         metrics.lease_moved(None, lease.state)
@@ -103,20 +103,20 @@ class Held:
     def push_opened(self, transport: str) -> None:
         """A stream of chunks has begun."""
         self.transport = transport
-        self._pushes_open += 1
+        self._streams_open += 1
 
     def push_closed(self) -> None:
         """A stream of chunks has ended."""
-        self._pushes_open -= 1
-        self._pushes_over += 1
+        self._streams_open -= 1
+        self._streams_over += 1
         self._news.set()
 
-    async def landed(self, pushes: int, stall_s: float) -> bool:
+    async def landed(self, streams: int, stall_s: float) -> bool:
         """Waits until so many streams of chunks, and all that have begun, have ended; or the lease.
 
         False when nothing at all arrived for `stall_s`.
         """
-        while not self._has_landed(pushes):
+        while not self._has_landed(streams):
             before = self.arrivals.num_bytes
             self._news.clear()
             with suppress(TimeoutError):
@@ -126,8 +126,8 @@ class Held:
                 return False
         return True
 
-    def _has_landed(self, pushes: int) -> bool:
-        is_quiet = self._pushes_open == 0 and self._pushes_over >= pushes
+    def _has_landed(self, streams: int) -> bool:
+        is_quiet = self._streams_open == 0 and self._streams_over >= streams
         return is_quiet or self.over.is_set()
 
     def _new_timer(self) -> asyncio.TimerHandle:

@@ -27,7 +27,7 @@ log = logging.getLogger("splitwise.sidecar.leases")
 
 MAX_RESERVE_WAIT_S: Final = 5.0
 LANDING_STALL_S: Final = 2.0
-"""For how long nothing may arrive of the pushes whose end a Commit waits for."""
+"""For how long nothing may arrive of the streams whose end a Commit waits for."""
 
 FENCE_WAIT_S: Final = 1.5
 """How long an Abort waits for the fence: below a call's deadline. A writer is asked to hurry, and
@@ -154,7 +154,7 @@ class Leases:
     async def commit(self, transfer_id: str, sent: Sent, write_token: bytes) -> list[int]:
         """Compares what arrived with what was sent; the damaged layers. Repeating it is safe.
 
-        It may come before the end of the pushes that it is about: those are waited for.
+        It may come before the end of the streams that it is about: those are waited for.
         """
         over = self._past.find(transfer_id)
         if transfer_id not in self._held and over is not None and over.is_verified:
@@ -220,7 +220,7 @@ class Leases:
 
     async def _check(self, held: Held, sent: Sent) -> list[int]:
         try:
-            if not await held.landed(sent.pushes, LANDING_STALL_S) or held.arrivals.in_use:
+            if not await held.landed(sent.streams, LANDING_STALL_S) or held.arrivals.in_use:
                 raise Refused(kv_pb2.TRANSPORT_FAILED, "bytes of the transfer are still under way")
             if held.outcome:
                 raise Refused(held.outcome, held.detail)

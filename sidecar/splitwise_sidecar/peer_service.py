@@ -121,7 +121,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             if len(request.output_tokens) > MAX_OUTPUT_TOKENS:
                 raise Refused(kv_pb2.INVALID, f"{len(request.output_tokens)} output tokens")
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
-            sent = Sent(digests, tuple(request.output_tokens), request.pushes)
+            sent = Sent(digests, tuple(request.output_tokens), request.streams)
             bad = await leases.commit(request.transfer_id, sent, request.write_token)
         except REFUSALS as error:
             return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))

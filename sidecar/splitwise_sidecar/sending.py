@@ -15,6 +15,7 @@ class Sending:
 
     def __init__(self, layers: int, clock: Callable[[], float]) -> None:
         self.pushes = 0  # begun
+        self.streams = 0  # of chunks, of all pushes
         self.push_s = 0.0  # spent in pushes, while there was something to push
         self.first_byte_s = 0.0
         self.over_s = 0.0  # when the last push had ended
@@ -62,6 +63,7 @@ class Sending:
         except BaseException:
             push.cancel()
             raise
+        self.streams += push.streams
         return push
 
     async def end(self, push: Push) -> None:

@@ -200,7 +200,7 @@ class Transfer:
         """The layers that arrived damaged. Raises Refused.
 
         The Commit does not wait for the peer's word that the push is over: the peer knows how many
-        pushes to wait for, and what is left of the last one goes on beside the call.
+        streams to wait for, and what is left of the last push goes on beside the call.
         """
         push = await self._sending.push(layers, self._span, partial(self._begin, introduction))
         ending = asyncio.create_task(self._sending.end(push))
@@ -237,7 +237,7 @@ class Transfer:
             digests=self._sending.digests,
             output_tokens=self._finished.result(),
             write_token=self.write_token,
-            pushes=self._sending.pushes,
+            streams=self._sending.streams,
         )
         self._commit_s = self._clock()
         self._committing = True

@@ -218,7 +218,7 @@ async def test_more_commits_at_once_than_there_can_be_cost_the_line(tmp_path: Pa
     await node.start()
     hand = Hand(node, "behind")
     await hand.reserve()
-    request = hand.commit_request(pushes=1)  # it waits for bytes that do not come
+    request = hand.commit_request(streams=1)  # it waits for bytes that do not come
     waiting = kv_pb2.FromShmSender(wire_id=b"x", commit=request).SerializeToString()
     with hand.line() as line:
         for _ in range(MAX_COMMITS):

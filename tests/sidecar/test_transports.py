@@ -13,11 +13,13 @@ import pytest
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span, new_pool
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, TcpPush, TcpTransport
 from tests.sidecar.conftest import GEOMETRY, Node
+from tests.support.kv_worker import KvWorker
 
 TOKENS = 100
 
@@ -117,6 +119,85 @@ async def test_a_lease_that_ends_while_layers_are_copied_is_fenced_at_once(
     assert (await prompt.worker.expect("transfer_ended")).outcome != kv_pb2.OK
     assert token.worker.memory[:] == before
     assert (await transfer(prompt, token, "next")).transport == "shm"
+
+
+# ---- tcp: as many connections as there is work for ----
+
+WIDE = KvGeometry("wide", "float16", 5, 8, 128, 2048)  # 8 MiB a layer of one block
+WIDE_TOKENS = 2000
+
+
+@pytest.fixture
+async def wide_nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    """A prompt and a token node with one block of five large layers, and nothing but tcp."""
+    async with AsyncExitStack() as stack:
+        made = []
+        for name in ("p", "t"):
+            node = Node(tmp_path, name, ["tcp"])
+            node.worker.close()
+            node.worker = KvWorker(WIDE, 1, name)
+            stack.push_async_callback(node.stop)
+            await node.start()
+            made.append(node)
+        yield made[0], made[1]
+
+
+@pytest.mark.parametrize(
+    ("batches", "streams"),
+    [
+        pytest.param([[0], [1], [2, 3], [4]], 1, id="one layer at a time: one"),
+        pytest.param([[0, 1, 2, 3, 4]], 2, id="all layers at once: two"),
+        pytest.param([[0], [1, 2, 3, 4]], 2, id="one, and all that became ready meanwhile: two"),
+        pytest.param([[4, 2, 0], [3, 1]], 2, id="layers that do not follow each other: two"),
+    ],
+)
+async def test_a_push_uses_as_many_connections_as_it_has_work_for(
+    wide_nodes: tuple[Node, Node], batches: list[list[int]], streams: int
+) -> None:
+    """INV-3: every layer arrives whole, whichever connection it went by, and has its own digest."""
+    prompt, token = wide_nodes
+    prompt.worker.fill([0], WIDE_TOKENS, seed=3)
+    token.worker.open_lease("t", [0], WIDE_TOKENS)
+    prompt.worker.start_transfer("t", token.address, [0], WIDE_TOKENS)
+    while token.value("splitwise_kv_leases", state="reserved") < 1:
+        await asyncio.sleep(0.01)
+    pool = new_pool(WIDE, bytes(prompt.worker.memory))
+    span = pool.span([0], WIDE_TOKENS)
+    movers = Movers()
+    tcp = TcpTransport(movers, lambda _: None, tls=None)
+    await tcp.connect(token.address, token.sidecar.endpoints["tcp"])
+    push = tcp.open_push(token.address, "t", token.worker.epoch, 5)
+    for batch in batches:
+        assert await push.layers(batch, span) == [digest_of(span, layer) for layer in batch]
+    assert push.streams == streams
+    await push.finish()
+    assert token.worker.read([0], WIDE_TOKENS) == prompt.worker.read([0], WIDE_TOKENS)
+    await tcp.forget(token.address)
+    movers.close()
+    pool.close()
+
+
+async def test_kv_that_came_by_two_connections_is_committed_when_both_have_ended(
+    wide_nodes: tuple[Node, Node],
+) -> None:
+    prompt, token = wide_nodes
+    for name in ("first", "second"):
+        prompt.worker.fill([0], WIDE_TOKENS, seed=len(name))
+        token.worker.open_lease(name, [0], WIDE_TOKENS)
+        prompt.worker.start_transfer(name, token.address, [0], WIDE_TOKENS)
+        prompt.worker.layers_ready(name)
+        prompt.worker.finish(name)
+        ended = await prompt.worker.expect("transfer_ended")
+        assert (ended.outcome, ended.pushes) == (kv_pb2.OK, 1)
+        await token.worker.expect("lease_verified")
+        assert token.worker.read([0], WIDE_TOKENS) == prompt.worker.read([0], WIDE_TOKENS)
+
+
+def digest_of(span: Span, layer: int) -> int:
+    """By another way than the push's: a move that only reads."""
+    move = new_move(span, layer)
+    move.read()
+    return move.digest()
 
 
 # ---- strangers ----

@@ -157,7 +157,7 @@ async def test_a_commit_before_any_bytes_is_denied(hand: Hand) -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "grpc"])
 async def test_a_commit_that_overtakes_the_bytes_waits_for_them(hand: Hand, transport: str) -> None:
-    committing = asyncio.create_task(hand.commit(pushes=2))
+    committing = asyncio.create_task(hand.commit(streams=2))
     for pieces in (HALVES[:1], WHOLE):
         await asyncio.sleep(0.05)
         assert not committing.done()
@@ -169,7 +169,7 @@ async def test_a_commit_that_overtakes_the_bytes_waits_for_them(hand: Hand, tran
 
 async def test_a_commit_whose_bytes_do_not_come_is_refused(hand: Hand) -> None:
     await hand.push("tcp", WHOLE)
-    assert (await hand.commit(pushes=2)).outcome == kv_pb2.TRANSPORT_FAILED
+    assert (await hand.commit(streams=2)).outcome == kv_pb2.TRANSPORT_FAILED
     assert hand.node.worker.nothing_came()
 
 

@@ -153,20 +153,20 @@ class LayerDigest(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., xxh3: _Optional[int] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens", "write_token", "pushes")
+    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens", "write_token", "streams")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WRITE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    PUSHES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     epoch: int
     digests: _containers.RepeatedCompositeFieldContainer[LayerDigest]
     output_tokens: _containers.RepeatedScalarFieldContainer[int]
     write_token: bytes
-    pushes: int
-    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., write_token: _Optional[bytes] = ..., pushes: _Optional[int] = ...) -> None: ...
+    streams: int
+    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., write_token: _Optional[bytes] = ..., streams: _Optional[int] = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("outcome", "detail", "bad_layers")

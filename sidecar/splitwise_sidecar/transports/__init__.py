@@ -25,6 +25,11 @@ STALL_S: Final = 10.0
 class Push(Protocol):
     """One pass over some layers of one transfer."""
 
+    @property
+    def streams(self) -> int:
+        """Streams of chunks that it has begun: the peer waits for the end of each."""
+        return 1
+
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
         """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
 

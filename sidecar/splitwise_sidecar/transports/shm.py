@@ -25,7 +25,7 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
-from splitwise_sidecar.transports import STALL_S, wire_id
+from splitwise_sidecar.transports import STALL_S, Push, wire_id
 from splitwise_sidecar.transports.sockets import writable
 
 log = logging.getLogger("splitwise.sidecar.shm")
@@ -193,7 +193,7 @@ class _Line:
             answer.set_result(message.outcome)
 
 
-class ShmPush:
+class ShmPush(Push):
     """One pass over layers that the peer copies as it is told of them."""
 
     def __init__(

@@ -1,18 +1,19 @@
 """Bytes over sockets: from the pool's memory into the socket, and out of it into the pool.
 
-A push has a connection for itself while it lasts; connections are kept for the next one. A frame
-announces layers, whose bytes follow; a frame without any ends the push, and is answered with an
-Outcome. The peer may answer before: then it has refused, and takes no more.
+A push has connections for itself while it lasts; they are kept for the next one. A frame announces
+layers, whose bytes follow; a frame without any ends what this connection does for the push, and is
+answered with an Outcome. The peer may answer before: then it has refused, and takes no more.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from struct import Struct
 from typing import Final
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.movers import SHARED_BY, Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
@@ -28,6 +29,10 @@ ANSWER: Final = Struct("<I")  # Outcome
 
 KEPT: Final = 8
 """Connections to one peer that wait for the next push."""
+
+RUN_BYTES: Final = 16 << 20
+"""What a connection takes on at a time, at least a layer: at the end none waits for long for the
+other, and each frame is far less than its bytes."""
 
 
 class TcpTransport:
@@ -106,7 +111,10 @@ class _Door:
 
 
 class TcpPush(Push):
-    """One connection, while the push lasts."""
+    """One pass over layers, by one connection, or by more where there is more than a thread's work.
+
+    One stream leaves a processor idle whenever its sender and its receiver wait for each other.
+    """
 
     def __init__(
         self,
@@ -118,87 +126,143 @@ class TcpPush(Push):
     ) -> None:
         self._movers = movers
         self._door = door
-        self._wire_id = wire_id
-        self._epoch = epoch
-        self._count_sent = count_sent
-        self._wire: Wire | None = None
+        self._new = partial(_Stream, movers, wire_id, epoch, count_sent)
+        self._open: list[_Stream] = []
+
+    @property
+    def streams(self) -> int:
+        """The connections in use, each with an end of its own."""
+        return len(self._open)
 
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
         """Sends these layers; the xxh3-64 of what was read of each. Raises Refused."""
-        if self._wire is None:
-            self._wire = await self._door.take()
-        elif self._wire.has_news():  # it has answered before its time, or hung up
-            raise await self._why(self._wire, None)
-        digests = []
-        for run in in_a_row(layers):
-            await self._announce(self._wire, span.layer_bytes, run[0], len(run))
-            digests += await self._send(self._wire, run, span)
-        return digests
+        most = max(1, RUN_BYTES // span.layer_bytes)
+        left = deque(in_a_row(layers, most))
+        wanted = min(len(left), SHARED_BY)
+        while len(self._open) < wanted:
+            self._open.append(self._new(await self._door.take()))
+        digests: dict[int, int] = {}
+        shares = [_share(left, stream, span, digests) for stream in self._open[:wanted]]
+        await _together(shares)
+        return [digests[layer] for layer in layers]
 
-    async def _send(self, wire: Wire, layers: Sequence[int], span: Span) -> list[int]:
+    async def finish(self) -> None:
+        """Returns when the peer has taken every byte. Raises Refused when it has not."""
+        for stream in self._open:
+            await stream.end()
+        for stream in self._open:
+            await stream.ended()
+        while self._open:
+            self._door.give_back(self._open.pop().wire)
+
+    def cancel(self) -> None:
+        """Sends no more; nothing happens after `finish`."""
+        for stream in self._open:
+            stream.wire.connection.close()
+        self._open.clear()
+
+
+async def _share(
+    left: deque[Sequence[int]], stream: "_Stream", span: Span, digests: dict[int, int]
+) -> None:
+    """Sends runs of layers as long as any are left. Raises Refused."""
+    while left:
+        run = left.popleft()
+        digests.update(zip(run, await stream.send(run, span)))
+
+
+async def _together(shares: Sequence[Coroutine[None, None, None]]) -> None:
+    """Returns when all have ended; with the first that raises Refused the others are cancelled."""
+    if len(shares) == 1:
+        await shares[0]
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for share in shares:
+                group.create_task(share)
+    except ExceptionGroup as broken:
+        raise broken.exceptions[0] from None
+
+
+class _Stream:
+    """One connection, while a push lasts."""
+
+    def __init__(
+        self,
+        movers: Movers,
+        wire_id: bytes,
+        epoch: int,
+        count_sent: Callable[[int], None],
+        wire: Wire,
+    ) -> None:
+        self.wire = wire
+        self._movers = movers
+        self._wire_id = wire_id
+        self._epoch = epoch
+        self._count_sent = count_sent
+
+    async def send(self, layers: Sequence[int], span: Span) -> list[int]:
+        """Sends layers that follow each other; the digest of each. Raises Refused."""
+        if self.wire.has_news():  # it has answered before its time, or hung up
+            raise await self._why(None)
+        await self._announce(span.layer_bytes, layers[0], len(layers))
         moves = [new_move(span, layer) for layer in layers]
         left = moves
         while left:
             before = sum(move.at for move in left)
-            send = partial(in_order, wire.send, left, self._movers.patience_ms(left))
+            send = partial(in_order, self.wire.send, left, self._movers.patience_ms(left))
             try:
                 sent = await self._movers.run(left, send, span.pool)
             except (OSError, EOFError) as error:
-                raise await self._why(wire, error) from error
+                raise await self._why(error) from error
             self._count_sent(sum(move.at for move in left) - before)
             left = left[sent:]
             if left:
-                await self._until_writable(wire)
+                await self._until_writable()
         return [move.digest() for move in moves]
 
-    async def finish(self) -> None:
+    async def end(self) -> None:
+        """Says that no layers follow. Raises Refused."""
+        await self._announce(0, 0, 0)
+
+    async def ended(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
-        assert self._wire is not None
-        await self._announce(self._wire, 0, 0, 0)
-        outcome = await self._answer(self._wire)
+        outcome = await self._answer()
         if outcome != kv_pb2.OK:
             raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
-        self._door.give_back(self._wire)
-        self._wire = None
 
-    def cancel(self) -> None:
-        """Sends no more; nothing happens after `finish`."""
-        if self._wire is not None:
-            self._wire.connection.close()
-            self._wire = None
-
-    async def _announce(self, wire: Wire, layer_bytes: int, first: int, count: int) -> None:
+    async def _announce(self, layer_bytes: int, first: int, count: int) -> None:
         """So many layers follow. Raises Refused."""
         frame = FRAME.pack(self._wire_id, self._epoch, layer_bytes, first, count)
         try:
             async with asyncio.timeout(STALL_S):
-                await wire.write(frame)
+                await self.wire.write(frame)
         except TimeoutError as error:
             raise _stalled() from error
         except OSError as error:
-            raise await self._why(wire, error) from error
+            raise await self._why(error) from error
 
-    async def _until_writable(self, wire: Wire) -> None:
+    async def _until_writable(self) -> None:
         try:
             async with asyncio.timeout(STALL_S):
-                await writable(wire.connection)
+                await writable(self.wire.connection)
         except TimeoutError as error:
             raise _stalled() from error
-        if wire.has_news():
-            raise await self._why(wire, None)
+        if self.wire.has_news():
+            raise await self._why(None)
 
-    async def _why(self, wire: Wire, error: Exception | None) -> Refused:
+    async def _why(self, error: Exception | None) -> Refused:
         """Why the peer takes no more: it may have said so before it hung up."""
         try:
-            outcome = await self._answer(wire)
+            outcome = await self._answer()
         except Refused as refused:
             return Refused(kv_pb2.PEER_LOST, f"the push broke: {error}") if error else refused
         return Refused(outcome, f"the peer stopped taking bytes: {label(outcome)}")
 
-    async def _answer(self, wire: Wire) -> kv_pb2.Outcome:
+    async def _answer(self) -> kv_pb2.Outcome:
         try:
             async with asyncio.timeout(STALL_S):
-                (outcome,) = ANSWER.unpack(await wire.read(ANSWER.size))
+                (outcome,) = ANSWER.unpack(await self.wire.read(ANSWER.size))
         except TimeoutError as error:
             why = f"the peer did not answer for {STALL_S:.0f} s"
             raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
