@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from functools import partial
 from itertools import zip_longest
 from typing import Final
@@ -23,6 +23,13 @@ log = logging.getLogger("splitwise.sidecar.peer_service")
 
 MAX_OUTPUT_TOKENS: Final = 16 << 10
 """The worker hears of them in one datagram of 128 KiB, in which each takes five bytes at most."""
+
+MAX_RENEWED: Final = 4096
+"""Leases in one Renew, more than a worker has: each takes 5 µs of the event loop, and a message of
+the largest size has room for four million."""
+
+MAX_TRANSPORTS: Final = 16
+"""That a Hello offers; ours are fewer, and each is answered with an address."""
 
 
 REFUSALS: Final = (Refused, ProtocolViolation, NotAllowed)
@@ -49,6 +56,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.HelloReply:
         """Compares geometry, and tells how bytes get here."""
         try:
+            _must_not_exceed(MAX_TRANSPORTS, "transports", request.transports)
             here = self._present()
             if request.geometry_fingerprint != here.geometry.fingerprint():
                 raise Refused(
@@ -94,6 +102,7 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     ) -> kv_pb2.RenewReply:
         """Lets leases live on. Without ids it only says that this side is alive."""
         try:
+            _must_not_exceed(MAX_RENEWED, "leases", request.transfer_ids, request.write_tokens)
             leases = self._present(request.epoch).leases
         except Refused as refused:
             return kv_pb2.RenewReply(outcome=self._count(refused))
@@ -117,12 +126,12 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
     async def commit(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply:
         """Commit, whichever way it came."""
         try:
-            leases = self._present(request.epoch).leases
-            if len(request.output_tokens) > MAX_OUTPUT_TOKENS:
-                raise Refused(kv_pb2.INVALID, f"{len(request.output_tokens)} output tokens")
+            here = self._present(request.epoch)
+            _must_not_exceed(MAX_OUTPUT_TOKENS, "output tokens", request.output_tokens)
+            _must_not_exceed(here.geometry.num_layers, "digests", request.digests)
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
             sent = Sent(digests, tuple(request.output_tokens), request.streams)
-            bad = await leases.commit(request.transfer_id, sent, request.write_token)
+            bad = await here.leases.commit(request.transfer_id, sent, request.write_token)
         except REFUSALS as error:
             return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))
         if bad:
@@ -189,6 +198,12 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             self._said.add(error.reason)
             fields = {"refusal": error.reason.value, "detail": error.detail}
             log.warning("a peer had no right to its call", extra={"fields": fields})
+
+
+def _must_not_exceed(most: int, what: str, *said: Sized) -> None:
+    """Raises Refused(INVALID) when somebody says more than there can be."""
+    if (count := max(map(len, said))) > most:
+        raise Refused(kv_pb2.INVALID, f"{count} {what}; there are {most} at most")
 
 
 def _check(here: Attachment, claim: kv_pb2.Claim, transfer_id: str) -> Allowed:

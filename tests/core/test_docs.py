@@ -64,3 +64,17 @@ def test_a_metric_that_a_page_names_is_there(page: Path) -> None:
     pattern = r"splitwise_\w+_(?:total|seconds|tokens|blocks)\b"
     named = set(re.findall(pattern, page.read_text("utf-8")))
     assert named <= {metric.name for metric in telemetry.METRICS}
+
+
+def names_of_tests() -> set[str]:
+    """The names of all files of tests, and of the tests in them."""
+    found = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        functions = re.findall(r"^(?:async )?def (test_\w+)", file.read_text("utf-8"), re.MULTILINE)
+        found |= {file.stem, *functions}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_test_that_a_page_names_is_there(page: Path) -> None:
+    assert set(re.findall(r"\btest_\w+", page.read_text("utf-8"))) <= names_of_tests()

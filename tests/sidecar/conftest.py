@@ -1,7 +1,7 @@
 """Sidecars on real sockets in this process, and workers without engines attached to them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from splitwise_sidecar.config import TRANSPORTS, parse
 from splitwise_sidecar.process import Sidecar
 from tests.support.flipping_proxy import FlippingProxy
 from tests.support.kv_worker import ANSWER_WITHIN_S, KvWorker
+from tests.support.sidecar_process import SidecarProcess
 
 GEOMETRY = KvGeometry("tiny", "float16", 4, 2, 64, 16)  # 512 B a token and layer, 8 KiB a block
 NUM_BLOCKS = 64
@@ -177,3 +178,22 @@ async def proxied_pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncI
     """A pair whose KV passes through the proxy."""
     async with joined(tmp_path, request.param) as made:
         yield made
+
+
+ProcessPair = tuple[SidecarProcess, SidecarProcess]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ProcessPair]]:
+    """A prompt and a token sidecar for each transport; they live on from fault to fault."""
+    place: Path = tmp_path_factory.mktemp("faults")
+    made = {}
+    for name in TRANSPORTS:
+        prompt, token = (SidecarProcess(place, f"{side}-{name}", [name]) for side in "pt")
+        made[name] = prompt, token
+    try:
+        yield made
+    finally:
+        for sidecar in (sidecar for pair in made.values() for sidecar in pair):
+            if sidecar.program.is_running:
+                sidecar.kill()

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
+from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS
 from tests.support.flipping_proxy import FlippingProxy
@@ -15,12 +17,35 @@ from tests.support.kv_worker import KvWorker
 from tests.support.line_proxy import LineProxy
 from tests.support.sidecar_process import SidecarProcess
 
-TOKENS: Final = 100
-SOURCE: Final = (5, 1, 4, 0, 2, 6, 3)
-TARGET: Final = (20, 30, 21, 31, 22, 32, 23)
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """What is moved: its shape, and its blocks in the pools of both workers."""
+
+    geometry: KvGeometry
+    num_blocks: int
+    tokens: int
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+SMALL: Final = Sequence(
+    GEOMETRY, NUM_BLOCKS, 100, (5, 1, 4, 0, 2, 6, 3), (20, 30, 21, 31, 22, 32, 23)
+)
+LARGE: Final = Sequence(
+    KvGeometry("large", "float16", 4, 8, 128, 16),
+    256,
+    4096,
+    tuple(range(256)),
+    tuple(reversed(range(256))),
+)
+"""16 MiB a layer: threads move it, and take long enough to be struck meanwhile."""
+
 LEASE_MS: Final = 1000
 BOUND_S: Final = 10.0
 """Whatever happens, both workers have their blocks back within this time."""
+
+SAMPLES: Final = 256
 
 TRANSFERS: Final = "splitwise_kv_transfers_total"
 RECEIVED: Final = "splitwise_kv_transfer_bytes_total"
@@ -41,13 +66,16 @@ class Scene:
         token: SidecarProcess,
         proxy: FlippingProxy,
         seed: int,
+        sequence: Sequence,
     ) -> None:
         self.prompt = prompt
         self.token = token
         self.proxy = proxy
         self.line: LineProxy | None = None  # between sidecars that share memory
-        self.prompt_worker = KvWorker(GEOMETRY, NUM_BLOCKS, "p")
-        self.token_worker = KvWorker(GEOMETRY, NUM_BLOCKS, "t")
+        self.caught: SidecarProcess | None = None  # stopped in the middle, until all goes on
+        self.sequence = sequence
+        self.prompt_worker = KvWorker(sequence.geometry, sequence.num_blocks, "p")
+        self.token_worker = KvWorker(sequence.geometry, sequence.num_blocks, "t")
         self.prompt_end = self.token_end = ""
         self.said: list[str] = []
         self.id = f"t{seed}"
@@ -55,15 +83,25 @@ class Scene:
         self._layers_sent = 0
         self._lease_is_open = self._is_finished = False
         self._received_before = 0.0
+        self._at_the_end: list[list[bytes]] = []  # memory, if the lease has ended without KV
 
     async def attach(self) -> None:
         """Both workers attach."""
         await self.prompt.attach(self.prompt_worker)
         await self.token.attach(self.token_worker)
-        if path := await shm_path(self.token):
+        if "shm" in self.token.transports:
+            path = await shm_path(self.token, self.sequence.geometry)
             self.line = LineProxy(path).start()
-        self.prompt_worker.fill(SOURCE, TOKENS, self._seed)
+        self.prompt_worker.fill(self.sequence.source, self.sequence.tokens, self._seed)
         self._received_before = await self.token.value(RECEIVED, direction="received")
+
+    def begin_anew(self) -> None:
+        """The same workers are about to move the next sequence."""
+        self.id = f"{self.id}+"
+        self.prompt_end = self.token_end = ""
+        self._layers_sent = 0
+        self._lease_is_open = self._is_finished = False
+        self._at_the_end = []
 
     async def close(self) -> None:
         """Both workers go, and what lies between."""
@@ -79,6 +117,12 @@ class Scene:
         """From now on nothing passes, and nobody is told."""
         for proxy in self._proxies:
             proxy.may_pass.clear()
+
+    def silence_bytes(self) -> None:
+        """From now on no KV passes, nor what the transport says of it."""
+        self.proxy.bulk_may_pass.clear()
+        if self.line is not None:
+            self.line.may_pass.clear()
 
     def hold_answers(self) -> None:
         """From now on nobody is answered."""
@@ -100,21 +144,50 @@ class Scene:
         """All passes again, at once."""
         for proxy in self._proxies:
             proxy.release()
+        self._let_go()
+
+    async def heal(self) -> None:
+        """Whoever connects gets through again."""
+        await self.proxy.heal()
+        if self.line is not None:
+            self.line.heal()
 
     @property
     def _proxies(self) -> list[FlippingProxy | LineProxy]:
         return [self.proxy] if self.line is None else [self.proxy, self.line]
+
+    # ---- what becomes of the sidecars ----
+
+    def catch(self, sidecar: SidecarProcess) -> None:
+        """Stops it where it is, until all goes on."""
+        sidecar.freeze()
+        self.caught = sidecar
+
+    def hang(self, sidecar: SidecarProcess) -> None:
+        """It hangs, for however long all else goes on."""
+        sidecar.freeze()
+        if self.caught is sidecar:
+            self.caught = None
+
+    def _let_go(self) -> None:
+        if self.caught is not None and self.caught.program.is_running:
+            self.caught.thaw()
+        self.caught = None
 
     # ---- what the workers do ----
 
     def open_lease(self) -> None:
         """The token worker keeps blocks."""
         self._lease_is_open = True
-        self.token_worker.open_lease(self.id, TARGET, TOKENS, LEASE_MS)
+        sequence = self.sequence
+        self.token_worker.open_lease(self.id, sequence.target, sequence.tokens, LEASE_MS)
 
     def start(self) -> None:
         """The prompt worker begins."""
-        self.prompt_worker.start_transfer(self.id, self.proxy.address, SOURCE, TOKENS)
+        sequence = self.sequence
+        self.prompt_worker.start_transfer(
+            self.id, self.proxy.address, sequence.source, sequence.tokens
+        )
 
     def layers(self, last: int = GEOMETRY.num_layers) -> None:
         """Layers up to, not including, `last` are ready."""
@@ -127,7 +200,8 @@ class Scene:
         self.prompt_worker.finish(self.id)
 
     def go_on(self) -> None:
-        """What is left for both workers to do."""
+        """All goes on, with what is left for both workers to do."""
+        self._let_go()
         if not self._lease_is_open:
             self.open_lease()
         if not self._is_finished:
@@ -142,9 +216,26 @@ class Scene:
 
     async def until_received(self, layers: int) -> None:
         """So many layers are at the token side."""
-        share = GEOMETRY.sequence_bytes(TOKENS) // GEOMETRY.num_layers
+        geometry = self.sequence.geometry
+        share = geometry.sequence_bytes(self.sequence.tokens) // geometry.num_layers
         wanted = self._received_before + layers * share
         await self._until(lambda: self.token.value(RECEIVED, direction="received"), wanted)
+
+    async def until_bytes_arrive(self) -> None:
+        """The first bytes of the sequence are in the token worker's memory."""
+        memory = self.token_worker.memory
+        at = self.sequence.target[0] * self.sequence.geometry.block_bytes
+        async with asyncio.timeout(BOUND_S):
+            while not any(memory[at : at + 16]):
+                await asyncio.sleep(0)  # a whole sequence takes a few milliseconds
+
+    def has_all_bytes(self) -> bool:
+        """Whether the last bytes of the sequence, and so all of them, have arrived."""
+        *_, last = self.sequence.geometry.layer_runs(
+            self.sequence.geometry.num_layers - 1, self.sequence.target, self.sequence.tokens
+        )
+        end = last.offset + last.length
+        return any(self.token_worker.memory[end - 16 : end])
 
     async def until_no_lease(self) -> None:
         """No lease is left at the token side."""
@@ -176,6 +267,7 @@ class Scene:
             case "lease_verified":
                 return VERIFIED
             case "lease_ended":
+                self._at_the_end = [self._sampled(), self._received()]
                 return kv_pb2.Outcome.Name(message.lease_ended.outcome).lower()
             case "transfer_ended":
                 return kv_pb2.Outcome.Name(message.transfer_ended.outcome).lower()
@@ -183,8 +275,21 @@ class Scene:
 
     def arrived(self) -> bool:
         """Whether the token worker has what was meant for it."""
-        sent = self.prompt_worker.read(SOURCE, TOKENS)
-        return sent == self.token_worker.read(TARGET, TOKENS)
+        return self.prompt_worker.read(self.sequence.source, self.sequence.tokens) == (
+            self._received()
+        )
+
+    def is_as_it_was_at_the_end(self) -> bool:
+        """Whether nothing has been written since the token worker had its blocks back."""
+        return not self._at_the_end or self._at_the_end == [self._sampled(), self._received()]
+
+    def _sampled(self) -> list[bytes]:
+        """A little of every part, looked at sooner than a thread copies the next one."""
+        step = len(self.token_worker.memory) // SAMPLES
+        return [self.token_worker.memory[at : at + 16] for at in range(0, SAMPLES * step, step)]
+
+    def _received(self) -> list[bytes]:
+        return self.token_worker.read(self.sequence.target, self.sequence.tokens)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -195,13 +300,15 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def scene(prompt: SidecarProcess, token: SidecarProcess, seed: int) -> AsyncIterator[Scene]:
+async def scene(
+    prompt: SidecarProcess, token: SidecarProcess, seed: int, sequence: Sequence = SMALL
+) -> AsyncIterator[Scene]:
     """The two sidecars, running, with new workers and a new proxy before the token side."""
     for sidecar in (prompt, token):
         if not sidecar.program.is_running:
             sidecar.start()
     proxy = await FlippingProxy(token.address, token.tcp_port).start()
-    made = Scene(prompt, token, proxy, seed)
+    made = Scene(prompt, token, proxy, seed, sequence)
     try:
         await made.attach()
         yield made
@@ -209,95 +316,11 @@ async def scene(prompt: SidecarProcess, token: SidecarProcess, seed: int) -> Asy
         await made.close()
 
 
-async def shm_path(sidecar: SidecarProcess) -> Path | None:
-    """Where it takes connections of peers that share its memory; None when it takes none."""
+async def shm_path(sidecar: SidecarProcess, geometry: KvGeometry) -> Path:
+    """Where it takes connections of peers that share its memory."""
     async with grpc.aio.insecure_channel(sidecar.address) as channel:
         hello: Any = kv_pb2_grpc.KvPeerStub(channel).Hello
-        fingerprint = GEOMETRY.fingerprint()
+        fingerprint = geometry.fingerprint()
         request = kv_pb2.HelloRequest(geometry_fingerprint=fingerprint, transports=["shm"])
         endpoints = (await hello(request)).endpoints
-    return Path(endpoints[0].address) if endpoints else None
-
-
-# ---- the steps of the protocol, in their order ----
-
-
-async def hello(s: Scene) -> None:
-    """Hello is under way."""
-    s.silence()
-    s.open_lease()
-    s.start()
-    await s.proxy.held.wait()
-
-
-async def reserve(s: Scene) -> None:
-    """Reserve waits for the lease."""
-    chosen = s.prompt.program.log.read_text().count("transport chosen")
-    s.start()
-    await until(lambda: s.prompt.program.log.read_text().count("transport chosen") > chosen)
-
-
-async def renew(s: Scene) -> None:
-    """The lease is claimed, and lives on by Renew alone."""
-    s.open_lease()
-    s.start()
-    await s.until_reserved()
-
-
-async def first_chunk(s: Scene) -> None:
-    """One layer of four has arrived."""
-    await renew(s)
-    s.layers(1)
-    await s.until_received(1)
-
-
-async def middle_chunk(s: Scene) -> None:
-    """Two of four."""
-    await first_chunk(s)
-    s.layers(2)
-    await s.until_received(2)
-
-
-async def last_chunk(s: Scene) -> None:
-    """All bytes are there, and the push has not been finished."""
-    await middle_chunk(s)
-    s.layers()
-    await s.until_received(GEOMETRY.num_layers)
-
-
-async def commit(s: Scene) -> None:
-    """The end of the push, or Commit, is under way."""
-    await last_chunk(s)
-    s.silence()
-    s.finish()
-    await (s.line or s.proxy).held.wait()
-
-
-async def reply_to_commit(s: Scene) -> None:
-    """The token worker has verified KV, and the prompt side does not know."""
-    await last_chunk(s)
-    s.hold_answers()
-    s.finish()
-    await s.end_at_token()
-    assert s.token_end == VERIFIED
-
-
-async def abort(s: Scene) -> None:
-    """The prompt worker has withdrawn, and Abort is under way."""
-    await last_chunk(s)
-    s.silence()
-    s.prompt_worker.withdraw(s.id)
-    await s.proxy.held.wait()
-
-
-STEPS: Final = (
-    hello,
-    reserve,
-    renew,
-    first_chunk,
-    middle_chunk,
-    last_chunk,
-    commit,
-    reply_to_commit,
-    abort,
-)
+    return Path(endpoints[0].address)

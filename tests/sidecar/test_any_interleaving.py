@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
+from splitwise_sidecar import movers
+from splitwise_sidecar.movers import AT_ONCE_BYTES
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.grpc_bytes import HEADER, SERVICE
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node
@@ -51,8 +53,11 @@ class Protocol(RuleBasedStateMachine):
         self.at_the_end: dict[str, list[bytes]] = {}  # of leases that ended, until the next one
         self.verified: set[str] = set()
 
-    @initialize(transport=st.sampled_from(["shm", "tcp", "grpc"]))
-    def begin(self, transport: str) -> None:
+    @initialize(transport=st.sampled_from(["shm", "tcp", "grpc"]), in_threads=st.booleans())
+    def begin(self, transport: str, in_threads: bool) -> None:
+        """Threads may move these small sequences, as they do large ones."""
+        if in_threads:
+            movers.AT_ONCE_BYTES = 0  # type: ignore[misc]
         self.runner.run(self._begin(transport))
 
     async def _begin(self, transport: str) -> None:
@@ -219,6 +224,7 @@ class Protocol(RuleBasedStateMachine):
             assert self.token.worker.read(TARGET[name], TOKENS) == memory
 
     def teardown(self) -> None:
+        movers.AT_ONCE_BYTES = AT_ONCE_BYTES  # type: ignore[misc]
         if hasattr(self, "prompt"):
             self.runner.run(self._end())
         self.runner.close()

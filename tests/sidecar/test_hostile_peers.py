@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.leases import MAX_ID_CHARACTERS
-from splitwise_sidecar.peer_service import MAX_OUTPUT_TOKENS
+from splitwise_sidecar.peer_service import MAX_OUTPUT_TOKENS, MAX_RENEWED, MAX_TRANSPORTS
 from splitwise_sidecar.refusal import MAX_DETAIL_CHARACTERS
 from splitwise_sidecar.transports.grpc_bytes import ACK
 from splitwise_sidecar.transports.tcp import ANSWER
@@ -126,14 +127,33 @@ async def test_a_made_up_answer_to_a_renewal_is_the_end_of_the_peer(node: Node) 
 # ---- the token side ----
 
 
-async def test_more_output_tokens_than_a_datagram_holds_are_refused(pair: Pair) -> None:
+TOO_MUCH = [
+    pytest.param("Hello", {"transports": ["tcp"] * (MAX_TRANSPORTS + 1)}, id="transports"),
+    pytest.param("Renew", {"transfer_ids": ["t"] * (MAX_RENEWED + 1)}, id="leases"),
+    pytest.param("Renew", {"write_tokens": [b""] * (MAX_RENEWED + 1)}, id="write tokens"),
+    pytest.param(
+        "Commit",
+        {"output_tokens": [2**32 - 1] * (MAX_OUTPUT_TOKENS + 1)},
+        id="output tokens than a datagram holds",
+    ),
+    pytest.param(
+        "Commit",
+        {"digests": [kv_pb2.LayerDigest()] * (GEOMETRY.num_layers + 1)},
+        id="digests than layers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), TOO_MUCH)
+async def test_a_call_is_refused_at_once_with_more(
+    pair: Pair, call: str, said: dict[str, Any]
+) -> None:
+    """A message has room for millions, each of which would keep the event loop from all else."""
+    if call != "Hello":
+        said = {"epoch": pair.token.worker.epoch, **said}
     async with grpc.aio.insecure_channel(pair.token.address) as channel:
-        request = kv_pb2.CommitRequest(
-            transfer_id="t",
-            epoch=pair.token.worker.epoch,
-            output_tokens=[2**32 - 1] * (MAX_OUTPUT_TOKENS + 1),
-        )
-        answer = await kv_pb2_grpc.KvPeerStub(channel).Commit(request)
+        request = getattr(kv_pb2, f"{call}Request")(**said)
+        answer = await getattr(kv_pb2_grpc.KvPeerStub(channel), call)(request)
     assert answer.outcome == kv_pb2.INVALID
     assert pair.token.value("splitwise_kv_transfers_total", outcome="invalid") == 1
 

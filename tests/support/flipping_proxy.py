@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from splitwise_sidecar.transports.tcp import FRAME
+from tests.support.manners import NOISE, Manner
 
 _PREFACE_BYTES = 24
 _FRAME_HEADER_BYTES = 9
@@ -150,23 +151,29 @@ class FlippingProxy:
         if tcp_port is not None:
             self._kinds[tcp_port] = _TcpBulk
         self._bulk_bytes = bulk_bytes
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[int, asyncio.Server] = {}
+        self._manners: dict[int, Manner] = {}  # of ports at which nobody gets through
+        self._good = 0
+        self._met: set[asyncio.Task[None]] = set()
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> "FlippingProxy":
         """Begins to listen."""
         for port in self._kinds:
-            serve = partial(self._serve, port)
-            self._servers.append(await asyncio.start_server(serve, HOST, port))
+            await self._listen(port)
         return self
+
+    async def _listen(self, port: int) -> None:
+        serve = partial(self._serve, port)
+        self._servers[port] = await asyncio.start_server(serve, HOST, port)
 
     async def stop(self) -> None:
         """Hangs up on everyone."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
-        for pipe in self._pipes:
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
+        for task in (*self._pipes, *self._met):
+            task.cancel()
+        await asyncio.gather(*self._pipes, *self._met, return_exceptions=True)
 
     def cut(self) -> None:
         """Breaks every connection; new ones are let in."""
@@ -181,6 +188,20 @@ class FlippingProxy:
         self.held.clear()
         self.bulk_held.clear()
 
+    def mistreat(self, port: int, manner: Manner, good: int = 0) -> None:
+        """All who connect there meet this, but the first `good` of them."""
+        self._manners[port], self._good = manner, good
+        if manner is Manner.REFUSES:
+            self._servers.pop(port).close()
+
+    async def heal(self) -> None:
+        """Whoever connects gets through again, and nobody else is at the door."""
+        self._manners.clear()
+        for hanging in self._met:
+            hanging.cancel()
+        for port in self._kinds.keys() - self._servers.keys():
+            await self._listen(port)
+
     def _take_flip(self) -> bool:
         if self.flips == 0:
             return False
@@ -191,6 +212,10 @@ class FlippingProxy:
     async def _serve(
         self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if port in self._manners and not self._good:
+            await self._meet(self._manners[port], writer)
+            return
+        self._good = max(0, self._good - 1)
         try:
             back_reader, back_writer = await asyncio.open_connection(self._host, port)
         except OSError:
@@ -219,6 +244,16 @@ class FlippingProxy:
             self._pipes.add(task)
             task.add_done_callback(self._pipes.discard)
 
+    async def _meet(self, manner: Manner, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if manner is Manner.HANGS_UP:
+            writer.close()
+            return
+        if manner is Manner.SAYS_NOISE:
+            writer.write(NOISE)
+        self._met.add(hanging := asyncio.create_task(_hang(writer)))
+        hanging.add_done_callback(self._met.discard)
+
     async def _pipe(
         self,
         reader: asyncio.StreamReader,
@@ -239,3 +274,11 @@ class FlippingProxy:
             return  # one side went without a word
         finally:
             writer.close()
+
+
+async def _hang(writer: asyncio.StreamWriter) -> None:
+    """Until it is cancelled."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        writer.close()

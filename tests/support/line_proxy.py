@@ -7,11 +7,12 @@ import array
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Final
 
 from splitwise_sidecar.transports.sockets import readable
+from tests.support.manners import NOISE, Manner
 
 DATAGRAM_BYTES: Final = 128 << 10
 
@@ -25,6 +26,7 @@ class LineProxy:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._behind = path.with_name(f"{path.name}-behind")
+        self._manner: Manner | None = None  # then nobody gets through
         self.forward: Look = _as_it_is
         self.backward: Look = _as_it_is
         self.may_pass = asyncio.Event()  # cleared: nothing passes, and nobody is told
@@ -45,6 +47,23 @@ class LineProxy:
         self._listener.listen()
         self._accepting = asyncio.create_task(self._accept())
         return self
+
+    def mistreat(self, manner: Manner) -> None:
+        """All who connect meet this."""
+        self._manner = manner
+        if manner is Manner.REFUSES:
+            self._path.rename(self._away)
+
+    def heal(self) -> None:
+        """Whoever connects gets through again, and nobody else is at the door."""
+        self.cut()
+        if self._manner is Manner.REFUSES:
+            self._away.rename(self._path)
+        self._manner = None
+
+    @property
+    def _away(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-away")
 
     async def stop(self) -> None:
         """Hangs up on everyone."""
@@ -77,6 +96,9 @@ class LineProxy:
         while True:
             accepted, _ = await loop.sock_accept(self._listener)
             self.connections += 1
+            if self._manner is not None:
+                self._serve_with(_meet(self._manner, accepted))
+                continue
             behind = _new_socket()
             try:
                 behind.connect(str(self._behind))
@@ -84,9 +106,12 @@ class LineProxy:
                 accepted.close()
                 behind.close()
                 continue
-            task = asyncio.create_task(self._serve(accepted, behind))
-            self._pipes.add(task)
-            task.add_done_callback(self._pipes.discard)
+            self._serve_with(self._serve(accepted, behind))
+
+    def _serve_with(self, serving: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(serving)
+        self._pipes.add(task)
+        task.add_done_callback(self._pipes.discard)
 
     async def _serve(self, front: socket.socket, behind: socket.socket) -> None:
         """Returns when one side has hung up; then both are."""
@@ -125,6 +150,14 @@ class LineProxy:
         if not self.may_pass.is_set():
             self.held.set()
             await self.may_pass.wait()
+
+
+async def _meet(manner: Manner, accepted: socket.socket) -> None:
+    with accepted:
+        if manner is Manner.SAYS_NOISE:
+            accepted.send(NOISE)
+        if manner is not Manner.HANGS_UP:
+            await asyncio.Event().wait()
 
 
 def _as_it_is(data: bytes) -> Iterable[bytes]:

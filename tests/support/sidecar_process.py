@@ -24,13 +24,21 @@ class SidecarProcess:
     """It keeps its addresses over all its lives."""
 
     def __init__(
-        self, directory: Path, name: str, transports: Sequence[str], host: str = "127.0.0.1"
+        self,
+        directory: Path,
+        name: str,
+        transports: Sequence[str],
+        host: str = "127.0.0.1",
+        more: Sequence[str] = (),
     ) -> None:
+        """`more` are further options."""
         self.name = name
         self.socket = directory / f"{name}.sock"
         self.address = f"{host}:{free_port(host)}"
         self.tcp_port = free_port(host)
         self._status = f"127.0.0.1:{free_port()}"
+        self._more = more
+        self.transports = transports
         self.program = Background(self._command(transports), directory / f"{name}.log")
 
     def _command(self, transports: Sequence[str]) -> list[str]:
@@ -45,16 +53,26 @@ class SidecarProcess:
             "transports": ",".join(transports),
         }
         program = str(Path(sys.executable).parent / "splitwise-sidecar")
-        return [program, *(f"--{option}={value}" for option, value in options.items())]
+        return [
+            program,
+            *(f"--{option}={value}" for option, value in options.items()),
+            *self._more,
+        ]
 
     def will_use(self, transports: Sequence[str]) -> None:
         """In its next life it moves KV by these."""
+        self.transports = transports
         self.program.command = self._command(transports)
 
     @property
     def metrics_url(self) -> str:
         """Where it is scraped."""
         return f"http://{self._status}/metrics"
+
+    @property
+    def port(self) -> int:
+        """Of its control calls."""
+        return int(self.address.rpartition(":")[2])
 
     @property
     def pid(self) -> int:

@@ -18,8 +18,9 @@ from splitwise_sidecar.pool import Span
 NONE: Final = "none"
 """The label of a transfer that moved nothing."""
 
-STALL_S: Final = 10.0
-"""No byte taken for this long: the link moves nothing, or next to nothing."""
+STALL_S: Final = 5.0
+"""No byte taken for this long: the link moves nothing, or next to nothing. A transfer may wait for
+that and then for the answer to its Commit, 2 s more, and is to be over within 10 s."""
 
 
 class Push(Protocol):

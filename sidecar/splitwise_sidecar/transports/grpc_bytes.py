@@ -39,17 +39,28 @@ class GrpcTransport:
         self._count_sent = count_sent
         self._dial = dial
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def connect(self, peer: str, address: str) -> None:
         """Nothing to do: pushes go where Hello went."""
 
     def open_push(self, peer: str, transfer_id: str, epoch: int, timeout_s: float) -> "GrpcPush":
         """Begins a push to the sidecar at `peer` (host:port)."""
+        call: Any = self._channel(peer).stream_unary(f"/{SERVICE}/Push")(timeout=timeout_s)
+        return GrpcPush(call, wire_id(transfer_id), epoch, self._count_sent)
+
+    def _channel(self, peer: str) -> grpc.aio.Channel:
+        """A channel that connects, if it has to: one that has failed to would first rest for a
+        while, and this push is not to pay for it.
+        """
         channel = self._channels.get(peer)
+        if channel and channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            self._closing.add(closing := asyncio.create_task(channel.close()))
+            closing.add_done_callback(self._closing.discard)
+            channel = None
         if channel is None:
             channel = self._channels[peer] = self._dial(peer)
-        call: Any = channel.stream_unary(f"/{SERVICE}/Push")(timeout=timeout_s)
-        return GrpcPush(call, wire_id(transfer_id), epoch, self._count_sent)
+        return channel
 
     async def forget(self, peer: str) -> None:
         """Closes the channel to this peer."""

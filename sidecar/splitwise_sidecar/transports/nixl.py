@@ -22,7 +22,7 @@ from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
-from splitwise_sidecar.transports.nixl_agent import NOTICE, NixlAgent
+from splitwise_sidecar.transports.nixl_agent import ASK_S, NOTICE, NixlAgent
 from splitwise_sidecar.transports.nixl_line import Line
 
 log = logging.getLogger("splitwise.sidecar.nixl")
@@ -123,8 +123,9 @@ class NixlPush(Push):
             await self._agent.ask(lambda _: self._agent.source(span.pool))
         moves = [new_move(span, layer) for layer in range(first, first + count)]
         await self._movers.share(moves, lambda move: move.read(), span.pool)
-        async with _no_stall():
+        async with _no_stall(ASK_S):
             grant = await self._grant
+        async with _no_stall():
             await self._line.know(grant.memory)
             while len(self._writes) >= AHEAD:
                 await self._landed()
@@ -245,11 +246,11 @@ def _hear(landing: asyncio.Future[None]) -> None:
 
 
 @asynccontextmanager
-async def _no_stall() -> AsyncIterator[None]:
+async def _no_stall(within_s: float = STALL_S) -> AsyncIterator[None]:
     """Raises Refused when what is waited for inside does not come."""
     try:
-        async with asyncio.timeout(STALL_S):
+        async with asyncio.timeout(within_s):
             yield
     except TimeoutError as error:
-        why = f"the peer did not answer, or took no bytes, for {STALL_S:.0f} s"
+        why = f"the peer did not answer, or took no bytes, for {within_s:.0f} s"
         raise Refused(kv_pb2.TRANSPORT_FAILED, why) from error
