@@ -11,6 +11,7 @@ from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
 from splitwise_planner.measured import engine as measured
 from splitwise_planner.measured import rules
+from splitwise_planner.measured.broken_links import Break, LinkFaults
 from splitwise_planner.measured.failures import Failure, Faults
 from splitwise_planner.measured.scaling import Scaling
 from splitwise_planner.measured.used import Used
@@ -84,9 +85,17 @@ def simulation_of(
     faults: Faults | None = None,
     scaling: Scaling | None = None,
     scheduling: Scheduling = AS_SPECIFIED,
+    link_faults: LinkFaults | None = None,
 ) -> Simulate:
-    """What simulates a trace on a design, whose machines fail as `faults` say, whose pools scale,
-    and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
+    """What simulates a trace on a design, whose machines and links fail as faults say, whose pools
+    scale, and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
+    if link_faults is not None and not design.splits:
+        raise UserError(
+            "invalid-plan",
+            where="--link-mtbf",
+            wrong=f"is for links between two pools, and {design} has one",
+            fix="give a design of two, or leave it out",
+        )
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
         own = replace(own, mixing=scheduling.mixing)
@@ -96,8 +105,13 @@ def simulation_of(
             own,
             failures_in(trace, design, faults),
             scaling,
+            breaks_in(trace, design, link_faults),
         )
-    asked = {"--mtbf": faults is not None, "--autoscale": scaling is not None}
+    asked = {
+        "--mtbf": faults is not None,
+        "--link-mtbf": link_faults is not None,
+        "--autoscale": scaling is not None,
+    }
     for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.asked()]:
         raise UserError(
             "invalid-plan",
@@ -128,3 +142,11 @@ def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence
     token = replace(faults, seed=~faults.seed).drawn(design.token, *span_s)
     numbered = (replace(one, machine=design.prompt + one.machine) for one in token)
     return sorted([*prompt, *numbered], key=lambda failure: (failure.at_s, failure.machine))
+
+
+def breaks_in(trace: Trace, design: Design, faults: LinkFaults | None) -> Sequence[Break]:
+    """Breaks of the links between a design's machines while requests arrive, in order."""
+    if faults is None:
+        return ()
+    span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
+    return faults.drawn(design.prompt, design.token, *span_s)

@@ -102,6 +102,7 @@ def simulation_parts(answer: Answer) -> list[Part]:
         *_sizes(answer),
         *_loans(answer),
         *_failures(answer),
+        *_breaks(answer),
     ]
 
 
@@ -154,6 +155,18 @@ def _failures(answer: Answer) -> list[Part]:
         f"the tokens that its client had; {answer.used.given_up} were given up."
     )
     return [said, rows]
+
+
+def _breaks(answer: Answer) -> list[Part]:
+    """When links were broken; nothing where none was."""
+    if answer.used is None or not answer.used.breaks:
+        return []
+    began_s = float(answer.trace.arrival_s.min())
+    rows = [["from prompt machine", "to token machine", "broke at, s", "worked again at, s"]]
+    for one in answer.used.breaks:
+        times = (f"{at_s - began_s:.1f}" for at_s in (one.at_s, one.works_s))
+        rows.append([str(one.prompt), str(one.token), *times])
+    return [f"Links that broke. {answer.used.lost_transfers} transfers were lost.", rows]
 
 
 def _prices(design: Design) -> list[str]:

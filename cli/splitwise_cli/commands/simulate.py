@@ -12,8 +12,8 @@ from splitwise_core.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is asked. `mtbf_hours` is None where no machine fails, `least` where pools keep their
-    size; the files that are None come along."""
+    """What is asked. `mtbf_hours` is None where no machine fails, `link_mtbf_hours` where no
+    link does, `least` where pools keep their size; the files that are None come along."""
 
     model: str
     design: str
@@ -23,6 +23,8 @@ class Options:
     mode: Literal["compat", "measured"]
     mtbf_hours: float | None
     repair_minutes: float
+    link_mtbf_hours: float | None
+    link_repair_minutes: float
     seed: int
     least: str | None
     start_s: float
@@ -39,6 +41,7 @@ def simulate(options: Options, as_json: bool) -> bool:
     from splitwise_core.policy.mixing import Disaggregation
     from splitwise_planner import catalog as shipped
     from splitwise_planner import phase_times as published
+    from splitwise_planner.measured.broken_links import link_faults_of
     from splitwise_planner.measured.failures import faults_of
     from splitwise_planner.modes import Scheduling
     from splitwise_planner.simulation import Question, answer
@@ -55,6 +58,9 @@ def simulate(options: Options, as_json: bool) -> bool:
             out=options.out,
             mode=options.mode,
             faults=faults_of(options.mtbf_hours, options.repair_minutes, options.seed),
+            link_faults=link_faults_of(
+                options.link_mtbf_hours, options.link_repair_minutes, options.seed
+            ),
             least=options.least,
             start_s=options.start_s,
             scheduling=Scheduling(
