@@ -107,12 +107,17 @@ def simulation_of(
             scaling,
             breaks_in(trace, design, link_faults),
         )
-    asked = {
-        "--mtbf": faults is not None,
-        "--link-mtbf": link_faults is not None,
-        "--autoscale": scaling is not None,
-    }
-    for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.asked()]:
+    asked = {"--mtbf": faults, "--link-mtbf": link_faults, "--autoscale": scaling}
+    options = [option for option, value in asked.items() if value is not None]
+    _check_compat(design, [*options, *scheduling.asked()])
+    theirs = compat.rules_for(times, name, model, design)
+    return lambda trace: (compat.simulate(trace, design, theirs), None)
+
+
+def _check_compat(design: Design, options: Sequence[str]) -> None:
+    """Raises UserError for a design, or options that are asked for, which compat mode does not
+    know."""
+    for option in options:
         raise UserError(
             "invalid-plan",
             where=option,
@@ -126,8 +131,6 @@ def simulation_of(
             wrong="names a tensor-parallel degree, which compat mode does not know",
             fix="use --mode measured, or leave the degree out",
         )
-    theirs = compat.rules_for(times, name, model, design)
-    return lambda trace: (compat.simulate(trace, design, theirs), None)
 
 
 def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence[Failure]:
