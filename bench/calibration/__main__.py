@@ -3,7 +3,8 @@
 Starts the cluster of a prompt and a token worker that `bench.cluster` has, each with a core of its
 own; measures a profile on it, while nothing else is asked for; then draws traces that the profile
 was not fitted to, simulates each and replays it live. `--busy` are the parts of the time for which
-the prompt worker should compute. Prints a table; the last line is one JSON object.
+the prompt worker should compute. Prints a table, and what others took of the machine meanwhile;
+the last line is one JSON object.
 """
 
 import argparse
@@ -22,12 +23,14 @@ import numpy as np
 
 from bench.calibration.foretold import (
     GPU,
+    LARGER,
     MODEL,
     catalogue,
     foretold,
     link_bytes_per_s,
     profiled,
 )
+from bench.calibration.others import since_now
 from bench.cluster.__main__ import warm_up
 from bench.cluster.load import bench
 from bench.cluster.model import MAX_LENGTH, written
@@ -40,6 +43,10 @@ from splitwise_planner.profile import profile_of
 
 CORES: Final = 2
 PERCENTS: Final = (50, 90)
+UNDER_WAY: Final = "2,3,4,6,8"
+"""Requests at a time in the profile: mostly several, for in the loads both workers compute too, and
+share the memory's bandwidth."""
+
 DRAWN: Final = 100_000
 """Requests of which the first ones make a trace: more than any takes."""
 
@@ -49,21 +56,26 @@ Figures = dict[str, float]
 def main() -> None:
     """Measures, foretells, replays, compares."""
     asked = _parser().parse_args()
-    model = written(asked.cache / "bench-6m")
+    model = written(asked.cache / "bench-23m", LARGER)
     found = []
     with ExitStack() as until_the_end:
         place = asked.keep or Path(until_the_end.enter_context(TemporaryDirectory()))
         with running(setups(CORES)[DISAGGREGATED], model, place, CORES) as cluster:
             warm_up(cluster, place)
-            times, overheads = profiled(cluster.url, place, ["--repeats", str(asked.repeats)])
+            grid = ["--repeats", str(asked.repeats), "--under-way", UNDER_WAY]
+            others = since_now(cluster.processes)
+            times, overheads = profiled(cluster.url, place, grid)
+            print(f"profile: others took {others():.1%} of the machine", flush=True)
             catalog = catalogue(place, overheads, link_bytes_per_s(cluster.url))
             for seed, busy in enumerate(asked.busy):
                 load = drawn(times, busy, asked, seed)
                 file, live, simulated = (place / f"{n}.csv" for n in ("trace", "live", "simulated"))
                 file.write_text("".join(write_trace(load)))
                 foretold(times, catalog, file, simulated)
+                others = since_now(cluster.processes)
                 report = bench(cluster.url, ["--trace", str(file), "--out", str(live)], place)
-                found.append(compared(busy, load, report, figures(simulated), figures(live)))
+                seen = figures(live) | _tokens_seen(report)
+                found.append(compared(busy, load, report, figures(simulated), seen, others()))
                 show(found[-1])
     print(json.dumps({"overheads": overheads, "loads": found}))
 
@@ -98,15 +110,28 @@ def figures(file: Path) -> Figures:
     }
 
 
+def _tokens_seen(report: Any) -> Figures:
+    """The time between tokens up to the last one: after it the router may still wait to be told
+    of the request's stages, which is part of the response's time."""
+    return {f"tbt_p{percent}_s": report["tbt_s"][f"p{percent}"] for percent in PERCENTS}
+
+
 def compared(
-    busy: float, load: Sequence[Arrival], report: Any, simulated: Figures, live: Figures
+    busy: float,
+    load: Sequence[Arrival],
+    report: Any,
+    simulated: Figures,
+    live: Figures,
+    others: float,
 ) -> dict[str, Any]:
-    """One load: what was foretold, what was, and the first over the second."""
+    """One load: what was foretold, what was, and the first over the second; `others` is the share
+    of the machine that others took."""
     counts = report["requests"]
     return {
         "busy": busy,
         "requests": len(load),
         "failed": counts["sent"] - counts["ok"],
+        "others": others,
         "foretold": simulated,
         "live": live,
         "ratio": {name: simulated[name] / live[name] for name in simulated},
@@ -115,7 +140,10 @@ def compared(
 
 def show(found: dict[str, Any]) -> None:
     """The table of one load."""
-    print(f"prompts {found['busy']:.0%} of the time, {found['requests']} requests:")
+    print(
+        f"prompts {found['busy']:.0%} of the time, {found['requests']} requests, others took "
+        f"{found['others']:.1%} of the machine:"
+    )
     print(f"{'':8}{'foretold':>12}{'live':>12}{'ratio':>8}")
     for name, value in found["foretold"].items():
         both = (1000 * value, 1000 * found["live"][name])
@@ -127,10 +155,10 @@ def show(found: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.calibration", description=__doc__)
     add = parser.add_argument
-    add("--busy", type=float, nargs="+", default=[0.3, 0.5], help="loads, one after the other")
-    add("--seconds", type=float, default=40.0, help="of each load")
+    add("--busy", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="loads, one after the other")
+    add("--seconds", type=float, default=90.0, help="of each load")
     add("--length-scale", type=float, default=0.125, help="of its prompts and answers")
-    add("--repeats", type=int, default=5, help="of each shape of the profile")
+    add("--repeats", type=int, default=4, help="of each shape of the profile")
     add("--keep", type=Path, help="an empty directory for the times, and the last load's requests")
     add("--cache", type=Path, default=Path(".cache/models"))
     return parser

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,11 @@ from splitwise_planner.measured.rules import KV_SHARE
 MODEL: Final = "bench"
 GPU: Final = "cpu-core"
 DESIGN: Final = "CC-1P-1T"
+
+LARGER: Final = replace(SHAPE, width=512, heads=16, mlp=1408)
+"""Four times the work a token of what `bench.cluster` serves, and no more KV. There routers,
+sidecars and the client took 6 to 13 % of each worker's core, by the load, and prompts took as much
+longer; of a model that computes for longer there are fewer tokens a second, and less of that."""
 
 NEXT_TO_NOTHING: Final = 1e-9
 """Measured prompts have in them what telling of their layers costs; and prices are of no account
@@ -39,7 +45,7 @@ def link_bytes_per_s(url: str) -> float:
 def catalogue(directory: Path, overheads: Mapping[str, float], bytes_per_s: float) -> Path:
     """One worker as a machine: its memory for KV, its link, and what requests cost there."""
     about = {"source": "measured by bench.calibration", "read": "when it ran"}
-    weight_bytes = 4 * SHAPE.width * SHAPE.vocabulary  # any: the memory below is counted from it
+    weight_bytes = 4 * LARGER.width * LARGER.vocabulary  # any: the memory below is counted from it
     machine = {
         "letter": "C",
         "gpu": GPU,
@@ -55,9 +61,9 @@ def catalogue(directory: Path, overheads: Mapping[str, float], bytes_per_s: floa
     model = {
         "tensor_parallel": 1,
         "weight_bytes": weight_bytes,
-        "layers": SHAPE.layers,
-        "hidden": SHAPE.width,
-        "kv_bytes_per_token": 2 * SHAPE.layers * SHAPE.kv_heads * SHAPE.head_dim * 4,  # fp32
+        "layers": LARGER.layers,
+        "hidden": LARGER.width,
+        "kv_bytes_per_token": 2 * LARGER.layers * LARGER.kv_heads * LARGER.head_dim * 4,  # fp32
         "reference_gpu": GPU,
         **about,
     }
@@ -69,7 +75,7 @@ def catalogue(directory: Path, overheads: Mapping[str, float], bytes_per_s: floa
 def foretold(times: Path, catalog: Path, trace: Path, out: Path) -> dict[str, Any]:
     """What the simulator says of a trace; each request's times are in `out`."""
     where = ["--catalog", str(catalog), "--phase-times", str(times), "--trace", str(trace)]
-    design = ["--model", MODEL, "--design", DESIGN, "--mode", "measured"]
+    design = ["--model", MODEL, "--design", DESIGN, "--mode", "measured", "--no-borrowing"]
     answer: dict[str, Any] = json.loads(
         _told(["simulate", *design, *where, "--out", str(out), "--json"])
     )

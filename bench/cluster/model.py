@@ -13,7 +13,7 @@ SHAPE: Final = Preset(
     kv_heads=4,
     head_dim=32,
     mlp=704,
-    vocabulary=len(VOCABULARY),  # each token has a text, so that clients see each
+    vocabulary=len(VOCABULARY),
     length=2048,
     theta=10_000.0,
     tied=True,
@@ -24,8 +24,7 @@ MAX_LENGTH: Final = 1024
 """Context that the clusters give it: KV blocks on a CPU are whole sequences, of 8 MiB each."""
 
 
-def written(directory: Path) -> Path:
-    """The directory of the checkpoint, written when it is not there."""
-    if not (directory / "config.json").exists():
-        write_shape(directory, SHAPE, seed=0)
+def written(directory: Path, shape: Preset = SHAPE) -> Path:
+    """The directory of the checkpoint, written anew: it takes less time than to load it."""
+    write_shape(directory, shape, seed=0)
     return directory

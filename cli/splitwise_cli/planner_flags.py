@@ -114,6 +114,17 @@ Mtbf = Annotated[
 Repair = Annotated[
     float, typer.Option(metavar="MINUTES", help="How long a machine that has failed is gone.")
 ]
+LinkMtbf = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="Links between prompt and token machines break at random, each once in so many hours "
+        "on average. Measured mode.",
+    ),
+]
+LinkRepair = Annotated[
+    float, typer.Option(metavar="MINUTES", help="How long a link that has broken is gone.")
+]
 Autoscale = Annotated[
     str | None,
     typer.Option(

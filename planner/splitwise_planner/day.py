@@ -1,5 +1,5 @@
 """Requests a second in each hour of a day: from a profile that says them, or from a trace of a day
-or longer, where they are counted.
+or longer, where they are counted, and have sizes.
 
 A profile is CSV with a line for each hour from 0 to 23, and the columns `hour,rate` (requests a
 second) or `hour,share` (times --rate). Anything else is read as a trace.
@@ -7,14 +7,15 @@ second) or `hour,share` (times --rate). Anything else is read as a trace.
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from splitwise_core.errors import UserError
 from splitwise_core.spec_autoscaling import is_time_zone
@@ -31,18 +32,46 @@ COVERED: Final = 0.5
 """Of an hour, what a trace has to cover at least: less says too little of it."""
 
 
+class Load(NamedTuple):
+    """Requests a second, and the hour of the day that they have their sizes from; None where hours
+    do not differ in that."""
+
+    rate: float
+    hour: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Requests a second from each hour on; `time_zone` is that of the hours."""
+    """Requests a second from each hour on; `time_zone` is that of the hours. `sizes` are the
+    requests that came in each, and none where only their rates are known."""
 
     rates: tuple[float, ...]
     name: str
     time_zone: str = "UTC"
+    sizes: tuple[Trace, ...] = field(default=(), compare=False)
+
+    @property
+    def loads(self) -> list[Load]:
+        """What each hour asks for."""
+        return [Load(rate, hour if self.sizes else None) for hour, rate in enumerate(self.rates)]
+
+    @property
+    def busiest(self) -> Load:
+        """The load with the most tokens a second."""
+        return max(self.loads, key=self.tokens_per_s)
 
     @property
     def peak(self) -> float:
-        """Of the busiest hour."""
-        return max(self.rates)
+        """Requests a second of the busiest hour."""
+        return self.busiest.rate
+
+    def tokens_per_s(self, load: Load) -> float:
+        """How much a load asks for: of prompts and answers together, and where their sizes are not
+        known in requests, to which tokens are in proportion then."""
+        if load.hour is None or not load.rate:
+            return load.rate
+        own = self.sizes[load.hour]
+        return load.rate * float(np.mean(own.prompt_tokens + own.output_tokens))
 
 
 def load_day(path: Path, rate: float | None, time_zone: str) -> Day:
@@ -61,7 +90,7 @@ def load_day(path: Path, rate: float | None, time_zone: str) -> Day:
         if rate is not None:
             fix = "leave out --rate: requests are counted"
             raise _refused("--rate", f"is for shares, and {path.name} has none", fix)
-        rates = _counted(path, time_zone)
+        return _counted(path, time_zone)
     if max(rates) <= 0:
         raise _refused(str(path), "has no requests in any hour", "give one hour a rate above 0")
     return Day(tuple(rates), path.name, time_zone)
@@ -121,9 +150,9 @@ def _number(text: str, where: str) -> float:
     return value
 
 
-def _counted(path: Path, time_zone: str) -> list[float]:
-    """The rates of a trace: of each hour those of its busiest day. Arrivals that have no date count
-    from midnight."""
+def _counted(path: Path, time_zone: str) -> Day:
+    """The day of a trace: each hour has the rate of its busiest day, and the sizes of all its days.
+    Arrivals that have no date count from midnight."""
     try:
         trace = load_trace(path)
     except UserError as error:
@@ -132,14 +161,29 @@ def _counted(path: Path, time_zone: str) -> list[float]:
     midnight_s = _since_midnight_s(trace, time_zone)
     begins_s = midnight_s + float(trace.arrival_s.min())
     ends_s = midnight_s + float(trace.arrival_s.max())
-    counts = np.bincount(((midnight_s + trace.arrival_s) // HOUR_S).astype(np.int64))
+    slots = ((midnight_s + trace.arrival_s) // HOUR_S).astype(np.int64)
+    counts = np.bincount(slots)
     found: dict[int, float] = {}
     for slot, count in enumerate(counts.tolist()):
         covered_s = min(ends_s, (slot + 1) * HOUR_S) - max(begins_s, slot * HOUR_S)
         if covered_s >= COVERED * HOUR_S:
             rate = count / covered_s
             found[slot % HOURS] = max(rate, found.get(slot % HOURS, 0.0))
-    return _complete(found, str(path), "give a trace that covers each hour of a day")
+    rates = _complete(found, str(path), "give a trace that covers each hour of a day")
+    sizes = tuple(_part(trace, slots % HOURS == hour) for hour in range(HOURS))
+    return Day(tuple(rates), path.name, time_zone, sizes)
+
+
+def _part(trace: Trace, wanted: NDArray[np.bool_]) -> Trace:
+    """Some requests of a trace."""
+    return replace(
+        trace,
+        request_id=trace.request_id[wanted],
+        arrival_s=trace.arrival_s[wanted],
+        prompt_tokens=trace.prompt_tokens[wanted],
+        output_tokens=trace.output_tokens[wanted],
+        prefix_ids=(),
+    )
 
 
 def _since_midnight_s(trace: Trace, time_zone: str) -> float:

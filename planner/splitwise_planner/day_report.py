@@ -26,6 +26,7 @@ def day_as_dict(plan: DayPlan) -> dict[str, Any]:
     return {
         "name": plan.day.name,
         "time_zone": plan.day.time_zone,
+        "own_sizes": bool(plan.day.sizes),
         "hours": [_hour(number, hour) for number, hour in enumerate(plan.hours)],
         "pools": {phase: _pool(plan.schedule(phase)) for phase in _phases(plan)},
         "machine_hours": {
@@ -44,7 +45,7 @@ def day_as_dict(plan: DayPlan) -> dict[str, Any]:
 def day_as_text(plan: DayPlan) -> str:
     """A row for each hour, each pool's schedule, and what that saves."""
     lines = [
-        f"{plan.day.name}, hours in {plan.day.time_zone}",
+        _head(plan),
         "",
         f"{'hour':<7}{'requests/s':>10}  {'design':<18}{'machines':>9}{'$/h':>11}  "
         f"{'binding':<10}{'load':>6}",
@@ -65,7 +66,7 @@ def day_as_text(plan: DayPlan) -> str:
 def day_parts(plan: DayPlan) -> list[Part]:
     """The same with a picture of each pool's machines."""
     return [
-        f"# {plan.day.name}, hours in {plan.day.time_zone}",
+        f"# {_head(plan)}",
         chart(
             "Least machines of each pool",
             "hour",
@@ -81,6 +82,12 @@ def day_parts(plan: DayPlan) -> list[Part]:
         f"Saved: {plan.saved_share:.1%}. {NOTE}",
         [["hour", "requests/s", "design", "machines", "$/h", "binding", "load"], *_rows(plan)],
     ]
+
+
+def _head(plan: DayPlan) -> str:
+    """Which day it is, and where its requests have their sizes from."""
+    own = ", each with the sizes of its own requests" if plan.day.sizes else ""
+    return f"{plan.day.name}, hours in {plan.day.time_zone}{own}"
 
 
 def _told(schedule: Schedule) -> str:

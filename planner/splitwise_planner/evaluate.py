@@ -64,7 +64,7 @@ class Evaluator:
 
     `faults`: machines fail, at times that each seed draws; their own seed is not used. `others`
     computes elsewhere, where simulations would wait for each other here; `notebook` has
-    what was tried before.
+    what was tried before. `hour` is the hour of the day whose sizes are drawn, None for all.
     """
 
     name: str
@@ -77,8 +77,9 @@ class Evaluator:
     scheduling: Scheduling = AS_SPECIFIED
     others: Executor | None = None
     notebook: Notebook | None = None
+    hour: int | None = None
     simulations: int = 0
-    _traces: dict[tuple[float, int], Trace] = field(default_factory=dict)
+    _traces: dict[tuple[float, int, int | None], Trace] = field(default_factory=dict)
 
     def trial(self, design: Design, rate: float) -> Trial:
         """How a design does at a rate; further seeds are tried only while all hold."""
@@ -111,16 +112,18 @@ class Evaluator:
         return [part for part in (self.seeds[:1], self.seeds[1:]) if part]
 
     def _asked(self, design: Design, rate: float, seed: int) -> "Verdict | Future[Verdict]":
-        if self.notebook is not None and (known := self.notebook.find(design, rate, seed)):
+        if self.notebook is not None and (
+            known := self.notebook.find(design, rate, seed, self.hour)
+        ):
             return known
         self.simulations += 1
         if self.others is None:
             return self.simulate(design, rate, seed)
-        return self.others.submit(simulate_here, design, rate, seed)
+        return self.others.submit(simulate_here, design, rate, seed, self.hour)
 
     def _note(self, design: Design, rate: float, seed: int, verdict: Verdict) -> None:
         if self.notebook is not None:
-            self.notebook.add(design, rate, seed, verdict)
+            self.notebook.add(design, rate, seed, self.hour, verdict)
 
     def simulate(self, design: Design, rate: float, seed: int) -> Verdict:
         """One simulation, here and now."""
@@ -161,9 +164,10 @@ class Evaluator:
 
     def _trace(self, rate: float, seed: int) -> Trace:
         """Drawn once: a search asks for the same one again and again."""
-        if (rate, seed) not in self._traces:
-            self._traces[rate, seed] = self.workload.at(rate, seed)
-        return self._traces[rate, seed]
+        drawn = rate, seed, self.hour
+        if drawn not in self._traces:
+            self._traces[drawn] = self.workload.at(*drawn)
+        return self._traces[drawn]
 
 
 _here: Evaluator | None = None  # of a process that computes for another
@@ -176,7 +180,7 @@ def prepare(evaluator: Evaluator) -> None:
     _here = evaluator
 
 
-def simulate_here(design: Design, rate: float, seed: int) -> Verdict:
+def simulate_here(design: Design, rate: float, seed: int, hour: int | None) -> Verdict:
     """One simulation in a process that was prepared."""
     assert _here is not None
-    return _here.simulate(design, rate, seed)
+    return replace(_here, hour=hour).simulate(design, rate, seed)

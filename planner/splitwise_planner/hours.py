@@ -1,18 +1,21 @@
 """A day of the winner: the machines that each hour needs, and what pools that follow it save.
 
-Hours are sized from the busiest on, each within the cluster of the one before: no pool grows as the
-load goes down, and there are few clusters to try. By chance the draws of one rate may ask for more
-of a phase than those of a higher one. Then as many as the winner has are tried, then one more, and
-after that any; and the higher rate gets as many.
+Where hours differ in nothing but their rates they are sized from the busiest on, each within the
+cluster of the one before: no pool grows as the load goes down, and there are few clusters to try.
+By chance the draws of one rate may ask for more of a phase than those of a higher one. Then as many
+as the winner has are tried, then one more, and after that any; and the higher rate gets as many.
+Hours with sizes of their own may need more of one phase and less of the other: each is sized by
+itself.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, Literal
 
 from splitwise_core.errors import UserError
-from splitwise_planner.day import HOURS, Day
+from splitwise_planner.day import HOURS, Day, Load
 from splitwise_planner.design import Design
 from splitwise_planner.evaluate import Evaluator, Trial
 from splitwise_planner.request import Request
@@ -35,7 +38,7 @@ class Hour:
     trial: Trial
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DayPlan:
     """24 hours of one kind of design; what its pools have to have at which time."""
 
@@ -46,8 +49,12 @@ class DayPlan:
 
     def schedule(self, phase: Phase) -> Schedule:
         """The least machines of a phase; those that do both are counted as prompt machines."""
-        hourly = [int(getattr(hour.design, phase)) for hour in self.hours]
-        return schedule_of(hourly, self.start_s)
+        return self._schedules[phase]
+
+    @cached_property
+    def _schedules(self) -> dict[Phase, Schedule]:
+        hourly = {phase: [int(getattr(h.design, phase)) for h in self.hours] for phase in PHASES}
+        return {phase: schedule_of(hourly[phase], self.start_s) for phase in PHASES}
 
     @property
     def most(self) -> Design:
@@ -99,35 +106,38 @@ def size_day(
     """The least cluster of the winner's kind for each hour. Raises UserError (plan-impossible)
     naming the hours that none can do."""
     assert winner.design is not None
-    rates = sorted(set(day.rates))
-    own = replace(evaluator, simulations=0)
-    found = {day.peak: Hour(day.peak, winner.design, winner.trial)}
+    asked = sorted(set(day.loads), key=day.tokens_per_s)
+    others = {load: replace(evaluator, simulations=0, hour=load.hour) for load in asked}
+    found = {day.busiest: Hour(day.peak, winner.design, winner.trial)}
     last = winner.design
 
-    def loads_at(rate: float) -> Loads:
+    def loads_at(load: Load) -> Loads:
         def tell(text: str) -> None:
-            progress(len(found), len(rates), f"{rate:g} requests/s: {text}")
+            progress(len(found), len(asked), f"{load.rate:g} requests/s: {text}")
 
-        return Loads(request, own, winner.nearest, rate, tell)
+        return Loads(request, others[load], winner.nearest, load.rate, tell)
 
-    for rate in rates[-2::-1]:
-        found[rate] = _least(request, loads_at(rate), rate, last, winner.design)
-        last = found[rate].design
-    for lower, rate in pairwise(rates):
-        found[rate] = _raised(loads_at(rate), found[rate], found[lower])
-    hours = tuple(found[rate] for rate in day.rates)
+    for load in reversed(asked):
+        if load not in found:
+            known = () if day.sizes else (last, winner.design, *larger(winner.design).values())
+            found[load] = _least(request, loads_at(load), load.rate, known)
+            last = found[load].design
+    for lower, load in pairwise(asked) if not day.sizes else ():
+        found[load] = _raised(loads_at(load), found[load], found[lower])
+    hours = tuple(found[load] for load in day.loads)
     _check(request, day, hours)
-    return DayPlan(day, hours, request.start_s, own.simulations)
+    simulations = sum(one.simulations for one in others.values())
+    return DayPlan(day, hours, request.start_s, simulations)
 
 
-def _least(request: Request, loads: Loads, rate: float, last: Design, winner: Design) -> Hour:
-    """The least cluster for a rate: within the last one, else within the winner, else with a
-    machine more, else of all. Where none is good it is the nearest, as its trial says."""
+def _least(request: Request, loads: Loads, rate: float, known: Sequence[Design]) -> Hour:
+    """The least cluster for a rate: within the first of those known that can do it, else of all.
+    Where none is good it is the nearest, as its trial says."""
     if rate == 0:
         least = 1 + request.spare
-        return Hour(rate, loads.of(Pair(least if winner.splits else 0, least)), Trial(()))
-    known = map(_pair, (last, winner, *larger(winner).values()))
-    bounds = (*dict.fromkeys(bound for bound in known if loads.allows(bound)), None)
+        return Hour(rate, loads.of(Pair(least, least)), Trial(()))
+    pairs = map(_pair, known)
+    bounds = (*dict.fromkeys(bound for bound in pairs if loads.allows(bound)), None)
     searches = (loads.search(request.objective, bound) for bound in bounds)
     found = (best for search in searches if (best := search.best()) is not None)
     pair = next(found, None) or min(loads.trials, key=loads)

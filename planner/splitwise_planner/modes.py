@@ -11,6 +11,7 @@ from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
 from splitwise_planner.measured import engine as measured
 from splitwise_planner.measured import rules
+from splitwise_planner.measured.broken_links import Break, LinkFaults
 from splitwise_planner.measured.failures import Failure, Faults
 from splitwise_planner.measured.scaling import Scaling
 from splitwise_planner.measured.used import Used
@@ -84,9 +85,17 @@ def simulation_of(
     faults: Faults | None = None,
     scaling: Scaling | None = None,
     scheduling: Scheduling = AS_SPECIFIED,
+    link_faults: LinkFaults | None = None,
 ) -> Simulate:
-    """What simulates a trace on a design, whose machines fail as `faults` say, whose pools scale,
-    and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
+    """What simulates a trace on a design, whose machines and links fail as faults say, whose pools
+    scale, and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
+    if link_faults is not None and not design.splits:
+        raise UserError(
+            "invalid-plan",
+            where="--link-mtbf",
+            wrong=f"is for links between two pools, and {design} has one",
+            fix="give a design of two, or leave it out",
+        )
     if mode == "measured":
         own = rules.rules_for(times, name, model, design)
         own = replace(own, mixing=scheduling.mixing)
@@ -96,9 +105,19 @@ def simulation_of(
             own,
             failures_in(trace, design, faults),
             scaling,
+            breaks_in(trace, design, link_faults),
         )
-    asked = {"--mtbf": faults is not None, "--autoscale": scaling is not None}
-    for option in [*(option for option, is_on in asked.items() if is_on), *scheduling.asked()]:
+    asked = {"--mtbf": faults, "--link-mtbf": link_faults, "--autoscale": scaling}
+    options = [option for option, value in asked.items() if value is not None]
+    _check_compat(design, [*options, *scheduling.asked()])
+    theirs = compat.rules_for(times, name, model, design)
+    return lambda trace: (compat.simulate(trace, design, theirs), None)
+
+
+def _check_compat(design: Design, options: Sequence[str]) -> None:
+    """Raises UserError for a design, or options that are asked for, which compat mode does not
+    know."""
+    for option in options:
         raise UserError(
             "invalid-plan",
             where=option,
@@ -112,8 +131,6 @@ def simulation_of(
             wrong="names a tensor-parallel degree, which compat mode does not know",
             fix="use --mode measured, or leave the degree out",
         )
-    theirs = compat.rules_for(times, name, model, design)
-    return lambda trace: (compat.simulate(trace, design, theirs), None)
 
 
 def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence[Failure]:
@@ -128,3 +145,11 @@ def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence
     token = replace(faults, seed=~faults.seed).drawn(design.token, *span_s)
     numbered = (replace(one, machine=design.prompt + one.machine) for one in token)
     return sorted([*prompt, *numbered], key=lambda failure: (failure.at_s, failure.machine))
+
+
+def breaks_in(trace: Trace, design: Design, faults: LinkFaults | None) -> Sequence[Break]:
+    """Breaks of the links between a design's machines while requests arrive, in order."""
+    if faults is None:
+        return ()
+    span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
+    return faults.drawn(design.prompt, design.token, *span_s)

@@ -13,7 +13,7 @@ from splitwise_planner.document import Part, Table
 from splitwise_planner.modes import NOTES
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.planning import Plan, Rated
-from splitwise_planner.report import faults_lines, frontier_of, rates_as_text
+from splitwise_planner.report import faults_lines, frontier_of, placing_lines, rates_as_text
 from splitwise_planner.request import Request
 from splitwise_planner.simulation import Answer
 from splitwise_planner.slo import OBJECTIVES
@@ -34,6 +34,7 @@ def plan_parts(request: Request, plan: Plan, winner: Answer) -> list[Part]:
         f"seeds of {request.duration_s:g} s; least {request.objective}; headroom "
         f"{request.headroom:g}, {request.spare} machines of each phase may be gone. "
         f"{NOTES[request.mode]}.",
+        *placing_lines(request),
         _kinds(plan),
         *faults_lines(request, plan),
         "load: the binding objective's slowdown as a share of its limit, on the worst seed. "
@@ -80,7 +81,8 @@ def rates_parts(request: Request, rated: Sequence[Rated]) -> list[Part]:
     for one in rated:
         rates = "/".join(map(str, one.max_rates))
         table.append([*_prices(one.design), rates, ", ".join(one.breaks_first)])
-    return [rates_as_text(request, rated).split("\n", 1)[0], table, NOTES[request.mode]]
+    head = rates_as_text(request, rated).split("\n", 1)[0]
+    return [head, *placing_lines(request), table, NOTES[request.mode]]
 
 
 def simulation_parts(answer: Answer) -> list[Part]:
@@ -100,6 +102,7 @@ def simulation_parts(answer: Answer) -> list[Part]:
         *_sizes(answer),
         *_loans(answer),
         *_failures(answer),
+        *_breaks(answer),
     ]
 
 
@@ -152,6 +155,18 @@ def _failures(answer: Answer) -> list[Part]:
         f"the tokens that its client had; {answer.used.given_up} were given up."
     )
     return [said, rows]
+
+
+def _breaks(answer: Answer) -> list[Part]:
+    """When links were broken; nothing where none was."""
+    if answer.used is None or not answer.used.breaks:
+        return []
+    began_s = float(answer.trace.arrival_s.min())
+    rows = [["from prompt machine", "to token machine", "broke at, s", "worked again at, s"]]
+    for one in answer.used.breaks:
+        times = (f"{at_s - began_s:.1f}" for at_s in (one.at_s, one.works_s))
+        rows.append([str(one.prompt), str(one.token), *times])
+    return [f"Links that broke. {answer.used.lost_transfers} transfers were lost.", rows]
 
 
 def _prices(design: Design) -> list[str]:

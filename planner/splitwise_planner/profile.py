@@ -56,7 +56,7 @@ def profile_of(
     believed, left_out = _believed(shapes)
     prompts = tuple(
         PromptPoint(shape.prompt_tokens * shape.sequences, shape.prompt_tokens, value / 1000)
-        for shape in believed
+        for shape in _as_loaded(believed)
         for value in shape.prompt_ms
     )
     steps = tuple(
@@ -95,6 +95,17 @@ def _believed(shapes: Sequence[Shape]) -> tuple[list[Shape], tuple[str, ...]]:
             f"{smaller.sequences} x {smaller.prompt_tokens} took {less:.0f} ms"
         )
     return believed, tuple(left_out)
+
+
+def _as_loaded(shapes: Sequence[Shape]) -> list[Shape]:
+    """The shapes that tell how long prompts take: of a size that was measured while others decoded,
+    which then has no times of decoding its own, not what it took by itself."""
+    loaded = {_size(shape) for shape in shapes if shape.prompt_ms and not shape.token_ms}
+    return [shape for shape in shapes if not shape.token_ms or _size(shape) not in loaded]
+
+
+def _size(shape: Shape) -> tuple[int, int]:
+    return shape.prompt_tokens, shape.sequences
 
 
 def _is_impossible(shape: Shape, smaller: Shape) -> bool:

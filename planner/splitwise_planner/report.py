@@ -24,6 +24,7 @@ def plan_as_dict(request: Request, plan: Plan) -> dict[str, Any]:
         "duration_s": request.duration_s,
         "objective": request.objective,
         "mode": request.mode,
+        "disaggregation": request.scheduling.disaggregation.value,
         "headroom": request.headroom,
         "spare": request.spare,
         **faults_as_dict(request),
@@ -58,6 +59,7 @@ def rates_as_dict(request: Request, rated: Sequence[Rated]) -> dict[str, Any]:
         "seeds": request.seeds,
         "duration_s": request.duration_s,
         "mode": request.mode,
+        "disaggregation": request.scheduling.disaggregation.value,
         **faults_as_dict(request),
         "clusters": [
             {
@@ -78,6 +80,7 @@ def plan_as_text(request: Request, plan: Plan) -> str:
     lines = [
         f"{request.rate:g} requests/s of {request.trace.name} on {request.model}, "
         f"{request.seeds} seeds of {request.duration_s:g} s, least {request.objective}",
+        *placing_lines(request),
         "",
         f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}  {'binding':<10}{'load':>6}"
         f"{'95 % up to':>12}  one more",
@@ -100,6 +103,13 @@ def plan_as_text(request: Request, plan: Plan) -> str:
     if plan.day is not None:
         lines.append(day_as_text(plan.day))
     return "\n".join(lines)
+
+
+def placing_lines(request: Request) -> list[str]:
+    """How requests are placed; nothing in compat mode, where the phases always part."""
+    if request.mode == "compat":
+        return []
+    return [f"requests are placed with disaggregation: {request.scheduling.disaggregation}"]
 
 
 def faults_lines(request: Request, plan: Plan) -> list[str]:
@@ -125,6 +135,7 @@ def rates_as_text(request: Request, rated: Sequence[Rated]) -> str:
     lines = [
         f"highest rate of {request.trace.name} on {request.model}, {request.seeds} seeds of "
         f"{request.duration_s:g} s, in requests/s{failing}",
+        *placing_lines(request),
         "",
         f"{'design':<18}{'machines':>9}{'$/h':>11}{'power':>9}{'mean':>8}  each seed; what breaks",
     ]

@@ -78,6 +78,11 @@ class Request:
     scheduling: Scheduling = AS_SPECIFIED
 
     @property
+    def hour(self) -> int | None:
+        """The hour of its day that kinds are compared at; None where hours have no sizes."""
+        return None if self.day is None else self.day.busiest.hour
+
+    @property
     def kinds(self) -> list[str]:
         """Every kind with every cap and degree."""
         caps = [f"@{cap}" if cap != 100 else "" for cap in self.power_caps or [100]]
@@ -113,6 +118,12 @@ def check(request: Request) -> None:
         raise refused("--duration", wrong, fix)
 
 
+def workload_of(request: Request) -> Workload:
+    """What requests are drawn from. Raises UserError (invalid-trace)."""
+    hours = () if request.day is None else request.day.sizes
+    return Workload(load_trace(request.trace), request.duration_s, hours)
+
+
 @contextmanager
 def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
     """What all trials share. Raises UserError for bad files, and for what has no sense.
@@ -123,18 +134,18 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
     check(request)
     catalog = load_catalog(request.catalog)
     model = catalog.model(request.model)
-    workload = Workload(load_trace(request.trace), request.duration_s)
     times = load_phase_times(request.phase_times)
     seeds = range(request.seeds)
     evaluator = Evaluator(
         request.model,
         model,
         times,
-        workload,
+        workload_of(request),
         seeds,
         request.mode,
         request.faults,
         request.scheduling,
+        hour=request.hour,
     )
     if request.resume is not None:
         evaluator.notebook = Notebook(request.resume, _question(request))
@@ -155,6 +166,8 @@ def prepared(request: Request) -> Iterator[tuple[Catalog, Evaluator]]:
 def _question(request: Request) -> str:
     """All that a verdict depends on, but the design, the rate and the seed."""
     files = [path.read_bytes() for path in (request.trace, request.catalog, request.phase_times)]
+    if request.day is not None:
+        files += [column.tobytes() for one in request.day.sizes for column in one.sizes]
     asked = request.model, request.mode, request.duration_s, request.faults, request.scheduling
     return repr((*asked, OBJECTIVES, files))
 

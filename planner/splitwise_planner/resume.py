@@ -15,32 +15,36 @@ from splitwise_core.errors import UserError
 from splitwise_planner.design import Design
 from splitwise_planner.slo import Verdict
 
+_Key = tuple[str, float, int, int | None]
+
 
 class Notebook:
-    """Verdicts by design, rate and seed. For any thread."""
+    """Verdicts by design, rate, seed and hour. For any thread."""
 
     def __init__(self, path: Path, question: str) -> None:
-        """Reads what is there; `question` is what all verdicts depend on but the three. Raises
+        """Reads what is there; `question` is what all verdicts depend on but these. Raises
         UserError (invalid-plan) for a file of another question."""
         self._path = path
         self._lock = Lock()
-        self._known: dict[tuple[str, float, int], Verdict] = {}
+        self._known: dict[_Key, Verdict] = {}
         self._asked = sha256(question.encode()).hexdigest()
         self._read()
 
-    def find(self, design: Design, rate: float, seed: int) -> Verdict | None:
+    def find(self, design: Design, rate: float, seed: int, hour: int | None) -> Verdict | None:
         """What was found before."""
-        return self._known.get((str(design), rate, seed))
+        return self._known.get((str(design), rate, seed, hour))
 
-    def add(self, design: Design, rate: float, seed: int, verdict: Verdict) -> None:
+    def add(
+        self, design: Design, rate: float, seed: int, hour: int | None, verdict: Verdict
+    ) -> None:
         """Notes a verdict, on disk too; nothing when it is known."""
-        key = str(design), rate, seed
+        key = str(design), rate, seed, hour
         with self._lock:
             if key in self._known:
                 return
             self._known[key] = verdict
             found = {"slowdown": verdict.slowdown, "unfinished": verdict.unfinished}
-            self._write({"design": key[0], "rate": rate, "seed": seed} | found)
+            self._write({"design": key[0], "rate": rate, "seed": seed, "hour": hour} | found)
 
     def _read(self) -> None:
         try:
@@ -55,7 +59,8 @@ class Notebook:
         for number, line in enumerate(lines[1:], 2):
             try:
                 row = json.loads(line)
-                key = str(row["design"]), float(row["rate"]), int(row["seed"])
+                hour = None if row.get("hour") is None else int(row["hour"])
+                key = str(row["design"]), float(row["rate"]), int(row["seed"]), hour
                 verdict = Verdict(dict(row["slowdown"]), int(row["unfinished"]))
             except (ValueError, KeyError, TypeError) as error:
                 if number == len(lines):  # cut short by the end of its process

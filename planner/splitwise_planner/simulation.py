@@ -7,6 +7,7 @@ from typing import Any
 
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import Design, parse_design
+from splitwise_planner.measured.broken_links import LinkFaults
 from splitwise_planner.measured.failures import Faults
 from splitwise_planner.measured.lending import lent_by_pool
 from splitwise_planner.measured.scaling import scaling_of
@@ -33,6 +34,7 @@ class Question:
     out: Path | None = None
     mode: Mode = "compat"
     faults: Faults | None = None
+    link_faults: LinkFaults | None = None
     least: str | None = None
     start_s: float = 60.0
     scheduling: Scheduling = AS_SPECIFIED
@@ -162,14 +164,21 @@ class Answer:
         return sum(s.prompt * h for s, h in pairs), sum(s.token * h for s, h in pairs)
 
     def _change_lines(self) -> list[str]:
-        """What machines that failed have cost, and what pools that scaled have saved."""
+        """What machines and links that failed have cost, and what pools that scaled have saved."""
         if self.used is None:
             return []
         lines = []
         if self.used.failures:
+            lines.append(f"{len(self.used.failures)} times a machine failed")
+        if self.used.breaks:
             lines.append(
-                f"{len(self.used.failures)} times a machine failed: {self.used.retries} times a "
-                f"request began again, and {self.used.given_up} were given up"
+                f"{len(self.used.breaks)} times a link broke, and {self.used.lost_transfers} "
+                "transfers were lost"
+            )
+        if lines:
+            lines.append(
+                f"{self.used.retries} times a request began again, and {self.used.given_up} were "
+                "given up"
             )
         if self.used.sizes:
             paid, whole = sum(self.machine_hours), self.design.machines * self.used.seconds / 3600
@@ -199,6 +208,7 @@ def answer(question: Question) -> Answer:
         question.faults,
         scaling,
         question.scheduling,
+        question.link_faults,
     )
     reference = reference_for(times, question.model, model)
     trace = load_trace(question.trace)

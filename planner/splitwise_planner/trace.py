@@ -42,6 +42,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self.request_id)
 
+    @property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens of prompts and of answers."""
+        return self.prompt_tokens, self.output_tokens
+
 
 Row = Mapping[str, str]
 

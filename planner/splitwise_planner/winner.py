@@ -7,11 +7,9 @@ from splitwise_planner.measured.rules import rules_for
 from splitwise_planner.modes import simulation_of
 from splitwise_planner.phase_times import load_phase_times
 from splitwise_planner.planning import Plan
-from splitwise_planner.request import Request
+from splitwise_planner.request import Request, workload_of
 from splitwise_planner.simulation import Answer
 from splitwise_planner.slo import judge, reference_for
-from splitwise_planner.trace import load_trace
-from splitwise_planner.workload import Workload
 
 
 def at_work(request: Request, plan: Plan) -> Answer:
@@ -20,7 +18,7 @@ def at_work(request: Request, plan: Plan) -> Answer:
     design = _winner(plan)
     model = load_catalog(request.catalog).model(request.model)
     times = load_phase_times(request.phase_times)
-    trace = Workload(load_trace(request.trace), request.duration_s).at(request.rate, 0)
+    trace = workload_of(request).at(request.rate, 0, request.hour)
     run = simulation_of(
         request.mode,
         times,

@@ -123,9 +123,14 @@ class Attempt:
             if self._failure is not None:
                 raise self._failure
             await self._wait()
-        if piece.finish and not self._prompt_over:
-            await self._wait_for_stages()
-        self._piece = Piece([], [])
+        if piece.finish == "length" and piece.tokens and not self._prompt_over:
+            # The prompt worker may compute others for long: the last token does not wait for it.
+            self._piece = Piece([], [], piece.finish)
+            piece.finish = None
+        else:
+            if piece.finish and not self._prompt_over:
+                await self._wait_for_stages()
+            self._piece = Piece([], [])
         self._generation.output += piece.tokens
         if piece.tokens:
             self._generation.revision = self.found.revision

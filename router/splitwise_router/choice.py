@@ -71,14 +71,21 @@ class Clock:
         elif count:
             self._tbt.observe((now_s - before_s) / count, trace.exemplar)
 
-    def ended(self, generation: Generation, arrived_s: float, first_s: float, now_s: float) -> None:
+    def ended(
+        self,
+        generation: Generation,
+        arrived_s: float,
+        first_s: float,
+        last_s: float,
+        now_s: float,
+    ) -> None:
         """Counts a request that has ended well, with the stages it went through.
 
-        Its first token came at `first_s`.
+        Its first token came at `first_s`, its last one at `last_s`.
         """
         self._e2e.observe(now_s - arrived_s, generation.trace.exemplar)
         gaps = max(1, len(generation.output) - 1)
-        self._goodput.answered(first_s - arrived_s, (now_s - first_s) / gaps)
+        self._goodput.answered(first_s - arrived_s, (last_s - first_s) / gaps)
         stages = generation.stages
         if stages.HasField("queue_s"):
             self._queue.observe(stages.queue_s)
@@ -109,12 +116,13 @@ async def deltas(
             async for piece in pieces:
                 now_s = time.monotonic()
                 clock.tokens(len(piece.tokens), arrived_s, before_s, now_s, generation.trace)
-                before_s = now_s
+                if piece.tokens or before_s is None:
+                    before_s = now_s
                 first_s = now_s if first_s is None else first_s
                 delta = _delta(piece, text)
                 if delta.finish is not None:
                     outcome = delta.finish
-                    clock.ended(generation, arrived_s, first_s, now_s)
+                    clock.ended(generation, arrived_s, first_s, before_s, now_s)
                 yield delta
                 if delta.finish is not None:
                     return

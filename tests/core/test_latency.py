@@ -107,6 +107,27 @@ def test_a_lower_cap_is_never_faster(a: float, b: float) -> None:
     assert prompt_slowdown(low) >= prompt_slowdown(high)
 
 
+@pytest.mark.parametrize("square_s", [0.0, 0.2], ids=["without attention", "with it"])
+def test_short_prompts_of_a_batch_attend_to_less_than_one_as_long(square_s: float) -> None:
+    """As single prompts tell it by their growth, where no batch was measured."""
+
+    def took_s(tokens: int, length: int) -> float:
+        return 0.01 + 0.6 * tokens / 1000 + square_s * tokens * length / 1e6
+
+    sizes = (100, 200, 400, 800)
+    model = fit_prompt([PromptPoint(n, n, took_s(n, n)) for n in sizes])
+    for tokens in sizes:
+        assert model.seconds(tokens, tokens) == pytest.approx(took_s(tokens, tokens))
+        assert model.seconds(tokens, 100) == pytest.approx(took_s(tokens, 100))
+
+
+def test_where_batches_were_measured_they_say_what_they_take() -> None:
+    singles = [PromptPoint(n, n, 0.1 * (n / 100) ** 2) for n in (100, 200, 400)]
+    model = fit_prompt([*singles, PromptPoint(400, 100, 1.5)])
+    assert model.seconds(400, 100) == pytest.approx(1.5)
+    assert model.attention_s == 0
+
+
 def test_a_fit_is_judged_on_sizes_that_it_did_not_see() -> None:
     """Times that are constant but for one size: only that one is foretold wrongly."""
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from splitwise_core.errors import UserError
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
-from splitwise_worker.random_model import PRESETS, Preset, write
+from splitwise_worker.random_model import PRESETS, Preset, write, write_shape
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,21 @@ def test_what_is_written_can_be_served(
         )
     assert logits.shape == (1, 1000)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["head and embedding are one", "they are two"])
+def test_each_token_of_an_answer_is_text_by_itself(tied: bool, tmp_path: Path) -> None:
+    """Else a router holds it back, up to eight tokens long, and what a client measures is that."""
+    write_shape(tmp_path, Preset(2, 64, 4, 2, 16, 96, 5000, 64, 10_000.0, tied), seed=3)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    decoder, pool = Decoder.load(tmp_path, max_model_len=64), torch.zeros(1, 2, 2, 64, 2, 16)
+    with torch.inference_mode():
+        for prompt in torch.randint(36, 94, (20, 40), generator=torch.Generator().manual_seed(0)):
+            batch = make_batch([Span(prompt.tolist(), 0, [0])], 64, "cpu")
+            token = int(decoder.forward(batch, pool).argmax())
+            text = tokenizer.decode([token])
+            assert text, f"{token} has no text"
+            assert not text.endswith("\ufffd"), f"{token} is a part of a character"
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist(tmp_path: Path) -> None:

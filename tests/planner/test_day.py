@@ -170,6 +170,42 @@ def test_a_trace_that_begins_at_noon_has_stamps_that_say_so(file: Path) -> None:
     assert max(range(24), key=lambda hour: rates[hour]) == 13
 
 
+def test_each_hour_of_a_trace_has_the_sizes_of_its_own_requests(file: Path) -> None:
+    """Of all its days; arrivals without a date count from midnight."""
+    rows = "".join(
+        f"{hour * 3600 + minute * 60},{100 + hour},{1 + hour // 24}\n"
+        for hour in range(26)
+        for minute in range(0, 60, 20)
+    )
+    file.write_text("arrival_s,prompt_tokens,output_tokens\n" + rows)
+    day = load_day(file, None, "UTC")
+    prompts = [sorted(set(one.prompt_tokens.tolist())) for one in day.sizes]
+    assert prompts == [[100, 124], [101, 125], *([100 + hour] for hour in range(2, 24))]
+    assert set(day.sizes[1].output_tokens.tolist()) == {1, 2}
+    assert load_day(profiled(file), None, "UTC").sizes == ()
+
+
+def profiled(file: Path) -> Path:
+    """The same day as a profile."""
+    file.write_text(profile(*LINES))
+    return file
+
+
+def test_the_busiest_hour_has_the_most_tokens_a_second(file: Path) -> None:
+    """Not the most requests, where it is known how long they are."""
+    rows = "".join(
+        f"{hour * 3600 + minute * 60},{9000 if hour == 5 else 10},5\n"
+        for hour in range(24)
+        for minute in range(0, 60, 4 if hour == 13 else 20)
+    )
+    file.write_text("arrival_s,prompt_tokens,output_tokens\n" + rows)
+    day = load_day(file, None, "UTC")
+    assert day.busiest.hour == 5
+    assert day.peak == day.rates[5] < max(day.rates)
+    without = load_day(profiled(file), None, "UTC")
+    assert (without.busiest.hour, without.peak) == (None, max(RATES))
+
+
 def test_a_trace_of_an_hour_is_no_day(file: Path) -> None:
     file.write_text(in_seconds(arrivals([100, 100, 100])))
     with pytest.raises(UserError, match=r"has nothing for the hours 3, 4, .*, 22, 23"):

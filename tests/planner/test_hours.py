@@ -15,7 +15,8 @@ from splitwise_planner.planning import Budgets, Plan, Request, plan
 from splitwise_planner.report import plan_as_dict, plan_as_text
 from splitwise_planner.request import prepared
 from splitwise_planner.sizing import Sized
-from tests.planner.support import quiet, request_in
+from splitwise_planner.trace import Trace
+from tests.planner.support import quiet, request_in, trace_of
 
 LEVELS = (0.0, 1.5, 3.0, 6.0, 9.0, 14.0)
 OFFICE = Day(
@@ -167,3 +168,48 @@ def test_a_search_of_a_day_goes_on_from_its_notes(asked: Request, tmp_path: Path
     assert second is not None
     assert second.hours == first.hours
     assert second.simulations == 0 < first.simulations
+
+
+HOURS_OF_WORK = (0, 8, 16)
+"""In which twenty requests come a second; in the others none."""
+
+
+def by_sizes(*each: Trace) -> Day:
+    """A day whose hours of work have the sizes of these requests."""
+    rates, sizes = [0.0] * 24, [each[0]] * 24
+    for hour, own in zip(HOURS_OF_WORK, each):
+        rates[hour], sizes[hour] = 20.0, own
+    return Day(tuple(rates), "shift.csv", sizes=tuple(sizes))
+
+
+SHORT, LONG, CHATTY = (trace_of((0.0, *size)) for size in ((200, 8), (3000, 8), (200, 600)))
+
+
+def test_an_hour_is_sized_for_the_sizes_of_its_own_requests(asked: Request) -> None:
+    question = replace(asked, designs=["HH"], rate=20.0, day=by_sizes(SHORT, LONG, CHATTY))
+    found = plan(question, quiet)
+    assert found.day is not None
+    short, long, chatty = (found.day.hours[hour].design for hour in HOURS_OF_WORK)
+    assert long.prompt > chatty.prompt
+    assert chatty.token > long.token
+    assert (found.day.most.prompt, found.day.most.token) == (long.prompt, chatty.token)
+    assert short.machines < min(long.machines, chatty.machines)
+    assert found.sized[0].design == long, "kinds are compared at the hour with the most tokens"
+    assert all(hour.trial.is_met for hour in found.day.hours)
+    assert "each with the sizes of its own requests" in plan_as_text(question, found)
+    assert plan_as_dict(question, found)["day"]["own_sizes"] is True
+
+
+def test_what_was_found_for_one_hours_sizes_is_not_taken_for_anothers(
+    asked: Request, tmp_path: Path
+) -> None:
+    day = by_sizes(SHORT, LONG)
+    question = replace(asked, designs=["HH"], rate=20.0, day=day, resume=tmp_path / "notes")
+    first, again = plan(question, quiet), plan(question, quiet)
+    assert first.day is not None
+    assert again.day is not None
+    assert again.day.simulations == 0
+    assert again.day.hours == first.day.hours
+    assert first.day.hours[0].design != first.day.hours[8].design
+    with pytest.raises(UserError, match="is of another question"):
+        plan(replace(question, day=by_sizes(LONG, SHORT)), quiet)

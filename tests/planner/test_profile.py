@@ -173,6 +173,15 @@ def test_a_wrong_benchmark_is_refused(tmp_path: Path, text: str, said: str) -> N
     assert said in str(refused.value)
 
 
+def test_prompts_take_what_they_took_beside_others_where_that_was_measured() -> None:
+    """Alone 128 tokens take 80 ms, and while others decode 90; 512 were measured alone."""
+    alone = [Shape(128, 1, 10, (80.0,) * 9, (9.0,) * 9), Shape(512, 1, 10, (300.0,), (9.0,))]
+    loaded = [Shape(128, 1, 1, (89.0, 90.0, 91.0), ()), Shape(300, 4, 1, (), (11.0,))]
+    prompt = profile_of({("m", "g", 1): alone + loaded}, "m", "g", 1).prompt
+    assert prompt.seconds(128, 128) == pytest.approx(0.09)
+    assert prompt.seconds(512, 512) == pytest.approx(0.3)
+
+
 def test_times_of_one_phase_alone_are_not_enough() -> None:
     decoding = {("m", "g", 1): [Shape(100, n, 10, (), (5.0 + n,)) for n in (1, 2, 4)]}
     with pytest.raises(UserError, match="two sizes of prompts"):

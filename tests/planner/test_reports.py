@@ -23,6 +23,7 @@ from splitwise_planner.modes import Scheduling
 from splitwise_planner.page import plan_parts, simulation_parts
 from splitwise_planner.phase_times import COLUMNS, PUBLISHED
 from splitwise_planner.planning import Budgets, Plan, Request, plan
+from splitwise_planner.report import plan_as_dict, plan_as_text, rates_as_dict, rates_as_text
 from splitwise_planner.winner import at_work, cluster_of
 from tests.support.html import Page
 
@@ -96,12 +97,36 @@ def test_a_baselines_winner_is_a_mixed_pool(asked: Request, tmp_path: Path) -> N
     assert [pool.role for pool in load_cluster(file).spec.pools] == ["mixed"]
 
 
-def test_what_was_planned_with_auto_is_a_cluster_with_auto(asked: Request, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def with_auto(asked: Request) -> Request:
     auto = Scheduling(disaggregation=Disaggregation.AUTO)
-    question = replace(asked, mode="measured", scheduling=auto)
+    return replace(asked, mode="measured", scheduling=auto)
+
+
+@pytest.fixture(scope="module")
+def planned_with_auto(with_auto: Request) -> Plan:
+    return plan(with_auto, lambda *_: None)
+
+
+def test_what_was_planned_with_auto_is_a_cluster_with_auto(
+    with_auto: Request, planned_with_auto: Plan, tmp_path: Path
+) -> None:
     file = tmp_path / "cluster.yaml"
-    file.write_text(cluster_of(question, plan(question, lambda *_: None), "/models/mine"))
+    file.write_text(cluster_of(with_auto, planned_with_auto, "/models/mine"))
     assert load_cluster(file).spec.scheduling.disaggregation == "Auto"
+
+
+def test_a_plan_says_how_its_requests_are_placed(
+    with_auto: Request, planned_with_auto: Plan, asked: Request, planned: Plan
+) -> None:
+    told = "requests are placed with disaggregation: Auto"
+    assert told in plan_as_text(with_auto, planned_with_auto).splitlines()
+    work = at_work(with_auto, planned_with_auto)
+    assert told in plan_parts(with_auto, planned_with_auto, work)
+    assert plan_as_dict(with_auto, planned_with_auto)["disaggregation"] == "Auto"
+    assert told in rates_as_text(with_auto, []).splitlines()
+    assert rates_as_dict(with_auto, [])["disaggregation"] == "Auto"
+    assert "disaggregation:" not in plan_as_text(asked, planned), "compat mode knows one way"
 
 
 @pytest.fixture(scope="module")

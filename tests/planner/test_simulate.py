@@ -123,6 +123,41 @@ def test_a_measured_simulation_says_what_the_workers_did(trace: Path) -> None:
     assert "no hardware was asked" in done.stdout
 
 
+def test_a_simulation_says_how_often_links_broke(trace: Path, tmp_path: Path) -> None:
+    report, what = tmp_path / "links.md", ("--link-mtbf", "0.001", "--link-repair", "0.01")
+    arguments = (*MEASURED, "--trace", trace, *what, "--report", report)
+    done = splitwise("simulate", *arguments)
+    assert "times a link broke, and " in done.stdout
+    assert "from prompt machine" in report.read_text()
+    told = json.loads(splitwise("simulate", *arguments, "--json").stdout)["used"]
+    assert told["breaks"]
+    assert told["lost_transfers"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(
+            ("--mode", "measured", "--design", "BH-2P_T"),
+            "is for links between two pools, and BH-2P_T has one",
+            id="a baseline has none",
+        ),
+        pytest.param(("--design", "HH-1P-1T"), "compat mode does not know", id="compat mode"),
+        pytest.param(
+            ("--mode", "measured", "--design", "HH-1P-1T", "--link-repair", "0"),
+            "--link-repair: is 0",
+            id="a repair that takes no time",
+        ),
+    ],
+)
+def test_links_that_cannot_break_are_refused(
+    trace: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = splitwise("simulate", *MODEL, "--trace", trace, *arguments, "--link-mtbf", "5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
 CROWDED = "arrival_timestamp,prompt_size,token_size\n" + "1,9000,2\n" * 3
 """The third prompt comes to a prompt worker with more than 8,192 tokens in its queue."""
 

@@ -1,7 +1,8 @@
 """`python -m splitwise_worker.random_model DIR --preset NAME`: random weights in a real shape.
 
 For measuring speed where no checkpoint can be had. The tokenizer is the tiny model's, so that text
-goes in and comes out; the answers mean nothing.
+goes in and comes out. The answers mean nothing, but each of their tokens is text by itself: others
+would be held back at the router, and a client would take that wait for the model's time.
 """
 
 import argparse
@@ -17,7 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from splitwise_core.errors import UserError
-from splitwise_worker.tiny.vocabulary import VOCABULARY, write_tokenizer
+from splitwise_worker.tiny.vocabulary import SHOWN, VOCABULARY, write_tokenizer
+
+FAINT: Final = 0.1
+"""Size of the head's weights for tokens that are no text by themselves, against the others'.
+Of these there are hundreds, and one of them is always likelier. Not 0: where the head is the
+embedding too, such a token is an input like any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ def write_shape(directory: Path, shape: Preset, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     tensors = dict(_tensors(shape, draw))
     assert shape.vocabulary >= len(VOCABULARY)
+    head = tensors["model.embed_tokens.weight" if shape.tied else "lm_head.weight"]
+    head[[token for token in range(shape.vocabulary) if token not in SHOWN]] *= FAINT
     write_tokenizer(directory, shape.length)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = json.dumps(shape.config(), indent=1)

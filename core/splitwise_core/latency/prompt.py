@@ -7,7 +7,7 @@ tokens), but their distance from the line changes slowly.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -44,22 +44,30 @@ class PromptModel:
     """Seconds of a batch of prompts: (a + b k + c max(k - knee, 0)) times the ratio of its size.
 
     `line` is a, b and c with k in thousands of tokens; `sizes` were measured, and `curves` has the
-    ratios of each.
+    ratios of each. `attention_s` is what a thousand tokens take to attend to a thousand, where only
+    single prompts were measured: a batch of shorter ones is spared some of that.
     """
 
     line: tuple[float, float, float]
     sizes: tuple[int, ...]
     curves: tuple[Curve, ...]
+    attention_s: float = 0.0
 
     def seconds(self, tokens: int, length: float) -> float:
         """Of a batch of so many tokens, in prompts of `length` tokens, their mean weighted by the
         tokens of each."""
-        on_line = self._on_line(tokens)
-        return max(FLOOR_S, on_line * self._ratio(log(max(tokens, 1)), log(max(length, 1.0))))
+        ratio = self._ratio(log(max(tokens, 1)), log(max(length, 1.0)))
+        return max(FLOOR_S, self._on_line(tokens) * ratio - self._spared_s(tokens, length))
 
     def is_extrapolated(self, tokens: int) -> bool:
         """Whether no batch as small, or as large, was measured."""
         return not self.sizes[0] <= tokens <= self.sizes[-1]
+
+    def _spared_s(self, tokens: int, length: float) -> float:
+        """What prompts of `length` do not attend to, of one as long as all of them. Beyond the
+        longest that was measured, times go on as if prompts were as long as that."""
+        fewer = max(0.0, min(tokens, self.sizes[-1]) - length)
+        return self.attention_s * tokens * fewer / 1e6
 
     def _on_line(self, tokens: int) -> float:
         return sum(a * x for a, x in zip(self.line, _terms(tokens)))
@@ -99,7 +107,16 @@ def fit_prompt(points: Sequence[PromptPoint]) -> PromptModel:
         )
         for size in sizes
     )
-    return PromptModel((a, b, c), tuple(sizes), curves)
+    tells = len(sizes) > 2 and all(tokens == length for tokens, length in known)
+    attention_s = _attention_s(known) if tells else 0.0
+    return PromptModel((a, b, c), tuple(sizes), curves, attention_s)
+
+
+def _attention_s(known: Mapping[tuple[int, float], float]) -> float:
+    """How the seconds of single prompts grow with the square of their thousands of tokens; 0 where
+    they do not."""
+    rows = [(1.0, tokens / 1000, (tokens / 1000) ** 2) for tokens, _ in known]
+    return max(0.0, fitted(rows, list(known.values()))[2])
 
 
 def _terms(tokens: int) -> tuple[float, float, float]:

@@ -10,13 +10,14 @@ import numpy as np
 
 from splitwise_core.policy.roles import Role
 from splitwise_planner.design import Design
+from splitwise_planner.measured.broken_links import Break, LinkChange, Links
 from splitwise_planner.measured.failures import RETRIES, Change, Failure
 from splitwise_planner.measured.fleet import FIRST_OUTPUT, Fleet, Shut
 from splitwise_planner.measured.network import Network
 from splitwise_planner.measured.prefixes import Prefixes
 from splitwise_planner.measured.rules import Rules
 from splitwise_planner.measured.scaling import LOOK_S, Autoscaler, Scaling
-from splitwise_planner.measured.used import Used, used_of
+from splitwise_planner.measured.used import Used, outcome_of, used_of
 from splitwise_planner.measured.worker import NOBODY, Job, Phase, Stretch, Worker
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.trace import Trace
@@ -32,17 +33,18 @@ def simulate(
     rules: Rules,
     failures: Sequence[Failure] = (),
     scaling: Scaling | None = None,
+    breaks: Sequence[Break] = (),
 ) -> tuple[Outcome, Used]:
-    """What becomes of a trace on a design whose machines may fail, and whose pools may be smaller
-    than it; deterministic."""
-    cluster = _Cluster(trace, design, rules, failures, scaling)
+    """What becomes of a trace on a design whose machines and links may fail, and whose pools may be
+    smaller than it; deterministic."""
+    cluster = _Cluster(trace, design, rules, failures, scaling, breaks)
     cluster.run()
-    return cluster.outcome(trace), cluster.used()
+    return outcome_of(trace, cluster.ended), cluster.used()
 
 
-Event = tuple[float, int, int, "Stretch | Job | Change"]
-"""Time, order, and what happens to which worker, or machine: a stretch ends there, a prompt or KV
-has reached it, or it dies or is back."""
+Event = tuple[float, int, int, "Stretch | Job | Change | LinkChange"]
+"""Time, order, and what happens to which worker, machine or link: a stretch ends there, a prompt or
+KV has reached it, or it dies or is back."""
 
 
 class _Cluster:
@@ -55,6 +57,7 @@ class _Cluster:
         rules: Rules,
         failures: Sequence[Failure],
         scaling: Scaling | None,
+        breaks: Sequence[Break],
     ) -> None:
         prompts, tokens = design.prompt * rules.workers, design.token * rules.workers
         own = Role.PROMPT if design.splits else Role.MIXED
@@ -63,14 +66,16 @@ class _Cluster:
         self._roles = [role for _, role in kinds]
         self._workers = [Worker(hardware, layers) for hardware, _ in kinds]
         self._prefixes = Prefixes(trace, self._workers) if trace.prefix_ids else None
-        self._fleet = Fleet(self._workers, self._roles, rules.mixing, self._prefixes)
+        self._breaks = breaks
+        self._links = Links(prompts, tokens, rules.workers)
+        self._fleet = Fleet(self._workers, self._roles, rules.mixing, self._prefixes, self._links)
         self._lending = self._fleet.lending
         self._lent = self._lending.lent
         self._network = Network(self._workers, layers, token_bytes)
         self._events: list[Event] = []
         self._order = 0
         self._now_s = 0.0
-        self._ended: list[Job] = []
+        self.ended: list[Job] = []
         self._per_machine = rules.workers
         self._under_way: dict[int, Job] = {}
         self._retries = self._given_up = 0
@@ -90,6 +95,9 @@ class _Cluster:
         for failure in self._failures:
             for at_s, change in failure.changes:
                 self._foresee(at_s, failure.machine, change)
+        for number, broken in enumerate(self._breaks):
+            for at_s, change_of_link in broken.changes:
+                self._foresee(at_s, number, change_of_link)
         if self._autoscaler is not None and self._jobs:
             self._foresee(self._jobs[0].arrival_s, NOBODY, Change.LOOK)
         for job in self._jobs:
@@ -110,6 +118,8 @@ class _Cluster:
             self._now_s, _, number, what = heappop(events)
             if isinstance(what, Change):
                 self._change(number, what)
+            elif isinstance(what, LinkChange):
+                self._links.change(self._breaks[number], what)
             elif isinstance(what, Job):
                 self._reached(what, number)
             elif self._workers[number].stretch is what:  # else it was cut
@@ -157,6 +167,11 @@ class _Cluster:
             return
         if self._workers[job.prompt_worker].is_dead:
             return  # what was on its way from there is lost; the router will notice
+        if not self._links.works(job.prompt_worker, number):
+            self._links.fails(job.prompt_worker, number)
+            self._retry(job, FIRST_OUTPUT)
+            self._place()
+            return
         job.phase = Phase.THERE
         self._workers[number].joining.append(job)
         self._fleet.handed_over(job)
@@ -166,7 +181,7 @@ class _Cluster:
     def _job_ends(self, job: Job) -> None:
         job.ended_s, job.phase = self._now_s, Phase.OVER
         del self._under_way[job.number]
-        self._ended.append(job)
+        self.ended.append(job)
         self._fleet.ended(job)
 
     def _place(self) -> None:
@@ -254,36 +269,20 @@ class _Cluster:
         if (stretch := worker.begin(self._now_s)) is not None:
             self._foresee(stretch.ends_s, number, stretch)
 
-    def _foresee(self, at_s: float, number: int, what: Stretch | Job | Change) -> None:
+    def _foresee(self, at_s: float, number: int, what: Stretch | Job | Change | LinkChange) -> None:
         self._order += 1
         heappush(self._events, (at_s, self._order, number, what))
-
-    def outcome(self, trace: Trace) -> Outcome:
-        """The requests that ended, in that order."""
-        jobs = self._ended
-        order = np.array([job.number for job in jobs], np.int64)
-        arrival_s = trace.arrival_s[order]
-        first_s = np.array([job.first_token_s for job in jobs])
-        decoding_s = np.array([max(job.decoding_s, job.first_token_s) for job in jobs])
-        return Outcome(
-            request_id=trace.request_id[order],
-            e2e_s=np.array([job.ended_s for job in jobs]) - arrival_s,
-            queue_s=np.array([job.started_s for job in jobs]) - arrival_s,
-            ttft_s=first_s - arrival_s,
-            second_token_s=decoding_s - first_s,
-            prompt_tokens=trace.prompt_tokens[order],
-            output_tokens=trace.output_tokens[order],
-            unfinished=len(trace) - len(jobs),
-        )
 
     def used(self) -> Used:
         """What the workers did, from the first arrival to the last end."""
         first_s = self._jobs[0].arrival_s if self._jobs else 0.0
-        last_s = self._ended[-1].ended_s if self._ended else first_s
+        last_s = self.ended[-1].ended_s if self.ended else first_s
         return replace(
             used_of(self._workers, self._roles, max(last_s - first_s, 1e-9)),
             placements={reason.value: n for reason, n in sorted(self._fleet.reasons.items())},
             failures=tuple(self._failures),
+            breaks=tuple(self._breaks),
+            lost_transfers=self._links.lost,
             retries=self._retries,
             given_up=self._given_up,
             hits=self._prefixes.hits if self._prefixes is not None else None,

@@ -86,7 +86,14 @@ def faults_of(mtbf_hours: float | None, repair_minutes: float, seed: int) -> Fau
     """As they are asked for; None where nothing is to fail. Raises UserError (invalid-plan)."""
     if mtbf_hours is None:
         return None
-    for where, value, most in (("--mtbf", mtbf_hours, 1e6), ("--repair", repair_minutes, 1e5)):
+    check_times(("--mtbf", mtbf_hours), ("--repair", repair_minutes))
+    return Faults(3600 * mtbf_hours, 60 * repair_minutes, seed)
+
+
+def check_times(hours: tuple[str, float], minutes: tuple[str, float]) -> None:
+    """Checks hours between failures, and minutes that one lasts, each behind the name of its
+    option. Raises UserError (invalid-plan)."""
+    for (where, value), most in ((hours, 1e6), (minutes, 1e5)):
         if not LEAST <= value <= most:
             raise UserError(
                 "invalid-plan",
@@ -94,7 +101,6 @@ def faults_of(mtbf_hours: float | None, repair_minutes: float, seed: int) -> Fau
                 wrong=f"is {value:g}",
                 fix=f"give {LEAST:g} to {most:g}",
             )
-    return Faults(3600 * mtbf_hours, 60 * repair_minutes, seed)
 
 
 def told_of(faults: Faults) -> str:

@@ -1,8 +1,8 @@
 """The router in virtual time: what it knows of its workers, who waits, and where each request goes.
 
 A view is kept in columns and changed in place, so that `policy.routing.place` reads it as the
-router's own. Links are left to it unsaid: those of one design's pools are all alike, and then the
-shortest queues decide (a test holds the two ways equal).
+router's own. Of links it is told those that fail alone: others of one design's pools are all alike,
+and then the shortest queues decide (a test holds the two ways equal).
 """
 
 from collections import Counter, deque
@@ -25,6 +25,7 @@ from splitwise_core.policy.routing import (
     place,
 )
 from splitwise_core.policy.stages import NO_STAGES
+from splitwise_planner.measured.broken_links import Links
 from splitwise_planner.measured.lending import Lending
 from splitwise_planner.measured.prefixes import Prefixes
 from splitwise_planner.measured.rules import BLOCK_TOKENS, MAX_SEQUENCES, blocks_for
@@ -50,6 +51,7 @@ class Fleet:
         roles: list[Role],
         mixing: Mixing,
         prefixes: Prefixes | None,
+        links: Links,
     ) -> None:
         count = len(workers)
         self.workers = workers
@@ -57,6 +59,7 @@ class Fleet:
         self.waiting: deque[Job] = deque()
         self._mixing = mixing
         self._prefixes = prefixes
+        self._links = links
         self._claimed_kv = [0] * count
         self._arriving_kv = [0] * count
         self._legs = [0] * count
@@ -110,6 +113,7 @@ class Fleet:
             job.prompt,
             job.output,
             OVERFLOW_TOKENS,
+            self._links.view,
             cached=cached,
             mixing=self._mixing,
             stages=stages,

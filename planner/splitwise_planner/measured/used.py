@@ -1,14 +1,20 @@
-"""What the workers of a simulation did: how busy they were, what they drew, how many there were."""
+"""What came of a simulation: of its requests, and of its workers, how busy they were, what they
+drew, and how many there were."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from splitwise_core.policy.roles import Role
+from splitwise_planner.measured.broken_links import Break
 from splitwise_planner.measured.failures import Failure
 from splitwise_planner.measured.lending import Loan
 from splitwise_planner.measured.prefixes import Hits
 from splitwise_planner.measured.scaling import Sized
-from splitwise_planner.measured.worker import Worker
+from splitwise_planner.measured.worker import Job, Worker
+from splitwise_planner.outcome import Outcome
+from splitwise_planner.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +29,31 @@ class Used:
     seconds: float
     placements: dict[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    breaks: tuple[Break, ...] = ()
+    lost_transfers: int = 0  # on broken links
     retries: int = 0
     given_up: int = 0  # requests that failed too often
     sizes: tuple[Sized, ...] = ()
     loans: tuple[Loan, ...] = ()
     hits: Hits | None = None  # None where the trace does not tell which prompts begin alike
+
+
+def outcome_of(trace: Trace, ended: Sequence[Job]) -> Outcome:
+    """The requests that ended, in that order."""
+    order = np.array([job.number for job in ended], np.int64)
+    arrival_s = trace.arrival_s[order]
+    first_s = np.array([job.first_token_s for job in ended])
+    decoding_s = np.array([max(job.decoding_s, job.first_token_s) for job in ended])
+    return Outcome(
+        request_id=trace.request_id[order],
+        e2e_s=np.array([job.ended_s for job in ended]) - arrival_s,
+        queue_s=np.array([job.started_s for job in ended]) - arrival_s,
+        ttft_s=first_s - arrival_s,
+        second_token_s=decoding_s - first_s,
+        prompt_tokens=trace.prompt_tokens[order],
+        output_tokens=trace.output_tokens[order],
+        unfinished=len(trace) - len(ended),
+    )
 
 
 def used_of(workers: Sequence[Worker], roles: Sequence[Role], seconds: float) -> Used:

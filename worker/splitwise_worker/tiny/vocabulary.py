@@ -50,6 +50,10 @@ VOCABULARY: Final = {
 }
 """Every token and its id."""
 
+SHOWN: Final = frozenset(VOCABULARY[token] for token in (*_byte_symbols()[:0x80], *WORDS))
+"""Tokens that are text by themselves: a larger byte is a part of a character, which routers hold
+back until the rest has come, and special tokens have no text."""
+
 
 def token_id(word: str) -> int:
     """The id of a known word; a leading space belongs to it."""
