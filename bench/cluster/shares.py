@@ -23,23 +23,24 @@ def limited(processes: Sequence[Process], cores: float) -> Iterator[None]:
     groups = [parent / f"splitwise-bench-{process.pid}" for process in processes]
     try:
         for group, process in zip(groups, processes):
-            group.mkdir()
-            for name, text in _quota(round(cores * PERIOD_US), parent).items():
-                (group / name).write_text(text)
-            (group / "cgroup.procs").write_text(str(process.pid))
+            _limit(group, process, round(cores * PERIOD_US))
         yield
-    except PermissionError as error:
-        raise SystemExit(f"{error}\n  fix: run it as root, or give each worker a core") from error
     finally:
         for group in groups:
             _end(group)
 
 
-def _quota(quota_us: int, parent: Path) -> dict[str, str]:
-    """The files of a group that say so, by the version of the kernel's cgroups."""
-    if parent == VERSION_1:
-        return {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(quota_us)}
-    return {"cpu.max": f"{quota_us} {PERIOD_US}"}
+def _limit(group: Path, process: Process, quota_us: int) -> None:
+    files = {"cpu.max": f"{quota_us} {PERIOD_US}"}
+    if group.parent == VERSION_1:
+        files = {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(quota_us)}
+    try:
+        group.mkdir()
+        for name, text in (files | {"cgroup.procs": str(process.pid)}).items():
+            (group / name).write_text(text)
+    except OSError as error:
+        fix = "run it as root, or with more cores than workers"
+        raise SystemExit(f"{error}\n  fix: {fix}") from error
 
 
 def _end(group: Path) -> None:
