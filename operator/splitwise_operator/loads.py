@@ -27,19 +27,26 @@ def load_of(document: Any) -> WorkerLoad:
 
 
 def held_of(document: Any) -> Held:
-    """What waits at a router. Raises ValueError for anything else."""
+    """What waits at a router, and what it turns away. Raises ValueError for anything else.
+
+    A router of an older image says nothing of what it turns away.
+    """
     try:
-        return Held(*(_whole(document[key]) for key in ("requests", "promptTokens", "kvTokens")))
-    except (KeyError, TypeError, OverflowError) as error:
+        counts = [_whole(document[key]) for key in ("requests", "promptTokens", "kvTokens")]
+        lately = [_whole(document.get(key, 0)) for key in ("placedTokens", "refusedTokens")]
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not as a router answers: {error!r}") from error
+    return Held(*counts, placed_tokens=lately[0], refused_tokens=lately[1])
 
 
 def held_by(routers: Sequence[Held]) -> Held:
-    """What waits at all routers."""
+    """What waits at all routers, and what all of them turn away."""
     return Held(
         sum(one.requests for one in routers),
         sum(one.prompt_tokens for one in routers),
         sum(one.kv_tokens for one in routers),
+        placed_tokens=sum(one.placed_tokens for one in routers),
+        refused_tokens=sum(one.refused_tokens for one in routers),
     )
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
@@ -203,3 +204,14 @@ def test_v11_what_was_recorded_is_decided_the_same_again() -> None:
             if made.replicas != pools[name].counts.desired:
                 changes.append((at_s, name, made.replicas, made.reason))
     assert changes == [(one.at_s, one.pool, one.after, one.reason) for one in done.changes]
+
+
+def test_v12_what_is_turned_away_counts_so_that_a_pool_is_soon_large_enough() -> None:
+    load = arrivals(lambda s: 6.0 if s < 60 else 150.0, 240.0, output=2)
+    done = fleet(load, prompt=2, token=8, least=2, most=40, machine=QUICK, most_queued=20)
+    done.run(240.0)
+    needed = round(150 * 500 / QUICK.prompt_tokens_per_s / 0.8)
+    enough_s = min((one.at_s for one in ups(done, "prompt") if one.after >= needed), default=inf)
+    assert enough_s - 60 < 3 * QUICK.start_s, "by what is served alone it were 186 s"
+    assert 60 < done.refused[-1].at_s < enough_s + QUICK.start_s
+    assert done.pools["prompt"].desired <= needed + 1, "nor is it counted twice"

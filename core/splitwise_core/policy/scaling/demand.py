@@ -69,15 +69,17 @@ def _prompt(law: Law, readings: Sequence[Reading], known: Measured) -> list[Dema
     now, speed = readings[-1], known.prompt_tokens_per_s
     if speed <= 0:  # nothing was computed yet
         return [_full(readings), Demand(low=inf if now.queued_tokens else 0.0)]
-    offered = _offered_tokens_per_s(readings) / speed
+    asked = now.held.asked_share
+    offered = asked * _offered_tokens_per_s(readings) / speed
     recent = [one for one in readings if one.at_s > now.at_s - RECENT_S]
-    rising = max(offered, _offered_tokens_per_s(recent) / speed)
+    rising = max(offered, asked * _offered_tokens_per_s(recent) / speed)
     backlog_s = now.queued_tokens / speed
     extra = backlog_s / CATCH_UP_S
     inputs = {
         "backlogSeconds": backlog_s / max(now.workers, 1),
         "offeredWorkers": offered,
         "promptTokensPerSecond": speed,
+        "askedShare": asked,
     }
     presses = backlog_s / law.backlog_s
     if any(one.lent_tokens for one in recent):  # what is borrowed keeps the backlog small
@@ -121,8 +123,9 @@ def _token(law: Law, readings: Sequence[Reading], known: Measured) -> list[Deman
     now = readings[-1]
     # Of the last two, the less: one look at a moment's peak moves nothing.
     taken = now.workers * min(one.taken_share for one in readings[-2:])
-    if taken > law.kv_ratio * now.workers:  # only then what waits at routers waits for this pool
-        taken += now.workers * now.held_share
+    # Only then what waits at routers waits for this pool, and what they turn away lacks it.
+    if taken > law.kv_ratio * now.workers:
+        taken = taken * now.held.asked_share + now.workers * now.held_share
     up = taken / law.kv_ratio
     inputs = {"kvShare": now.taken_share, "kvWorkers": taken, "decoding": float(now.taken)}
     low = now.workers * now.taken_share / (law.kv_ratio * DOWN_RATIO) * _longer(law, now, known)
