@@ -32,11 +32,15 @@ def held_of(document: Any) -> Held:
     A router of an older image says nothing of what it turns away.
     """
     try:
-        counts = [_whole(document[key]) for key in ("requests", "promptTokens", "kvTokens")]
-        lately = [_whole(document.get(key, 0)) for key in ("placedTokens", "refusedTokens")]
+        return Held(
+            requests=_whole(document["requests"]),
+            prompt_tokens=_whole(document["promptTokens"]),
+            kv_tokens=_whole(document["kvTokens"]),
+            placed_tokens=_whole(document.get("placedTokens", 0)),
+            refused_tokens=_whole(document.get("refusedTokens", 0)),
+        )
     except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not as a router answers: {error!r}") from error
-    return Held(*counts, placed_tokens=lately[0], refused_tokens=lately[1])
 
 
 def held_by(routers: Sequence[Held]) -> Held:

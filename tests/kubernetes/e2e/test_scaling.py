@@ -35,6 +35,8 @@ WITHIN_S = 120.0
 QUEUE_TOKENS = "splitwise_worker_queue_tokens"
 CALM_SHARE = 0.3
 """Of what the cluster can compute at most: six times that is too much for one worker."""
+STEP_S = 8.0
+"""So long the step goes on once it was seen: a shorter one would be taken for a peak."""
 
 Looks = dict[float, dict[str, Any]]
 
@@ -42,7 +44,8 @@ Looks = dict[float, dict[str, Any]]
 def scaled(model: Path, **law: Any) -> dict[str, Any]:
     """Two pools of two workers at most; windows are short, and token workers have few places."""
     windows = {"upWindowSeconds": 2, "downWindowSeconds": 10, "idleSeconds": 10}
-    document = quickstart(model)
+    # What a step of the load piles up is worked off, and nobody turned away.
+    document = quickstart(model, router={"maxQueueSeconds": 60})
     for pool in document["spec"]["pools"]:
         del pool["replicas"]
         pool["autoscaling"] = {"maxReplicas": 2, "behavior": windows, **law}
@@ -170,6 +173,7 @@ async def test_long_prompts_grow_the_prompt_pool_alone_and_nobody_fails_when_it_
         began, stepped_s = datetime.now(UTC), time.monotonic()
         await soon(lambda: bool(decided()), cluster)
         took_s = time.monotonic() - stepped_s
+        await asyncio.sleep(STEP_S)
         load.pace(calm, PROMPT_TOKENS, 1)
         await soon(lambda: pool(cluster, "prompt")["ready"] == 2, cluster)
         await soon(lambda: len(decided()) > 1 and sizes(cluster)["prompt"] == 1, cluster)
