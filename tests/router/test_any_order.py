@@ -13,10 +13,11 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitwise_core.metric import Component
 from splitwise_core.policy.fairness import Priority
 from splitwise_core.policy.mixing import Mixing
 from splitwise_core.rpc.worker_pb2 import FromWorker, Load, Sampling, WorkerInfo
-from splitwise_core.telemetry import Component, Telemetry
+from splitwise_core.telemetry import Telemetry
 from splitwise_router.admission import Admission
 from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt
