@@ -83,6 +83,7 @@ bench: kubernetes bench-kv ## Run the CPU benchmarks: KV, engine, router, load c
 	$(BIN)/python -m bench.engine.beside
 	$(BIN)/python -m bench.router
 	$(BIN)/python -m bench.router.placement
+	$(BIN)/python -m bench.router.link_turns
 	@$(BIN)/splitwise model tiny .cache/models/tiny
 	$(BIN)/python -m bench.router.role_changes
 	$(BIN)/python -m bench.client

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from bench.cluster.burst import burst
 from bench.cluster.load import Report, Trace, bench, solo_slo
 from bench.cluster.model import written
 from bench.cluster.overload import overload
@@ -38,6 +39,9 @@ def main() -> None:
     clusters = setups(asked.cores)
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         place = Path(name)
+        if asked.burst:
+            print(json.dumps(burst(model, place, asked.cores, asked.repeats)))
+            return
         load = _trace(asked, place)
         first = asked.setup if asked.overload else AGGREGATED
         with running(clusters[first], model, place, asked.cores) as cluster:
@@ -139,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, default=3, help="turns of each set-up")
     add("--cores", type=int, default=cores, help="that workers compute on, one each")
     add("--overload", type=float, metavar="SECONDS", help="instead: twice the capacity, so long")
+    add("--burst", action="store_true", help="instead: long prompts at once, workers lent or not")
     add("--setup", choices=list(setups(2)), default="disaggregated", help="that is overloaded")
     add("--picture", type=Path, default=Path("docs/figures/cluster.svg"))
     add("--cache", type=Path, default=Path(".cache/models"))

@@ -6,16 +6,20 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from bench.cluster.load import Trace, bench
+from bench.cluster.load import Report, Trace, bench
 from bench.cluster.setups import Running
 
 STEPS: Final = (0.4, 0.6, 0.8, 1.0)
 """Parts of the capacity at which the best goodput is looked for."""
 
 STEP_S: Final = 20.0
+RECOVERY_S: Final = 10.0
+"""After the load has dropped, a cluster may still have something to work off."""
+
 SAMPLE_S: Final = 1.0
 _QUEUED: Final = re.compile(r"^splitwise_router_queued_requests (\S+)$", re.MULTILINE)
 
@@ -32,16 +36,22 @@ def overload(
     cluster: Running, load: Trace, capacity: float, slo: list[str], seconds: float, place: Path
 ) -> dict[str, Any]:
     """Figures of `seconds` at twice `capacity` requests a second, and of before and after."""
+    seeds = count(1)  # the same prompts again would be found in the prefix cache
+
+    def sent(part: float, for_s: float) -> Report:
+        rate = load.options(part * capacity, for_s)
+        return bench(cluster.url, [*rate, *slo, "--seed", str(next(seeds))], place)
+
     peak = 0.0
     for part in STEPS:
-        report = bench(cluster.url, [*load.options(part * capacity, STEP_S), *slo], place)
+        report = sent(part, STEP_S)
         print(f"{part:.1f} of the capacity: goodput {report['goodput_rps']:.2f}/s", flush=True)
         peak = max(peak, report["goodput_rps"])
     with sampled(cluster) as before:
-        calm = bench(cluster.url, [*load.options(STEPS[0] * capacity, STEP_S), *slo], place)
+        calm = sent(STEPS[0], STEP_S)
     with sampled(cluster) as samples:
-        report = bench(cluster.url, [*load.options(2 * capacity, seconds), *slo], place)
-    after = bench(cluster.url, [*load.options(STEPS[0] * capacity, STEP_S), *slo], place)
+        report = sent(2.0, seconds)
+    recovering, after = sent(STEPS[0], RECOVERY_S), sent(STEPS[0], STEP_S)
     return {
         "capacity_rps": capacity,
         "peak_goodput_rps": peak,
@@ -58,6 +68,7 @@ def overload(
         "memory_most_bytes": max(samples.memory_bytes),
         "last_answer_after_s": report["seconds"] - seconds,
         "goodput_ratio_before": calm["goodput_ratio"],
+        "goodput_ratio_recovering": recovering["goodput_ratio"],
         "goodput_ratio_after": after["goodput_ratio"],
         "problems": report["problems"],
     }

@@ -70,9 +70,22 @@ class Running:
             for container in pod["containers"]
         ]
 
+    def workers(self) -> list[Process]:
+        """The processes that compute."""
+        return [
+            Process(container["pid"])
+            for pod in self.status["pods"]
+            for container in pod["containers"]
+            if container["name"] == "worker"
+        ]
+
     def router_metrics(self) -> list[str]:
         """Where the routers' metrics are."""
         return [u for pod in self.status["pods"] if pod["role"] == "router" for u in pod["metrics"]]
+
+    def worker_metrics(self) -> list[str]:
+        """Where those of workers and their sidecars are."""
+        return [u for pod in self.status["pods"] if pod["role"] != "router" for u in pod["metrics"]]
 
 
 @contextmanager

@@ -124,8 +124,10 @@ def connect(session: Session, number: int, said: Load, scene: Scene) -> None:
     session.prompted(8000, 1.0)
 
 
-def tell_links(fleet: Fleet, cut_off: Sequence[Session], draw: random.Random) -> None:
-    """Every worker of prompts tells of some of its links, and one that is cut off of all."""
+def tell_links(
+    fleet: Fleet, cut_off: Sequence[Session], draw: random.Random, known: int = LINKS
+) -> None:
+    """Every worker of prompts tells of `known` of its links, and one that is cut off of all."""
     tokens = [session for session in fleet.sessions if session.endpoint.role != "prompt"]
     for session in fleet.sessions:
         if session.endpoint.role != "token":
@@ -137,7 +139,7 @@ def tell_links(fleet: Fleet, cut_off: Sequence[Session], draw: random.Random) ->
                     latency_s=0.0005,
                     bytes_per_s=1e10,
                 )
-                for other in (tokens if fails else draw.sample(tokens, min(LINKS, len(tokens))))
+                for other in (tokens if fails else draw.sample(tokens, min(known, len(tokens))))
             ]
             session._receive(FromWorker(links=links))
 

@@ -27,19 +27,30 @@ def load_of(document: Any) -> WorkerLoad:
 
 
 def held_of(document: Any) -> Held:
-    """What waits at a router. Raises ValueError for anything else."""
+    """What waits at a router, and what it turns away. Raises ValueError for anything else.
+
+    A router of an older image says nothing of what it turns away.
+    """
     try:
-        return Held(*(_whole(document[key]) for key in ("requests", "promptTokens", "kvTokens")))
-    except (KeyError, TypeError, OverflowError) as error:
+        return Held(
+            requests=_whole(document["requests"]),
+            prompt_tokens=_whole(document["promptTokens"]),
+            kv_tokens=_whole(document["kvTokens"]),
+            placed_tokens=_whole(document.get("placedTokens", 0)),
+            refused_tokens=_whole(document.get("refusedTokens", 0)),
+        )
+    except (AttributeError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"not as a router answers: {error!r}") from error
 
 
 def held_by(routers: Sequence[Held]) -> Held:
-    """What waits at all routers."""
+    """What waits at all routers, and what all of them turn away."""
     return Held(
         sum(one.requests for one in routers),
         sum(one.prompt_tokens for one in routers),
         sum(one.kv_tokens for one in routers),
+        placed_tokens=sum(one.placed_tokens for one in routers),
+        refused_tokens=sum(one.refused_tokens for one in routers),
     )
 
 

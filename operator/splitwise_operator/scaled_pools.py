@@ -1,7 +1,7 @@
 """From a cluster's spec and objects to what the autoscaling law is told of its pools. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -110,11 +110,12 @@ def shared_out(
     for pool, role in zip(cluster.spec.pools, roles):
         phase = _PHASES[role][0]
         parts = sum(phase in _PHASES[other] for other in roles)
-        made[pool.name] = Held(
-            -(-held.requests // parts),
-            -(-held.prompt_tokens // parts),
-            -(-held.kv_tokens // parts),
-            early,
+        made[pool.name] = replace(
+            held,
+            requests=-(-held.requests // parts),
+            prompt_tokens=-(-held.prompt_tokens // parts),
+            kv_tokens=-(-held.kv_tokens // parts),
+            early=early,
         )
     return made
 

@@ -4,9 +4,9 @@ One queue, in the order of `policy.fairness`, that `policy.admission` bounds in 
 """
 
 import asyncio
+import time
 from bisect import insort
 from collections.abc import Collection
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -32,28 +32,15 @@ from splitwise_router.api.errors import ApiError
 from splitwise_router.attempt import Attempt
 from splitwise_router.fleet import Fleet
 from splitwise_router.generation import Generation
+from splitwise_router.intake import Intake
 from splitwise_router.minting import Mint
 from splitwise_router.moves import Moves
 from splitwise_router.session import Session
+from splitwise_router.waiter import Waiter, share_of
 
 QUEUE_WAIT_S: Final = 30.0
 """A retry, or who waits for a worker to become ready, waits no longer: a client does better to ask
 another router then."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    generation: Generation
-    avoid: Collection[Session]
-    avoid_until_s: float
-    attempt: asyncio.Future[Attempt]
-    why_not: Reason
-    rank: float
-    share: Waiting
-
-    @property
-    def is_retry(self) -> bool:
-        return self.share.stays
 
 
 class Admission:
@@ -79,8 +66,9 @@ class Admission:
             telemetry.counter(REJECTED_REQUESTS, reason=why.value)
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
         telemetry.gauge(EXPECTED_WAIT).set_function(self._wait_s)
-        self._queue: list[_Waiter] = []  # the next one first
+        self._queue: list[Waiter] = []  # the next one first
         self._emptied = Speed()
+        self._intake = Intake()
         self._full_since_s: float | None = None  # or since the last one found room
         self._order = FairOrder()
         # Never repeats within a process: workers know a request by it.
@@ -106,26 +94,27 @@ class Admission:
             waits = why is Reason.NO_CAPACITY or self._wake_s > 0
             hopeless = not waits and self._fleet.lacks_a_phase()
             if hopeless and not is_retry:
-                raise self._refusal(why)
+                raise self._refusal(generation, why)
         if len(self._queue) >= self._max_queued and not is_retry:
-            asked_by = generation.asked_by
-            self._make_place(self._order.rank(asked_by.tenant, asked_by.priority))
+            self._make_place(generation)
         return await self._wait(generation, avoid, avoid_s)
 
-    def _make_place(self, rank: float) -> None:
+    def _make_place(self, generation: Generation) -> None:
         """Turns the last one away for one that goes before it. Raises ApiError where it does not.
 
         So a client that fills the queue turns away its own requests, and not those of others.
         """
+        asked_by = generation.asked_by
+        rank = self._order.rank(asked_by.tenant, asked_by.priority)
         last = next((waiter for waiter in reversed(self._queue) if not waiter.is_retry), None)
         if last is None or last.rank <= rank or last.attempt.done():
-            raise self._rejection(Rejection.QUEUE_FULL)
+            raise self._rejection(generation, Rejection.QUEUE_FULL)
         self._turn_away(last, Rejection.QUEUE_FULL)
 
-    def _turn_away(self, waiter: _Waiter, why: Rejection) -> None:
+    def _turn_away(self, waiter: Waiter, why: Rejection) -> None:
         self._queue.remove(waiter)
-        self._order.withdraw(*_share(waiter.generation))
-        waiter.attempt.set_exception(self._rejection(why))
+        self._order.withdraw(*share_of(waiter.generation))
+        waiter.attempt.set_exception(self._rejection(waiter.generation, why))
 
     def _turn_away_late(self) -> None:
         """Those that would wait for too long, now that one more goes before some of them."""
@@ -135,7 +124,7 @@ class Admission:
             for index in reversed(late):
                 self._turn_away(queue[index], Rejection.WOULD_WAIT)
 
-    def _end_wait(self, waiter: _Waiter) -> None:
+    def _end_wait(self, waiter: Waiter) -> None:
         """It has waited for as long as one may for capacity."""
         if self._full_since_s is not None and waiter in self._queue and not waiter.is_retry:
             self._turn_away(waiter, Rejection.WAITED)
@@ -157,14 +146,14 @@ class Admission:
     ) -> Attempt:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
-        waiter = _Waiter(
+        waiter = Waiter(
             generation,
             avoid,
             now_s + avoid_s,
             loop.create_future(),
             Reason.NO_CAPACITY,
-            self._order.enter(*_share(generation)),
-            Waiting(generation.to_prefill, _share(generation)[2], stays=bool(avoid)),
+            self._order.enter(*share_of(generation)),
+            Waiting(generation.to_prefill, share_of(generation)[2], stays=bool(avoid)),
         )
         insort(self._queue, waiter, key=lambda other: other.rank)  # behind those of equal rank
         self._queued.inc()
@@ -193,20 +182,24 @@ class Admission:
             return self._wake_s
         return max(QUEUE_WAIT_S, self._max_queue_s)
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         """Takes a waiter out, and back what it was given in the moment that it left."""
         if waiter in self._queue:
             self._queue.remove(waiter)
-            self._order.withdraw(*_share(waiter.generation))
+            self._order.withdraw(*share_of(waiter.generation))
         given = waiter.attempt
         if given.done() and not given.cancelled() and given.exception() is None:
             given.result().end()
         waiter.attempt.cancel()
 
     def waiting(self) -> dict[str, int]:
-        """What waits for capacity: requests, their prompt tokens, and the KV they may need."""
+        """What waits for capacity: requests, their prompt tokens, and the KV they may need.
+
+        Beside it the prompt tokens that were placed and turned away in the last seconds.
+        """
         prompt_tokens, tokens = self._queued_tokens()
-        return {"requests": len(self._queue), "promptTokens": prompt_tokens, "kvTokens": tokens}
+        waiting = {"requests": len(self._queue), "promptTokens": prompt_tokens, "kvTokens": tokens}
+        return waiting | self._intake.told(time.monotonic())
 
     def pump(self) -> None:
         """Starts those that wait, in order, as far as there is room."""
@@ -234,7 +227,7 @@ class Admission:
                 self._queue.remove(waiter)
                 waiter.attempt.set_result(attempt)
                 tokens += waiter.share.tokens
-            elif not avoids and not _waits_for_its_own(waiter):
+            elif not avoids and not waiter.waits_for_its_own:
                 return tokens, why is Reason.NO_CAPACITY  # nobody goes past the next one
         return tokens, False
 
@@ -243,7 +236,7 @@ class Admission:
         self._fleet.answered(len(generation.output), generation.sampling.max_tokens)
 
     def _note_served(self, generation: Generation) -> None:
-        *_, tokens = _share(generation)
+        *_, tokens = share_of(generation)
         tenants = {waiter.generation.asked_by.tenant for waiter in self._queue}
         self._order.served(tokens, len(tenants))
 
@@ -264,36 +257,27 @@ class Admission:
         if found is None:
             return None, why
         prefixes.note(generation.block_names, found.prompt, found.token)
+        self._intake.placed.note(generation.to_prefill, time.monotonic())
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
         return Attempt(generation, next(self._sequences), found, self._mint, self._moves), why
 
-    def _gave_up(self, waiter: _Waiter) -> ApiError:
+    def _gave_up(self, waiter: Waiter) -> ApiError:
         """What one is told that has waited for as long as anybody may."""
-        if not _waits_for_its_own(waiter):
-            return self._refusal(waiter.why_not)
+        if not waiter.waits_for_its_own:
+            return self._refusal(waiter.generation, waiter.why_not)
         self._telemetry.counter(PLACEMENTS, reason=waiter.why_not.value).inc()
         revision = waiter.generation.revision
         return refusals.revision_gone(revision[0] if revision else "", QUEUE_WAIT_S)
 
-    def _refusal(self, why: Reason) -> ApiError:
+    def _refusal(self, generation: Generation, why: Reason) -> ApiError:
         if why is Reason.NO_CAPACITY:
-            return self._rejection(Rejection.WAITED)
+            return self._rejection(generation, Rejection.WAITED)
         self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
         return refusals.no_workers(self._fleet.not_ready() or why.value)
 
-    def _rejection(self, why: Rejection) -> ApiError:
+    def _rejection(self, generation: Generation, why: Rejection) -> ApiError:
+        self._intake.refused.note(generation.to_prefill, time.monotonic())
         self._telemetry.counter(PLACEMENTS, reason=Reason.NO_CAPACITY.value).inc()
         self._telemetry.counter(REJECTED_REQUESTS, reason=why.value).inc()
         after_s = retry_after_s(self._wait_s(), self._max_queue_s)
         return refusals.rejected(why, self._max_queue_s, self._max_queued, after_s)
-
-
-def _share(generation: Generation) -> tuple[int, int, int]:
-    """Whose share of the fleet a generation takes, with which priority, and how many tokens."""
-    tokens = generation.to_prefill + generation.to_generate
-    return generation.asked_by.tenant, generation.asked_by.priority, tokens
-
-
-def _waits_for_its_own(waiter: _Waiter) -> bool:
-    """Whether it only lacks workers of the revision it began on: that holds nobody else up."""
-    return waiter.generation.revision is not None and waiter.why_not is not Reason.NO_CAPACITY

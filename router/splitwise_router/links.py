@@ -9,12 +9,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
 from splitwise_core.policy.link import Link
-from splitwise_core.policy.links import PER_PERIOD, to_measure
+from splitwise_core.policy.link_turns import PER_PERIOD, LinkTurns
 from splitwise_core.rpc import kv_pb2
 from splitwise_router.known_links import KnownLinks
 from splitwise_router.session import Revision, Session, revision_of
@@ -40,22 +39,7 @@ PROMPT_ROLES: Final = ("prompt", "mixed")
 TOKEN_ROLES: Final = ("token", "mixed")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of one link. `at_s`: when it was asked for, or told of."""
-
-    at_s: float = -inf
-    link: kv_pb2.Link | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it needs no other measurement soon: it works and has a rate, or nobody knows."""
-        link = self.link
-        return link is None or (link.outcome == kv_pb2.OK and link.bytes_per_s > 0)
-
-
-UNHEARD: Final = Record()
-
+Numbered = dict[int, Session]
 Pairs = Iterator[tuple[Session, Session]]
 
 
@@ -75,14 +59,15 @@ class Links:
         self._log = log
         self._clock = clock
         self._draw = draw
-        self._records: dict[int, dict[int, Record]] = {}
-        self._seen = set[int]()  # workers that there are records of
+        self._links: dict[int, dict[int, kv_pb2.Link]] = {}  # by prompt and token worker
+        self._turns: dict[int, LinkTurns] = {}  # by prompt worker
+        self._seen = set[int]()  # workers that something is known of
         self._failing_since_s: dict[int, float] = {}
         self._visit = 0
 
-    def record(self, prompt: Session, token: Session) -> Record:
-        """What is known of the link between two connected workers."""
-        return self._records.get(_number(prompt), {}).get(_number(token), UNHEARD)
+    def link(self, prompt: Session, token: Session) -> kv_pb2.Link | None:
+        """What was told last of the link between two connected workers; None when nothing was."""
+        return self._links.get(_number(prompt), {}).get(_number(token))
 
     def hear(
         self, prompt: Session, links: Sequence[kv_pb2.Link], find: Callable[[str], Session | None]
@@ -98,7 +83,7 @@ class Links:
 
     def _take(self, prompt: Session, token: Session, link: kv_pb2.Link) -> None:
         fails = link.outcome != kv_pb2.OK
-        before = self.record(prompt, token).link
+        before = self.link(prompt, token)
         if fails != (before is not None and before.outcome != kv_pb2.OK):
             fields: dict[str, object] = {"from": prompt.endpoint.pod, "to": token.endpoint.pod}
             if fails:
@@ -107,13 +92,30 @@ class Links:
                 self._log.warning("link fails", extra={"fields": fields})
             else:
                 self._log.info("link works again", extra={"fields": fields})
-        self._note(prompt, token, self._made(link))
+        self._links.setdefault(_number(prompt), {})[_number(token)] = link
+        self._note(prompt, token)
         known = Link(link.latency_s, link.bytes_per_s, fails)
         self.known.take(_number(prompt), _number(token), known)
 
-    def _note(self, prompt: Session, token: Session, record: Record) -> None:
-        self._records.setdefault(_number(prompt), {})[_number(token)] = record
-        self._seen.update((_number(prompt), _number(token)))
+    def _note(self, prompt: Session, token: Session) -> None:
+        """A link was told of or asked for now, or a little earlier if it is settled: turns spread.
+
+        It is settled when it works and has a rate, or nobody knows.
+        """
+        link, at_s = self.link(prompt, token), self._clock()
+        is_settled = link is None or (link.outcome == kv_pb2.OK and link.bytes_per_s > 0)
+        if is_settled:
+            at_s -= self._draw(0.0, JITTER) * self._period_s
+        self._turns_of(prompt).note(_number(token), at_s, is_settled)
+        self._seen.add(_number(token))
+
+    def _turns_of(self, prompt: Session) -> LinkTurns:
+        """Those of a prompt worker; each begins with other token workers."""
+        number = _number(prompt)
+        if number not in self._turns:
+            self._turns[number] = LinkTurns(number, len(self._turns) * PER_PERIOD)
+            self._seen.add(number)
+        return self._turns[number]
 
     async def keep_measured(self, sessions: Callable[[], Collection[Session]]) -> None:
         """Has links measured when they are due, for ever."""
@@ -128,37 +130,25 @@ class Links:
         for _ in range(min(VISITED, len(prompts))):
             self._visit = (self._visit + 1) % len(prompts)
             prompt = prompts[self._visit]
-            others = [t for t in tokens.get(revision_of(prompt), ()) if t is not prompt]
-            self._ask(prompt, others, self._visit * PER_PERIOD)
+            self._ask(prompt, tokens.get(revision_of(prompt), {}))
         self._note_cut_off(sessions)
 
-    def _ask(self, prompt: Session, tokens: Sequence[Session], first: int) -> None:
-        if not tokens:
-            return
-        now_s = self._clock()
-        known = self._records.get(_number(prompt), {})
-        records = [known.get(_number(token), UNHEARD) for token in tokens]
-        ages_s = [now_s - record.at_s for record in records]
-        unsettled = [not record.is_settled for record in records]
-        for index in to_measure(ages_s, unsettled, self._period_s, RETRY_S, first):
-            record = self._made(records[index].link)
-            self._note(prompt, tokens[index], record)
-            max_age_s = (RETRY_S if unsettled[index] else self._period_s) / 2
-            prompt.measure(tokens[index], max_age_s)
-
-    def _made(self, link: kv_pb2.Link | None) -> Record:
-        """A record of now; one that is settled is a little older, so that turns spread."""
-        made = Record(self._clock(), link)
-        if not made.is_settled:
-            return made
-        return replace(made, at_s=made.at_s - self._draw(0.0, JITTER) * self._period_s)
+    def _ask(self, prompt: Session, tokens: Numbered) -> None:
+        turns, now_s = self._turns_of(prompt), self._clock()
+        for number in turns.due(tokens, now_s, self._period_s, RETRY_S):
+            max_age_s = (RETRY_S if turns.is_unsettled(number) else self._period_s) / 2
+            self._note(prompt, tokens[number])
+            prompt.measure(tokens[number], max_age_s)
 
     def _forget_all_but(self, numbers: set[int]) -> None:
         for gone in self._seen - numbers:
             self.known.forget(gone)
-            self._records.pop(gone, None)
-            for records in self._records.values():
-                records.pop(gone, None)
+            self._links.pop(gone, None)
+            self._turns.pop(gone, None)
+            for links in self._links.values():
+                links.pop(gone, None)
+            for turns in self._turns.values():
+                turns.forget(gone)
         self._seen &= numbers
 
     def _note_cut_off(self, sessions: Collection[Session]) -> None:
@@ -180,18 +170,18 @@ def pairs(sessions: Collection[Session]) -> Pairs:
     """Every prompt worker with every token worker that it may hand KV to."""
     prompts, tokens = _sides(sessions)
     for prompt in prompts:
-        for token in tokens.get(revision_of(prompt), ()):
+        for token in tokens.get(revision_of(prompt), {}).values():
             if token is not prompt:
                 yield prompt, token
 
 
-def _sides(sessions: Collection[Session]) -> tuple[list[Session], dict[Revision, list[Session]]]:
+def _sides(sessions: Collection[Session]) -> tuple[list[Session], dict[Revision, Numbered]]:
     """Usable prompt workers, and usable token workers by revision, each in order of their names."""
     usable = sorted((s for s in sessions if s.usable), key=lambda s: s.endpoint.pod)
-    tokens: dict[Revision, list[Session]] = {}
+    tokens: dict[Revision, Numbered] = {}
     for session in usable:
         if session.endpoint.role in TOKEN_ROLES:
-            tokens.setdefault(revision_of(session), []).append(session)
+            tokens.setdefault(revision_of(session), {})[_number(session)] = session
     return [s for s in usable if s.endpoint.role in PROMPT_ROLES], tokens
 
 

@@ -91,7 +91,7 @@ def by_pools(sessions: Collection[Session], links: Links) -> list[PoolPair]:
         key = prompt.endpoint.pool, token.endpoint.pool
         pair = made.setdefault(key, PoolPair(*key))
         pair.pairs += 1
-        link = links.record(prompt, token).link
+        link = links.link(prompt, token)
         if link is None:
             continue
         pair.links.append(link)

@@ -5,6 +5,7 @@ from statistics import median, quantiles
 
 import pytest
 
+from bench.cluster.burst import BURST_S, LONG, SECONDS, STEADY_SHARE, arrivals
 from bench.cluster.load import Trace
 from bench.cluster.setups import setups
 from bench.cluster.synthetic import LONGEST, OUTPUT, PROMPT, trace
@@ -35,3 +36,14 @@ def test_a_trace_is_replayed_at_the_rate_that_is_asked_for(tmp_path: Path) -> No
     file.write_text("".join(write_trace(Arrival(4.0 * number, 9, 9) for number in range(50))))
     options = Trace(file, length_scale=0.5).options(rate=2.0, seconds=10)
     assert float(options[options.index("--time-scale") + 1]) == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize("prompt_s", [0.05, 0.7])
+def test_a_burst_is_as_much_work_whatever_a_prompt_takes(prompt_s: float) -> None:
+    load = arrivals(prompt_s)
+    token_s = prompt_s / LONG
+    long = [arrival for arrival in load if arrival.prompt_tokens == LONG]
+    short_s = sum(a.prompt_tokens for a in load if a.prompt_tokens < LONG) * token_s
+    assert len(long) * prompt_s == pytest.approx(BURST_S, rel=0.05)
+    assert short_s == pytest.approx(STEADY_SHARE * SECONDS, rel=0.25)
+    assert load == sorted(load, key=lambda arrival: arrival.at_s)

@@ -1,14 +1,13 @@
-"""What a link costs a placement, and which links are measured next."""
+"""What a link costs a placement."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from splitwise_core.policy.link import Link, seen_s
-from splitwise_core.policy.links import PER_PERIOD, LinkView, to_measure
+from splitwise_core.policy.links import LinkView
 from splitwise_core.policy.routing import Placement, Reason, place
 from tests.core.plain_placement import linked
 from tests.core.test_routing import OVERFLOW, M, P, T, Worker, fleet, workers
@@ -194,45 +193,3 @@ def test_no_request_takes_a_failing_link_while_another_pair_could_serve_it(
                 if (other := placed(only, {})).found:
                     pair = (other.prompt or 0, other.token or 0)
                     assert links.get(pair, UNKNOWN).failing
-
-
-# ---- which links are measured next ----
-
-
-@pytest.mark.parametrize(
-    ("age_s", "failing", "expected"),
-    [
-        pytest.param([inf, inf], [], [0, 1], id="those that were never measured"),
-        pytest.param([5, 61, 90], [], [2, 1], id="then the oldest of those that are due"),
-        pytest.param([5, 59], [], [], id="none that is young"),
-        pytest.param([inf] * 9, [], [0, 1, 2, 3], id="a few at a time"),
-        pytest.param([1, 2, 3, inf], [], [3], id="as many as the period has left"),
-        pytest.param([1, 2, 3, 4, inf], [], [], id="or none, when it has none left"),
-        pytest.param([9, 9, 1], [True, True, False], [0], id="one that fails, sooner"),
-        pytest.param([1, 2], [True, True], [], id="but not at once"),
-        pytest.param([9, 1, 2, 3, 4, inf], [True], [0], id="beyond the others' measure"),
-    ],
-)
-def test_links_to_measure(
-    age_s: Sequence[float], failing: Sequence[bool], expected: Sequence[int]
-) -> None:
-    fails = [*failing, *[False] * (len(age_s) - len(failing))]
-    assert to_measure(age_s, fails, period_s=60, retry_s=5, first=0) == expected
-
-
-def test_prompt_workers_begin_with_different_token_workers() -> None:
-    never = [inf] * 9
-    asked = [to_measure(never, [False] * 9, 60, 5, first) for first in (0, PER_PERIOD)]
-    assert asked == [[0, 1, 2, 3], [4, 5, 6, 7]]
-
-
-@given(st.integers(1, 60), st.integers(0, 60))
-def test_every_link_has_its_turn(count: int, first: int) -> None:
-    age_s, turns = [inf] * count, [0] * count
-    for _ in range(-(-count // PER_PERIOD)):
-        chosen = to_measure(age_s, [False] * count, 60, 5, first)
-        assert len(chosen) <= PER_PERIOD
-        for index in range(count):
-            turns[index] += index in chosen
-            age_s[index] = 60 if index in chosen else age_s[index] + 60
-    assert min(turns) >= 1

@@ -209,6 +209,9 @@ def test_a_senseless_load_is_refused(document: Any) -> None:
 
 def test_what_a_worker_writes_is_what_the_operator_reads() -> None:
     assert load_of(json.loads(json.dumps(asdict(load())))) == load()
-    assert held_of({"requests": 1, "promptTokens": 2, "kvTokens": 3}) == Held(1, 2, 3)
+    waiting = {"requests": 1, "promptTokens": 2, "kvTokens": 3}
+    told = Held(1, 2, 3, placed_tokens=4, refused_tokens=5)
+    assert held_of(waiting | {"placedTokens": 4, "refusedTokens": 5}) == told
+    assert held_of(waiting) == Held(1, 2, 3), "a router of an older image"
     with pytest.raises(ValueError, match="router"):
         held_of({"requests": 1})

@@ -67,9 +67,10 @@ def test_what_waits_is_shared_out_over_the_pools_of_a_phase() -> None:
         {"name": "a", "role": "token"},
         {"name": "b", "role": "token"},
     ]
-    parts = shared_out(cluster(pools=pools), Held(10, 1000, 3001), 3, 12)
+    held = Held(10, 1000, 3001, placed_tokens=70, refused_tokens=7)
+    parts = shared_out(cluster(pools=pools), held, 3, 12)
     assert parts == {
-        "prompt": Held(10, 1000, 3001, 0.25),
-        "a": Held(5, 500, 1501, 0.25),
-        "b": Held(5, 500, 1501, 0.25),
+        "prompt": Held(10, 1000, 3001, 0.25, 70, 7),
+        "a": Held(5, 500, 1501, 0.25, 70, 7),
+        "b": Held(5, 500, 1501, 0.25, 70, 7),
     }

@@ -99,6 +99,8 @@ def test_a_full_house_queues_some_and_refuses_the_rest(start: Start, model: Path
     workers = [Worker("w0", "mixed", {"max_sequences": 1, "prefill_ms": 200})]
     with start(workers, max_queued=2) as stack:
         assert asyncio.run(crowd(stack.url)) == [200, 200, 200, 429, 429, 429]
+        told = httpx.get(f"{stack.url}/queue").json()
+        assert told["placedTokens"] == told["refusedTokens"] > 0, "the autoscaler hears of both"
 
 
 def test_what_waits_for_a_worker_is_told(start: Start, model: Path) -> None:
@@ -118,7 +120,9 @@ def test_what_waits_for_a_worker_is_told(start: Start, model: Path) -> None:
         told = asyncio.run(wait_for_two(stack.url))
         assert told["promptTokens"] == 2 * len(prompt)
         assert told["kvTokens"] == 2 * (len(prompt) + 40)
-        assert httpx.get(f"{stack.url}/queue").json()["requests"] == 0
+        after = httpx.get(f"{stack.url}/queue").json()
+        assert after["requests"] == 0
+        assert (after["placedTokens"], after["refusedTokens"]) == (3 * len(prompt), 0)
 
 
 def test_streams_go_on_while_a_long_prompt_is_read(start: Start, model: Path) -> None:

@@ -241,7 +241,7 @@ async def test_the_fleet_places_by_what_it_hears(fleet: Fleet) -> None:
     first, second = fleet.sessions
     first._receive(FromWorker(links=[kv_pb2.Link(peer="b:2", outcome=OK, bytes_per_s=5.0)]))
     assert fleet.links.known.between[7][8].bytes_per_s == 5
-    assert fleet.links.record(second, first).link is None
+    assert fleet.links.link(second, first) is None
 
 
 # ---- real sessions ----

@@ -59,6 +59,6 @@ def test_sigterm_lets_running_streams_end(start: Start, model: Path) -> None:
 
     with start([Worker("w0", "mixed")]) as stack:
         assert asyncio.run(ask(stack.url)) == 20 * WORDS
-        code, log = stack.router.stop()
+        code, log = stack.router.ended()
         assert code == 0
         assert "Traceback" not in log

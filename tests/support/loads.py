@@ -1,4 +1,4 @@
-"""A load on a cluster: so many generations at a time, or a flood of long prompts."""
+"""A load on a cluster: so many generations at a time or a second, or a flood of long prompts."""
 
 import asyncio
 import random
@@ -16,7 +16,10 @@ PROMPT_TOKENS: Final = 900
 
 
 class Streams:
-    """So many generations at a time, one after the other; `failed` has what went wrong."""
+    """Generations: so many at a time, one after the other; or so many a second, come what may.
+
+    `failed` has what went wrong.
+    """
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self.ended, self.failed = 0, list[str]()
@@ -24,6 +27,26 @@ class Streams:
         self._draw = random.Random(7)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._wanted = 0
+        self._pacing: asyncio.Task[None] | None = None
+        self._paced = set[asyncio.Task[None]]()
+
+    def pace(self, per_s: float, prompt_tokens: int, output_tokens: int) -> None:
+        """So many requests a second from now on, evenly; none at 0."""
+        if self._pacing is not None:
+            self._pacing.cancel()
+        if per_s:
+            asking = self._send(1 / per_s, prompt_tokens, output_tokens)
+            self._pacing = asyncio.create_task(asking)
+
+    async def _send(self, every_s: float, prompt_tokens: int, output_tokens: int) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            asked = asyncio.create_task(self.ask(prompt_tokens, output_tokens))
+            self._paced.add(asked)
+            asked.add_done_callback(self._paced.discard)
+            due_s += every_s
+            await asyncio.sleep(due_s - loop.time())
 
     def set(self, streams: int) -> None:
         """More begin at once; of too many each ends its generation."""
@@ -35,8 +58,9 @@ class Streams:
     async def end(self) -> None:
         """Returns when the last generation has ended."""
         self.set(0)
-        while self._running:
-            await asyncio.wait(self._running.values())
+        self.pace(0, 0, 0)
+        while waiting := {*self._running.values(), *self._paced}:
+            await asyncio.wait(waiting)
 
     async def _generate(self, number: int) -> None:
         while number < self._wanted:
@@ -62,7 +86,8 @@ class Streams:
 async def streams(url: str) -> AsyncIterator[Streams]:
     """A load; every request of it must have been answered at the end."""
     timeout = aiohttp.ClientTimeout(total=240)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    connector = aiohttp.TCPConnector(limit=0)  # who still waits holds nobody else up
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         load = Streams(http, url)
         try:
             yield load

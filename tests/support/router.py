@@ -139,6 +139,11 @@ class Router:
         """SIGTERM; the exit code and what was logged."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """The same of a router that was told to end: a second signal might find it half gone."""
+        assert self.process is not None
         return self.process.wait(timeout=START_S), self.log_file.read_text()
 
 

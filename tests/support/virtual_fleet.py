@@ -34,6 +34,7 @@ from splitwise_core.policy.scaling import (
     reading,
 )
 from splitwise_core.policy.scaling.signals import Memory, with_lent
+from splitwise_router.intake import Intake
 from tests.support.virtual_worker import Machine, Request, Worker, fleet_view, stage_view
 
 LOOK_S: Final = 2.0
@@ -74,11 +75,14 @@ class VirtualFleet:
         ratio: Ratio | None = None,
         on_look: Callable[[float, str, Reading | None, Counts], None] = lambda *_: None,
         mixing: Mixing = FIXED,
+        most_queued: int | None = None,
     ) -> None:
+        """`most_queued`: requests that may wait; who comes beyond them is turned away."""
         self.pools = dict(pools)
         self.ratio = ratio
         self.mixing = mixing
         self.requests: list[Request] = []
+        self.refused: list[Request] = []
         self.changes: list[Change] = []
         self.sizes: list[tuple[float, dict[str, int]]] = []
         self.workers: list[Worker] = []
@@ -86,6 +90,8 @@ class VirtualFleet:
         self._on_look = on_look
         self._arrivals = iter(arrivals)
         self._queue: deque[Request] = deque()
+        self._most_queued = most_queued
+        self._intake = Intake()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         for name, pool in self.pools.items():
@@ -113,14 +119,19 @@ class VirtualFleet:
             self._at(request.at_s, lambda: self._arrive(request))
 
     def _arrive(self, request: Request) -> None:
-        self.requests.append(request)
         self._next_arrival()
+        if self._most_queued is not None and len(self._queue) >= self._most_queued:
+            self.refused.append(request)
+            self._intake.refused.note(request.prompt_tokens, self.now)
+            return
+        self.requests.append(request)
         self._queue.append(request)
         self._pump()
 
     def _pump(self) -> None:
         while self._queue and self._place(self._queue[0]):
-            self._queue.popleft()
+            placed = self._queue.popleft()
+            self._intake.placed.note(placed.prompt_tokens, self.now)
 
     def _links(self, workers: Sequence[Worker]) -> LinkView:
         """What links cost where placement asks: a time alone, however much is moved."""
@@ -295,6 +306,8 @@ class VirtualFleet:
             sum(r.prompt_tokens for r in self._queue),
             sum(r.kv_tokens for r in self._queue),
             min(1.0, waiting / reserved) if reserved else 0.0,
+            self._intake.placed.tokens(self.now),
+            self._intake.refused.tokens(self.now),
         )
         asked, readings = {}, dict[str, Reading | None]()
         for name, pool in self.pools.items():

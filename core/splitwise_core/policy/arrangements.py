@@ -122,7 +122,10 @@ def load_of(stages: Stages) -> Load:
     handed_over = min(1.0, stages.transfers / stages.requests)
     gap_s = stages.gap_s / stages.gaps if stages.gaps else 0.0
     rest = decoded - handed_over
-    step_s = max(0.0, (gap_s * decoded - handed_over * hand_over_s) / rest) if rest > 0 else gap_s
+    if rest > 0:
+        step_s = max(0.0, (gap_s * decoded - handed_over * hand_over_s) / rest)
+    else:  # each gap is a hand-over, of which a step is the end
+        step_s = stages.first_decode_s / stages.transfers if stages.transfers else gap_s
     rate = stages.requests / stages.seconds
     tokens = stages.prompt_tokens / stages.prefills
     speed = stages.prompt_tokens_per_s

@@ -1,21 +1,15 @@
-"""Links between workers: what a transfer costs a request, and which links to measure next.
+"""Links between workers: what a transfer costs a request.
 
 Pure: plain numbers in, a decision out. A worker goes by a number that only it has.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from splitwise_core.policy.fleet import NO_NUMBERS, Numbers
 from splitwise_core.policy.link import Link, seen_s
-
-PER_PERIOD: Final = 4
-"""Links that one prompt worker measures in a period: the load grows with workers, not with pairs.
-In a larger fleet the links take their turns, and real transfers measure those that are used."""
-
 
 NOBODY: Final[frozenset[int]] = frozenset()
 
@@ -86,23 +80,3 @@ def failing_of(known: Mapping[int, Mapping[int, Link]]) -> dict[int, set[int]]:
 
 
 NO_LINKS: Final = LinkView(NO_NUMBERS, NO_NUMBERS)
-
-
-def to_measure(
-    age_s: Sequence[float], failing: Sequence[bool], period_s: float, retry_s: float, first: int
-) -> list[int]:
-    """The token workers to which one prompt worker should measure its link now, as indices.
-
-    `age_s`: since each link was measured or asked for, infinity when never. `failing`: does not
-    work, or has no rate yet. The oldest go first, and from `first` on where they are equally old,
-    so that prompt workers begin with different token workers.
-    """
-    count = len(age_s)
-
-    def turn(i: int) -> tuple[float, int]:
-        return -age_s[i], (i - first) % count
-
-    young = sum(age < period_s and not fails for age, fails in zip(age_s, failing))
-    late = [i for i, fails in enumerate(failing) if age_s[i] >= period_s and not fails]
-    broken = [i for i, fails in enumerate(failing) if age_s[i] >= retry_s and fails]
-    return nsmallest(max(0, PER_PERIOD - young), late, turn) + nsmallest(1, broken, turn)

@@ -114,7 +114,13 @@ def test_7_a_pool_does_not_shrink_while_a_worker_says_nothing(
     assert made.replicas >= counts.desired
 
 
-@given(LAWS, COUNTS, READINGS, st.integers(1, 10**6), st.sampled_from(["queue", "kv", "arrivals"]))
+@given(
+    LAWS,
+    COUNTS,
+    READINGS,
+    st.integers(1, 10**6),
+    st.sampled_from(["queue", "kv", "arrivals", "refusals"]),
+)
 def test_8_more_load_never_means_fewer_workers(
     law: Law, counts: Counts, calm: Reading, more: int, of: str
 ) -> None:
@@ -123,6 +129,7 @@ def test_8_more_load_never_means_fewer_workers(
         "queue": {"queued_tokens": calm.queued_tokens + more},
         "kv": {"kv_taken": calm.kv_taken + more},
         "arrivals": {"arrived_tokens": calm.arrived_tokens + more},
+        "refusals": {"held": replace(calm.held, refused_tokens=calm.held.refused_tokens + more)},
     }[of]
     busy = replace(calm, **grown)
     for seen in (2, looks):

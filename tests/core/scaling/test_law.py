@@ -39,6 +39,20 @@ from tests.core.scaling.world import (
             PROMPT, 4, prompts(4, 4.8, 2.0), (7, Reason.BACKLOG_HIGH), id="to what arrives at 80 %"
         ),
         pytest.param(
+            PROMPT,
+            4,
+            prompts(4, 4.0, 2.0, held=Held(placed_tokens=1000, refused_tokens=500)),
+            (8, Reason.BACKLOG_HIGH),
+            id="what is turned away has come, too",
+        ),
+        pytest.param(
+            PROMPT,
+            4,
+            prompts(4, 2.8, 0.5, held=Held(placed_tokens=1000, refused_tokens=500)),
+            (4, Reason.IN_BAND),
+            id="but a pool with room is not what it lacks",
+        ),
+        pytest.param(
             PROMPT, 4, prompts(4, 2.0, 2.0), (4, Reason.IN_BAND), id="a burst that works itself off"
         ),
         pytest.param(
@@ -59,7 +73,14 @@ from tests.core.scaling.world import (
         pytest.param(
             TOKEN,
             4,
-            tokens(4, 0.5, held=Held(10, 0, 10 * 65536)),
+            tokens(4, 0.9, held=Held(placed_tokens=1000, refused_tokens=500)),
+            (7, Reason.KV_HIGH),
+            id="so does what they turn away",
+        ),
+        pytest.param(
+            TOKEN,
+            4,
+            tokens(4, 0.5, held=Held(10, 0, 10 * 65536, 0.0, 1, 1)),
             (4, Reason.IN_BAND),
             id="and not where it is not",
         ),

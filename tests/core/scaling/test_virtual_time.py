@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
@@ -65,14 +66,21 @@ def downs(done: VirtualFleet, pool: str) -> list[Change]:
     return [one for one in done.changes if one.pool == pool and one.after < one.before]
 
 
-@pytest.mark.parametrize("rate", [0.7, 2.7])
-@pytest.mark.parametrize(("prompt", "token"), [(1, 1), (8, 8)], ids=["from few", "from many"])
-def test_v1_a_constant_load_moves_a_pool_at_most_once_in_ten_windows(
-    rate: float, prompt: int, token: int
-) -> None:
+def any_fleet(seed: int, until_s: float) -> VirtualFleet:
+    """Some pools under some load that stays the same; no prompt takes longer than may wait."""
+    draw = random.Random(seed)
+    machine = draw.choice([SLOW, QUICK])
+    prompt, output = draw.choice([50, 200, 500, 1000]), draw.choice([2, 20, 60, 200])
+    load = arrivals(draw.choice([0.3, 0.7, 1.5, 2.7, 4.0]), until_s, prompt, output, seed)
+    ratio = draw.choice([None, Ratio(0.5, 1.5), Ratio(1.0, 1.0)])
+    return fleet(load, *draw.choice([(1, 1), (8, 8), (1, 8), (4, 2)]), machine=machine, ratio=ratio)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_v1_a_constant_load_moves_a_pool_at_most_once_in_ten_windows(seed: int) -> None:
     settled_s, ten_s = 1200.0, 10 * LAW.down_window_s
     until_s = settled_s + 3 * ten_s
-    done = fleet(arrivals(rate, until_s), prompt, token).run(until_s)
+    done = any_fleet(seed, until_s).run(until_s)
     for pool in done.pools:
         late = [one.at_s for one in done.changes if one.pool == pool and one.at_s > settled_s]
         assert all(after - before >= ten_s for before, after in pairwise(late)), done.changes
@@ -203,3 +211,14 @@ def test_v11_what_was_recorded_is_decided_the_same_again() -> None:
             if made.replicas != pools[name].counts.desired:
                 changes.append((at_s, name, made.replicas, made.reason))
     assert changes == [(one.at_s, one.pool, one.after, one.reason) for one in done.changes]
+
+
+def test_v12_what_is_turned_away_counts_so_that_a_pool_is_soon_large_enough() -> None:
+    load = arrivals(lambda s: 6.0 if s < 60 else 150.0, 240.0, output=2)
+    done = fleet(load, prompt=2, token=8, least=2, most=40, machine=QUICK, most_queued=20)
+    done.run(240.0)
+    needed = round(150 * 500 / QUICK.prompt_tokens_per_s / 0.8)
+    enough_s = min((one.at_s for one in ups(done, "prompt") if one.after >= needed), default=inf)
+    assert enough_s - 60 < 3 * QUICK.start_s, "by what is served alone it were 186 s"
+    assert 60 < done.refused[-1].at_s < enough_s + QUICK.start_s
+    assert done.pools["prompt"].desired <= needed + 1, "nor is it counted twice"

@@ -99,7 +99,9 @@ READINGS = st.builds(
     seconds=st.just(LOOK_S),
     workers=st.integers(1, 80),
     missing=st.integers(0, 2),
-    held=st.builds(Held, *[st.integers(0, 10**4)] * 3, st.floats(0, 1)),
+    held=st.builds(
+        Held, *[st.integers(0, 10**4)] * 3, st.floats(0, 1), *[st.integers(0, 10**6)] * 2
+    ),
     kv_capacity=st.integers(1, 10**7),
     max_sequences=st.integers(1, 5000),
     queued_tokens=st.integers(0, 10**7),

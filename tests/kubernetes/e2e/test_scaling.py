@@ -18,7 +18,7 @@ import yaml
 
 from splitwise_operator.manifest import cluster_of
 from tests.support.cluster import Metrics, eventually
-from tests.support.loads import Streams, flooded, streams
+from tests.support.loads import PROMPT_TOKENS, Streams, flooded, streams
 from tests.support.machine import Machine
 from tests.support.metrics_adapter import served
 from tests.support.operated import SAMPLES, Operated, operated_in, quickstart
@@ -33,6 +33,10 @@ pytestmark = [
 NAME = "test-scaling"
 WITHIN_S = 120.0
 QUEUE_TOKENS = "splitwise_worker_queue_tokens"
+CALM_SHARE = 0.3
+"""Of what the cluster can compute at most: six times that is too much for one worker."""
+STEP_S = 8.0
+"""So long the step goes on once it was seen: a shorter one would be taken for a peak."""
 
 Looks = dict[float, dict[str, Any]]
 
@@ -40,7 +44,8 @@ Looks = dict[float, dict[str, Any]]
 def scaled(model: Path, **law: Any) -> dict[str, Any]:
     """Two pools of two workers at most; windows are short, and token workers have few places."""
     windows = {"upWindowSeconds": 2, "downWindowSeconds": 10, "idleSeconds": 10}
-    document = quickstart(model)
+    # What a step of the load piles up is worked off, and nobody turned away.
+    document = quickstart(model, router={"maxQueueSeconds": 60})
     for pool in document["spec"]["pools"]:
         del pool["replicas"]
         pool["autoscaling"] = {"maxReplicas": 2, "behavior": windows, **law}
@@ -140,33 +145,57 @@ async def test_long_generations_grow_the_token_pool_alone_and_it_shrinks_when_th
     assert made[:2] == [("token", 1, 2, "KvHigh"), ("token", 2, 1, "LoadLow")]
 
 
-async def test_long_prompts_grow_the_prompt_pool_alone_and_every_decision_can_be_made_again(
+async def prompts_per_s(load: Streams) -> float:
+    """What the cluster computes of prompts like PROMPT_TOKENS, from few at a time."""
+    for _ in range(2):  # first ones pay for what later ones find ready
+        began_s = time.monotonic()
+        for _ in range(4):
+            await asyncio.gather(*(load.ask(PROMPT_TOKENS, 1) for _ in range(10)))
+    return 40 / (time.monotonic() - began_s)
+
+
+async def test_long_prompts_grow_the_prompt_pool_alone_and_nobody_fails_when_it_shrinks_again(
     cluster: Operated, looks: Looks, record_property: Any
 ) -> None:
     cluster.answers(1)  # awake
     before = len(cluster.decisions())
-    began, stepped_s = datetime.now(UTC), time.monotonic()
 
-    def grown() -> list[dict[str, Any]]:
-        return [one for one in cluster.decisions()[before:] if one["to"] > max(one["from"], 1)]
+    def decided() -> list[dict[str, Any]]:
+        looks.update({look["at_s"]: look for look in cluster.looks()})
+        return [one for one in cluster.decisions()[before:] if one["to"] != max(one["from"], 1)]
 
-    async with flooded(cluster.url):
-        await soon(lambda: bool(grown()), cluster)
+    async with streams(cluster.url) as load:
+        calm = CALM_SHARE * await prompts_per_s(load)
+        load.pace(calm, PROMPT_TOKENS, 1)
+        await asyncio.sleep(3 * 2)
+        assert decided() == [], "a calm load grows nothing"
+        load.pace(6 * calm, PROMPT_TOKENS, 1)
+        began, stepped_s = datetime.now(UTC), time.monotonic()
+        await soon(lambda: bool(decided()), cluster)
         took_s = time.monotonic() - stepped_s
-    first = grown()[0]
+        await asyncio.sleep(STEP_S)
+        load.pace(calm, PROMPT_TOKENS, 1)
+        await soon(lambda: pool(cluster, "prompt")["ready"] == 2, cluster)
+        await soon(lambda: len(decided()) > 1 and sizes(cluster)["prompt"] == 1, cluster)
+        print(f"{load.ended} requests, {len(load.failed)} failed")
+    first, second = decided()
     record_property("first_decision_s", took_s)
     print(f"first decision {took_s:.1f} s after the step, {first}")
     assert (first["pool"], first["from"], first["to"]) == ("prompt", 1, 2), cluster.report()
     assert first["reason"] in ("BacklogHigh", "QueueFull")
     assert first["inputs"]
     assert datetime.fromisoformat(first["time"]) >= began.replace(microsecond=0)
-    assert {one["pool"] for one in grown()} == {"prompt"}
+    assert (second["pool"], second["to"], second["reason"]) == ("prompt", 1, "LoadLow")
     assert pool(cluster, "prompt")["scaledBy"] == "Autoscaler"
-    looks.update({look["at_s"]: look for look in cluster.looks()})
-    told = [looks[at_s] for at_s in sorted(looks)]
-    assert decided_again(cluster_of(cluster.get()), told) == decided_then(told)
     events = cluster.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
     assert "Pool prompt: from 1 to 2 workers" in events
+
+
+def test_every_decision_on_what_was_recorded_is_made_again(cluster: Operated, looks: Looks) -> None:
+    told = [looks[at_s] for at_s in sorted(looks)]
+    made = decided_then(told)
+    assert len({pools["prompt"] for pools in made if "prompt" in pools}) > 2
+    assert decided_again(cluster_of(cluster.get()), told) == made
 
 
 async def test_all_pools_sleep_together_and_wake_for_who_waits_at_the_router(

@@ -33,11 +33,13 @@ class Need:
 class Demand:
     """Workers that the load needs. With fewer than `low` a step down would have to be undone.
 
-    `is_feasible`: whether the targets can be reached at all.
+    `steady` is that of what comes alone, whatever has piled up. `is_feasible`: whether the targets
+    can be reached at all.
     """
 
     needs: Sequence[Need] = ()
     low: float = 0.0
+    steady: float = 0.0
     inputs: Mapping[str, float] = field(default_factory=dict)
     is_feasible: bool = True
 
@@ -60,6 +62,7 @@ def demand(law: Law, readings: Sequence[Reading], known: Measured) -> Demand:
     return Demand(
         needs=[need for one in asked for need in one.needs],
         low=max(one.low for one in asked),
+        steady=max(one.steady for one in asked),
         inputs={name: value for one in asked for name, value in one.inputs.items()},
         is_feasible=all(one.is_feasible for one in asked),
     )
@@ -69,21 +72,26 @@ def _prompt(law: Law, readings: Sequence[Reading], known: Measured) -> list[Dema
     now, speed = readings[-1], known.prompt_tokens_per_s
     if speed <= 0:  # nothing was computed yet
         return [_full(readings), Demand(low=inf if now.queued_tokens else 0.0)]
-    offered = _offered_tokens_per_s(readings) / speed
+    asked = now.held.asked_share
+    offered = asked * _offered_tokens_per_s(readings) / speed
     recent = [one for one in readings if one.at_s > now.at_s - RECENT_S]
-    rising = max(offered, _offered_tokens_per_s(recent) / speed)
+    rising = max(offered, asked * _offered_tokens_per_s(recent) / speed)
     backlog_s = now.queued_tokens / speed
     extra = backlog_s / CATCH_UP_S
     inputs = {
         "backlogSeconds": backlog_s / max(now.workers, 1),
         "offeredWorkers": offered,
         "promptTokensPerSecond": speed,
+        "askedShare": asked,
     }
     presses = backlog_s / law.backlog_s
     if any(one.lent_tokens for one in recent):  # what is borrowed keeps the backlog small
         presses = max(presses, offered)
     need = Need(rising / BUSY_UP + extra, presses, Reason.BACKLOG_HIGH)
-    made = [_full(readings), Demand([need], offered / (BUSY_UP * DOWN_RATIO) + extra, inputs)]
+    # What waits would not have to with more workers, and would again with fewer.
+    steady = offered / (BUSY_UP * DOWN_RATIO)
+    low = max(steady + extra, presses)
+    made = [_full(readings), Demand([need], low, steady, inputs)]
     return [*made, _ttft(law, rising, extra, known)] if law.slo is not None else made
 
 
@@ -102,7 +110,7 @@ def _full(readings: Sequence[Reading]) -> Demand:
         return Demand()
     full = now.workers * min(one.waiting_share for one in readings[-2:]) / FULL
     need = Need(full * (1 + 1 / max(now.workers, 1)), full, Reason.QUEUE_FULL)
-    return Demand([need], 0.0, {"waitingShare": now.waiting_share})
+    return Demand([need], inputs={"waitingShare": now.waiting_share})
 
 
 def _ttft(law: Law, offered: float, extra: float, known: Measured) -> Demand:
@@ -112,21 +120,23 @@ def _ttft(law: Law, offered: float, extra: float, known: Measured) -> Demand:
     slack = offered / DOWN_RATIO
     fewer = prompt_workers(slack, known.prompt_s, slo.ttft_s, slo.percentile, law.most)
     if fewest is None or fewer is None:
-        return Demand((), 0.0, inputs, is_feasible=False)
+        return Demand(inputs=inputs, is_feasible=False)
     up = fewest * known.late + extra
-    return Demand([Need(up, up, Reason.TTFT_MISSED)], fewer * known.late + extra, inputs)
+    steady = fewer * known.late
+    return Demand([Need(up, up, Reason.TTFT_MISSED)], steady + extra, steady, inputs)
 
 
 def _token(law: Law, readings: Sequence[Reading], known: Measured) -> list[Demand]:
     now = readings[-1]
     # Of the last two, the less: one look at a moment's peak moves nothing.
     taken = now.workers * min(one.taken_share for one in readings[-2:])
-    if taken > law.kv_ratio * now.workers:  # only then what waits at routers waits for this pool
-        taken += now.workers * now.held_share
+    # Only then what waits at routers waits for this pool, and what they turn away lacks it.
+    if taken > law.kv_ratio * now.workers:
+        taken = taken * now.held.asked_share + now.workers * now.held_share
     up = taken / law.kv_ratio
     inputs = {"kvShare": now.taken_share, "kvWorkers": taken, "decoding": float(now.taken)}
     low = now.workers * now.taken_share / (law.kv_ratio * DOWN_RATIO) * _longer(law, now, known)
-    made = Demand([Need(up, up, Reason.KV_HIGH)], low, inputs)
+    made = Demand([Need(up, up, Reason.KV_HIGH)], low, low, inputs)
     return [made, _tbt(law, now, known)] if law.slo is not None else [made]
 
 
@@ -149,8 +159,9 @@ def _tbt(law: Law, now: Reading, known: Measured) -> Demand:
     base_s, slope_s = known.step_base_s, known.step_slope_s
     inputs = {"stepBaseSeconds": base_s, "stepSlopeSeconds": slope_s or 0.0}
     if slope_s is None:
-        return Demand((), 0.0, inputs)
+        return Demand(inputs=inputs)
     up = step_workers(now.taken, base_s, slope_s, law.slo.tbt_s / known.step_spread)
     if up is None:
-        return Demand((), 0.0, inputs, is_feasible=False)
-    return Demand([Need(up, up, Reason.STEP_SLOW)], up / DOWN_RATIO, inputs)
+        return Demand(inputs=inputs, is_feasible=False)
+    steady = up / DOWN_RATIO
+    return Demand([Need(up, up, Reason.STEP_SLOW)], steady, steady, inputs)

@@ -22,6 +22,16 @@ LONG: Final = 10
 """Other steps down are taken after so many windows: a load that stays the same has its peaks, and
 they come back."""
 
+FALLEN: Final = 0.5
+"""A pool that has grown shrinks before LONG windows are over only if no more than this is left of
+the load that it grew for: else it has met one of the peaks of a load that stays the same."""
+
+PATIENCE: Final = 4
+"""So many times as long a pool waits each time that it had to undo a step down within LONG windows:
+how far its peaks are apart nobody knows before they have come."""
+
+MOST_PATIENCE: Final = LONG * PATIENCE**2
+
 CATCH_UP_S: Final = 60.0
 """What waits is to be worked off in this time by workers beyond those that new work needs."""
 

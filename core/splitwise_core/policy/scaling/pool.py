@@ -7,7 +7,10 @@ from typing import Final
 
 from splitwise_core.policy.scaling.demand import Demand, demand
 from splitwise_core.policy.scaling.law import (
+    FALLEN,
     LONG,
+    MOST_PATIENCE,
+    PATIENCE,
     ROOMY,
     STEP_DOWN,
     STEP_UP,
@@ -45,6 +48,9 @@ class State:
     watched_from_s: float = -inf  # since when looks have followed each other
     changed_s: float = -inf
     raised_s: float = -inf
+    lowered_s: float = -inf
+    patience: int = LONG  # windows from growing to shrinking while the load has not fallen
+    raised_for: float = inf  # workers that what came needed when the load made it grow last
     short_from_s: float | None = None  # since when workers have no node
     late_from_s: float | None = None  # since when workers have a node and are not ready
     barred_until_s: float = -inf  # for want of nodes
@@ -72,11 +78,13 @@ def observe(state: State, law: Law, counts: Counts, now: Reading | None, at_s: f
         is_enough = by_model.pressing(max(1, counts.ready)) is None
         known = correct(known, readings, law.slo, is_enough)
     asked = demand(law, readings, known)
+    grows = at_s - state.raised_s <= OFFERED_S  # a step of load is not measured in a moment
     return replace(
         state,
         readings=readings,
         known=known,
         demand=asked,
+        raised_for=max(state.raised_for, asked.steady) if grows else state.raised_for,
         busy_s=state.busy_s if now.is_idle else at_s,
         lows=_with_low(state, law, at_s, inf if now.missing else asked.low),
     )
@@ -138,14 +146,24 @@ def _sized(
 def _fewer(state: State, law: Law, counts: Counts) -> int:
     """The fewest workers, one step down at most, that would have done all the time.
 
-    Easily for one window, or just so for a long one.
+    Easily for one window, or just so for a long one; and for a while after the pool has grown, only
+    if the load that it grew for has gone.
     """
     desired, at_s = counts.desired, state.seen_s
     fewest = max(1, law.least, desired - max(1, desired // STEP_DOWN))
-    low = _highest_low(state, at_s - law.down_window_s) / ROOMY
-    if state.watched_from_s <= at_s - LONG * law.down_window_s:
+    has_grown = at_s - state.raised_s < state.patience * law.down_window_s
+    low = inf
+    if not has_grown or _has_fallen(state, law):
+        low = _highest_low(state, at_s - law.down_window_s) / ROOMY
+    if not has_grown and state.watched_from_s <= at_s - LONG * law.down_window_s:
         low = min(low, state.lows[0][1])
     return desired if low == inf else max(fewest, ceil(low - SLACK))
+
+
+def _has_fallen(state: State, law: Law) -> bool:
+    """Whether the load that the pool grew for last has gone; so it has when nobody remembers it."""
+    highest = _highest_low(state, state.seen_s - law.down_window_s)
+    return highest <= FALLEN * state.raised_for
 
 
 def _highest_low(state: State, from_s: float) -> float:
@@ -170,10 +188,19 @@ def decided(state: State, law: Law, counts: Counts, made: Decision, at_s: float)
         state = replace(state, barred_until_s=at_s + law.pending_s, short_from_s=None)
     raised = made.replicas > counts.desired
     woke = counts.desired == 0
+    by_load = raised and not woke and state.demand.pressing(counts.desired) is not None
+    patience = state.patience
+    if by_load and at_s - state.lowered_s < LONG * law.down_window_s:  # it has to be undone
+        patience = min(PATIENCE * patience, MOST_PATIENCE)
+    elif made.reason is Reason.LOAD_LOW and _has_fallen(state, law):
+        patience = LONG
     return replace(
         state,
         changed_s=at_s,
         raised_s=at_s if raised and not woke else state.raised_s,
+        lowered_s=state.lowered_s if raised else at_s,
+        patience=patience,
+        raised_for=state.demand.steady if by_load else state.raised_for,
         busy_s=at_s if woke else state.busy_s,
     )
 

@@ -17,6 +17,10 @@ WARM_UP_S: Final = 10.0
 """So long after it was first heard a worker's speed is not looked at: it compiles and fills caches,
 and the pool would be taken for slower than it is."""
 
+MOST_ASKED: Final = 2.0
+"""Of what is turned away no more counts than of what is taken in: who comes back is counted again,
+and nobody knows how many do."""
+
 BOUNDS_S: Final = doubling(0.001, 17)
 """1 ms to 65 s: the bounds between which latencies are counted; longer ones come after the last."""
 
@@ -58,12 +62,23 @@ class Held:
 
     `early`: the part of all reservations whose prompts still wait. Both workers of a request are
     chosen together, so that a queue of prompts holds room in token pools that are not short of it.
+    `placed_tokens` and `refused_tokens`: those of prompts that found workers, and that were turned
+    away for want of room, in the last seconds, of the whole cluster.
     """
 
     requests: int = 0
     prompt_tokens: int = 0
     kv_tokens: int = 0
     early: float = 0.0
+    placed_tokens: int = 0
+    refused_tokens: int = 0
+
+    @property
+    def asked_share(self) -> float:
+        """How many times what found workers lately was asked for, from 1 to MOST_ASKED."""
+        if not self.refused_tokens:
+            return 1.0
+        return min(MOST_ASKED, 1 + self.refused_tokens / max(1, self.placed_tokens))
 
 
 class Heard(NamedTuple):
