@@ -89,7 +89,8 @@ class Sidecar:
         if self._tls is not None:
             self._tls.load()
             self._tls_watch = asyncio.create_task(self._keep_watch(self._tls))
-        server = grpc.aio.server(interceptors=self._gates(), options=OPTIONS)
+        options = (*OPTIONS, *grpc_bytes.SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=self._gates(), options=options)
         self._start_receivers()
         kv_pb2_grpc.add_KvPeerServicer_to_server(self._service, server)
         grpc_bytes.add_receiver(server, self._present_sink)

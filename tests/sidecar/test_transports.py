@@ -146,9 +146,9 @@ async def wide_nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
     ("batches", "streams"),
     [
         pytest.param([[0], [1], [2, 3], [4]], 1, id="one layer at a time: one"),
-        pytest.param([[0, 1, 2, 3, 4]], 2, id="all layers at once: two"),
+        pytest.param([[0, 1, 2, 3, 4]], 3, id="all layers at once: three"),
         pytest.param([[0], [1, 2, 3, 4]], 2, id="one, and all that became ready meanwhile: two"),
-        pytest.param([[4, 2, 0], [3, 1]], 2, id="layers that do not follow each other: two"),
+        pytest.param([[4, 2, 0], [3, 1]], 3, id="layers that do not follow each other: three"),
     ],
 )
 async def test_a_push_uses_as_many_connections_as_it_has_work_for(
@@ -177,7 +177,7 @@ async def test_a_push_uses_as_many_connections_as_it_has_work_for(
     pool.close()
 
 
-async def test_kv_that_came_by_two_connections_is_committed_when_both_have_ended(
+async def test_kv_that_came_by_several_connections_is_committed_when_all_have_ended(
     wide_nodes: tuple[Node, Node],
 ) -> None:
     prompt, token = wide_nodes

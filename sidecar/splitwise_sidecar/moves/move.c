@@ -6,10 +6,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -25,6 +29,7 @@ enum {
   CHUNK = 256 << 10,    /* hashed and sent, or received and hashed, while it is in the L2 cache */
   VECTORS = 64,         /* pieces in one system call */
   AHEAD = 2048,         /* bytes that are fetched before they are needed */
+  TURN_NS = 400000,     /* how long a thread of movers keeps a processor that others may want */
 };
 
 /* ---- the shape of a sequence in a pool; see core/splitwise_core/kv.py ---- */
@@ -265,9 +270,49 @@ typedef struct {
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+static int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Asks for slices as short as turns: who gives one back early loses no more than that. Kernels before
+ * 6.12 do not know them, and then nothing changes. */
+static void ask_for_short_slices(void) {
+  struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } wanted = {.size = sizeof wanted};
+  if (syscall(SYS_sched_getattr, 0, &wanted, sizeof wanted, 0)) return;
+  wanted.size = sizeof wanted;
+  wanted.runtime = TURN_NS;
+  syscall(SYS_sched_setattr, 0, &wanted, 0);
+}
+
+/* Lets others have their turn now and then. A kernel with 250 ticks a second looks every 4 ms whether
+ * somebody waits for a processor that computes, and a control call waits at each of its hops. Only the
+ * threads of movers do so, which are the ones in SCHED_BATCH: the event loop is what they make way for. */
+static void take_turns(void) {
+  static _Thread_local int makes_way = -1;
+  static _Thread_local int64_t since;
+  if (makes_way < 0) {
+    makes_way = sched_getscheduler(0) == SCHED_BATCH;
+    if (makes_way) ask_for_short_slices();
+  }
+  if (!makes_way) return;
+  int64_t now = now_ns();
+  if (now - since < TURN_NS) return;
+  sched_yield();
+  since = now_ns();
+}
+
 /* Takes bytes up to `end` into the digest. */
 void kv_read(const kv_span *span, kv_move *move) {
   while (move->at < move->end && !move->stop) {
+    take_turns();
     uint8_t *in;
     uint64_t length = least(run_at(span, move->layer, move->at, &in), move->end - move->at);
     length = least(length, CHUNK);
@@ -279,6 +324,7 @@ void kv_read(const kv_span *span, kv_move *move) {
 /* Copies from another pool. */
 void kv_copy(const kv_span *to, const kv_span *from, kv_move *move, int past_cache) {
   while (move->at < move->end && !move->stop) {
+    take_turns();
     uint8_t *in, *out;
     uint64_t length = least(run_at(to, move->layer, move->at, &out), move->end - move->at);
     length = least(length, run_at(from, move->layer, move->at, &in));
@@ -339,6 +385,7 @@ static int ready(int fd, short events, int patience_ms) {
 void kv_send(const kv_span *span, kv_move *move, int fd, int patience_ms) {
   move->error = 0;
   while (move->at < move->end && !move->stop) {
+    take_turns();
     struct iovec pieces[VECTORS];
     uint64_t length = least(CHUNK, move->end - move->at);
     int count = vectors(span, move->layer, move->at, &length, pieces);
@@ -367,6 +414,7 @@ void kv_send(const kv_span *span, kv_move *move, int fd, int patience_ms) {
 void kv_receive(const kv_span *span, kv_move *move, int fd, int patience_ms) {
   move->error = 0;
   while (move->at < move->end && !move->stop) {
+    take_turns();
     struct iovec pieces[VECTORS];
     uint64_t length = least(CHUNK, move->end - move->at);
     int count = vectors(span, move->layer, move->at, &length, pieces);

@@ -29,6 +29,10 @@ CHUNK_BYTES: Final = 1 << 20
 """A message; larger ones are no faster, and smaller ones cost more. It is copied and hashed on the
 event loop: to hand it to a thread takes as long, and gRPC's own work is done there anyway."""
 
+SERVER_OPTIONS: Final = (("grpc.http2.max_frame_size", 4 << 20),)
+"""For servers that receive: a message is one frame. In frames of 16 KiB, which is what gRPC takes
+otherwise, it was 5 to 10 % slower."""
+
 
 class GrpcTransport:
     """Sends to any number of peers, over one channel each."""
