@@ -55,7 +55,7 @@ class Histogram(prometheus_client.Histogram):
         for bound, count, exemplar in zip(
             self._upper_bounds, accumulate(counts), self._exemplars, strict=True
         ):
-            labels = {"le": floatToGoString(bound)}
+            labels = {"le": floatToGoString(bound)}  # type: ignore[no-untyped-call]  # its own
             yield Sample("_bucket", labels, float(count), None, exemplar)
         yield Sample("_count", {}, float(sum(counts)), None, None)
         yield Sample("_sum", {}, total, None, None)
