@@ -1,15 +1,17 @@
-"""`python -m bench.watching`: what metrics and traces cost, against the same programs without both.
+"""`python -m bench.watching`: what metrics and traces cost: processes that have both, and neither.
 
-Two sets of real processes (a router, a prompt and a token worker, a sidecar beside each) run side
-by side and are asked in turn, so that what the machine does meanwhile hits both: one has metrics
-and traces at the default sampling, the other has neither (`unwatched`). CPU time is that of all
-its processes, in blocks of streams; the time to the first token is of single requests, alternating.
+A set of real processes (a router, a prompt and a token worker, a sidecar beside each) has metrics,
+and traces at the default sampling. Both are switched off and on while it runs (`switch`). Each two
+neighbouring blocks of the same load are a pair (`pairs`): of streams, for the CPU time of all
+processes a token, and of single requests, for the time to the first token. What is printed is the
+median of the pairs' differences and its 95 % confidence interval (`paired`). With `--control`
+nothing is switched off: what is found then is noise.
+
 Then a worker is scraped, and /metrics is weighed after 100,000 requests (`sizes`). Prints a table;
 the last line is one JSON object.
 """
 
 import argparse
-import asyncio
 import json
 import statistics
 import tempfile
@@ -18,95 +20,17 @@ from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
-import psutil
-
+from bench.watching.pairs import Bench, cpu_found, ttft_found
 from bench.watching.sizes import router_bytes, worker_bytes
-from bench.watching.unwatched import programs
-from tests.support.house import BIN, House, house
+from bench.watching.switch import Switches, programs
+from tests.support.house import House, house
 from tests.support.otlp import collecting
 
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / ".cache" / "models" / "tiny"
-PROMPT = "codes: the code of teru 7; the code of libe 42; ? libe"
-STREAMS, TOKENS = 16, 64
+MODEL = Path(__file__).parents[2] / ".cache" / "models" / "tiny"
 SCRAPES = 50
 ONE_THREAD = {"SPLITWISE_CPU_MILLIS": "1000"}
 """Of each worker: threads that wait for each other's turns would be most of what is seen."""
 SIZED_REQUESTS = 100_000
-
-
-def http_request(max_tokens: int) -> bytes:
-    """A streamed completion, as it goes over the socket."""
-    body = {
-        "model": "tiny",
-        "prompt": PROMPT,
-        "max_tokens": max_tokens,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-    }
-    content = json.dumps(body).encode()
-    head = (
-        "POST /v1/completions HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
-
-
-async def stream(port: int, max_tokens: int) -> float:
-    """Reads a stream to its end; the time to its first event, in seconds."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    began_s = time.perf_counter()
-    writer.write(http_request(max_tokens))
-    await reader.readuntil(b"data: ")
-    ttft_s = time.perf_counter() - began_s
-    rest = await reader.read(-1)
-    assert b"[DONE]" in rest
-    writer.close()
-    return ttft_s
-
-
-async def block(port: int) -> None:
-    """Many streams at once."""
-    await asyncio.gather(*(stream(port, TOKENS) for _ in range(STREAMS)))
-
-
-def cpu_s(built: House) -> float:
-    """CPU seconds of all its processes since their start."""
-    times = [psutil.Process(process.pid).cpu_times() for process in built.processes]
-    return float(sum(one.user + one.system for one in times))
-
-
-async def cpu_ratios(on: House, off: House, rounds: int) -> tuple[list[float], float]:
-    """CPU time with over without, a round; and seconds per token without, of all rounds."""
-    ratios, without_s = [], 0.0
-    for number in range(rounds):
-        used = {}
-        for built in (on, off) if number % 2 else (off, on):
-            before_s = cpu_s(built)
-            await block(built.router)
-            used[built] = cpu_s(built) - before_s
-        ratios.append(used[on] / used[off])
-        without_s += used[off]
-    return ratios, without_s / (rounds * STREAMS * TOKENS)
-
-
-async def ttft_differences(on: House, off: House, pairs: int) -> tuple[list[float], float]:
-    """TTFT with minus without, a pair; and the median without, in seconds."""
-    differences, without = [], []
-    for number in range(pairs):
-        took = {}
-        for built in (on, off) if number % 2 else (off, on):
-            took[built] = await stream(built.router, 2)
-        differences.append(took[on] - took[off])
-        without.append(took[off])
-    return differences, statistics.median(without)
-
-
-def quartiles(name: str, values: list[float]) -> dict[str, float]:
-    """The median, and what half of the values are between."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return {name: middle, f"{name}_p25": low, f"{name}_p75": high}
 
 
 def scrape_s(built: House) -> list[float]:
@@ -123,8 +47,8 @@ def scrape_s(built: House) -> list[float]:
     return took
 
 
-def processes(rounds: int, pairs: int, is_control: bool) -> dict[str, float]:
-    """What is measured on real processes; of a control, both sets are unwatched."""
+def processes(cpu_pairs: int, ttft_pairs: int, is_control: bool) -> dict[str, float]:
+    """What is measured on real processes."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         collector = stack.enter_context(collecting())
@@ -132,26 +56,21 @@ def processes(rounds: int, pairs: int, is_control: bool) -> dict[str, float]:
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
         }
-        for name in ("on", "off", "programs"):
-            (directory / name).mkdir()
-        bare = programs(directory / "programs")
-        watched = ONE_THREAD if is_control else ONE_THREAD | traced
-        real = bare if is_control else BIN
-        on = stack.enter_context(house(directory / "on", MODEL, None, watched, real))
-        off = stack.enter_context(house(directory / "off", MODEL, None, ONE_THREAD, bare))
-        for built in (on, off):
-            built.start(measured=False)  # no metric of the unwatched says when it is
-            asyncio.run(block(built.router))
-        ratios, token_s = asyncio.run(cpu_ratios(on, off, rounds))
-        differences, ttft_s = asyncio.run(ttft_differences(on, off, pairs))
-        scrapes = scrape_s(on)
+        real = programs(directory)
+        built = stack.enter_context(house(directory, MODEL, None, ONE_THREAD | traced, real))
+        built.start()
+        switches = Switches([directory / str(process.pid) for process in built.processes])
+        stack.callback(switches.close)
+        bench = Bench(built, switches, is_control)
+        bench.check()
+        cpu, ttft = cpu_found(bench, cpu_pairs), ttft_found(bench, ttft_pairs)
+        bench.switch(True)
+        scrapes = scrape_s(built)
         spans = len(collector.spans)
-    assert is_control or spans > 0, "nothing was traced"
+    assert spans > 0, "nothing was traced"
     return {
-        **quartiles("cpu_added_percent", [100 * (ratio - 1) for ratio in ratios]),
-        "cpu_us_per_token_without": 1e6 * token_s,
-        **quartiles("ttft_added_us", [1e6 * difference for difference in differences]),
-        "ttft_ms_without": 1e3 * ttft_s,
+        **cpu,
+        **ttft,
         "worker_scrape_ms": 1e3 * statistics.median(scrapes),
         "worker_scrape_ms_most": 1e3 * max(scrapes),
         "spans": float(spans),
@@ -160,18 +79,18 @@ def processes(rounds: int, pairs: int, is_control: bool) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.watching", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30, help="blocks of streams of each")
-    parser.add_argument("--pairs", type=int, default=400, help="single requests of each")
-    parser.add_argument("--control", action="store_true", help="compare two unwatched sets")
+    parser.add_argument("--cpu-pairs", type=int, default=80, help="pairs of blocks of streams")
+    parser.add_argument("--ttft-pairs", type=int, default=6000, help="pairs of single requests")
+    parser.add_argument("--control", action="store_true", help="never switch watching off")
     asked = parser.parse_args()
-    found = processes(asked.rounds, asked.pairs, asked.control)
+    found = processes(asked.cpu_pairs, asked.ttft_pairs, asked.control)
     for of, sizes in (
         ("router", router_bytes(SIZED_REQUESTS)),
         ("worker", worker_bytes(SIZED_REQUESTS)),
     ):
         found |= {f"{of}_metrics_{name}_bytes": float(size) for name, size in sizes.items()}
     for label, value in found.items():
-        print(f"{label:34} {value:12.2f}")
+        print(f"{label:37} {value:12.2f}")
     print(json.dumps({"bench": "watching"} | vars(asked) | found))
 
 

@@ -75,7 +75,7 @@ def worker_bytes(requests: int) -> dict[str, int]:
         step = Stepped(StepKind.PROMPT, prompt_tokens=tokens, prompt_s=seconds)
         if number % 4:
             step = Stepped(StepKind.TOKEN, decoded=tokens, token_s=seconds)
-        metrics.stepped(step, [(tokens, 1)])
+        metrics.stepped(step, [1], [tokens + 1])
         metrics.ended(list(kv_pb2.Outcome.values())[number % len(kv_pb2.Outcome.values())])
     return _bytes(telemetry)
 

@@ -19,6 +19,7 @@ from prometheus_client import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from splitwise_core import histogram
 from splitwise_core.metric import POOL, Component, Metric, page
 from splitwise_core.metrics import operator, process, router, sidecar, worker
 
@@ -44,6 +45,7 @@ class Telemetry:
         self.registry.register(self._prepare)  # the first one registered is asked first
         self._fixed = {"role": role, "pool": pool}
         self._made: dict[str, MetricWrapperBase] = {}
+        self._children: dict[tuple[object, ...], MetricWrapperBase] = {}
         self._shown: dict[str, set[tuple[str, ...]]] = {}
         for metric in METRICS:
             if metric.component in (component, Component.EVERY):
@@ -56,6 +58,22 @@ class Telemetry:
         """
         self._prepare.calls.append(show)
 
+    def show_total(self, metric: Metric, total: Callable[[], float], **labels: str) -> None:
+        """The counter with these labels is what `total()` says whenever somebody scrapes.
+
+        For what is counted anyway, or moves much more often than it is looked at. It never falls.
+        """
+        counter, shown = self.counter(metric, **labels), 0.0
+
+        def show() -> None:
+            nonlocal shown
+            more = total() - shown
+            if more > 0:
+                counter.inc(more)
+                shown += more
+
+        self.before_scrape(show)
+
     def show_only(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
         """Gives the gauge `metric` these series, by the values of its labels, and no others."""
         made, shown = self._made[metric.name], self._shown.setdefault(metric.name, set())
@@ -64,11 +82,12 @@ class Telemetry:
             made.labels(*labels).set(value)
         for labels in shown - values.keys():
             made.remove(*labels)
+            self._children.clear()  # one that was removed would be moved unseen
         self._shown[metric.name] = set(values)
 
     def _make(self, metric: Metric) -> MetricWrapperBase:
         if metric.kind is Histogram:
-            return Histogram(
+            return histogram.Histogram(
                 metric.name,
                 metric.help,
                 metric.labels,
@@ -78,6 +97,13 @@ class Telemetry:
         return metric.kind(metric.name, metric.help, metric.labels, registry=self.registry)
 
     def _child(self, metric: Metric, labels: dict[str, str]) -> MetricWrapperBase:
+        key = (metric.name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._look_up(metric, labels)
+        return child
+
+    def _look_up(self, metric: Metric, labels: dict[str, str]) -> MetricWrapperBase:
         made = self._made[metric.name]
         if not metric.labels:
             return made
@@ -85,7 +111,8 @@ class Telemetry:
         return made.labels(**(fixed | labels))
 
     def family(self, metric: Metric) -> Counter:
-        """The counter `metric` with all its labels, to be read."""
+        """The counter `metric` with all its labels, up to date, to be read."""
+        self._prepare.collect()
         made = self._made[metric.name]
         assert isinstance(made, Counter)
         return made

@@ -48,7 +48,8 @@ class Clock:
         self._ttft = telemetry.histogram(TTFT)
         self._tbt = telemetry.histogram(TBT)
         self._e2e = telemetry.histogram(E2E)
-        self._output = telemetry.counter(OUTPUT_TOKENS)
+        self._output_tokens = 0
+        telemetry.show_total(OUTPUT_TOKENS, lambda: self._output_tokens)
         self._queue = telemetry.histogram(STAGE_QUEUE)
         self._prefill = telemetry.histogram(STAGE_PREFILL)
         self._transfer = telemetry.histogram(STAGE_TRANSFER)
@@ -64,7 +65,7 @@ class Clock:
         trace: GenerationTrace,
     ) -> None:
         """Counts tokens that came together; `before_s` is None for the first ones."""
-        self._output.inc(count)
+        self._output_tokens += count
         if before_s is None:
             self._ttft.observe(now_s - arrived_s, trace.exemplar)
             trace.first_token(now_s)

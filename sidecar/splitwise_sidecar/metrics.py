@@ -1,6 +1,7 @@
 """What a sidecar counts, said in its own words."""
 
 from collections.abc import Callable
+from functools import partial
 
 from splitwise_core.capability import Refusal
 from splitwise_core.metrics.sidecar import (
@@ -39,7 +40,11 @@ class SidecarMetrics:
         self.spans = SidecarSpans(recorder)
         self._telemetry = telemetry
         self._transports: set[tuple[str, str]] = set()
+        self._leases = dict.fromkeys(State, 0)
         # Made now, so that a scrape finds a 0 and not a gap.
+        for state in State:
+            show = partial(self._leases.__getitem__, state)
+            telemetry.gauge(LEASES, state=state.value).set_function(show)
         self._attached = telemetry.gauge(ATTACHED)
         self._late_writes = telemetry.counter(LATE_WRITES)
         self._damaged = telemetry.counter(DAMAGED_LAYERS)
@@ -59,10 +64,14 @@ class SidecarMetrics:
         self._telemetry.gauge(OLDEST_LEASE).set_function(age_s)
 
     def lease_moved(self, before: State | None, after: State | None) -> None:
-        """A lease changed its state; None is before its first and after its last."""
-        for state, change in ((before, -1), (after, 1)):
-            if state is not None:
-                self._telemetry.gauge(LEASES, state=state.value).inc(change)
+        """A lease changed its state; None is before its first and after its last.
+
+        For one thread.
+        """
+        if before is not None:
+            self._leases[before] -= 1
+        if after is not None:
+            self._leases[after] += 1
 
     def moved(self, direction: str, transport: str, count: int) -> None:
         """`count` bytes of KV were `sent` or `received`."""

@@ -1,9 +1,12 @@
 """What follows from a worker's steps: operations, bytes, energy and money."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from splitwise_core.latency.power import PowerModel
@@ -42,7 +45,7 @@ KV_TOKEN = 2 * 32 * 8 * 128 * 2  # keys and values of 32 layers, 8 heads of 128,
 
 
 def test_a_decoded_token_reads_all_weights_and_costs_two_operations_for_each() -> None:
-    flop, read = ModelWork.of(LLAMA_8B, 2, KV_TOKEN).step([(0, 1)])
+    flop, read = ModelWork.of(LLAMA_8B, 2, KV_TOKEN).step([1], [1])
     weights = 8_030_261_248 - 128256 * 4096 - 65 * 4096  # without embeddings and norms
     assert read == 2 * weights + KV_TOKEN
     assert flop == pytest.approx(2 * weights, rel=1e-4)
@@ -50,17 +53,34 @@ def test_a_decoded_token_reads_all_weights_and_costs_two_operations_for_each() -
 
 def test_weights_are_read_once_for_all_sequences_of_a_step_and_kv_for_each() -> None:
     work = ModelWork.of(LLAMA_8B, 2, KV_TOKEN)
-    _, one = work.step([(999, 1)])
-    flop, eight = work.step([(999, 1)] * 8)
+    _, one = work.step([1], [1000])
+    flop, eight = work.step([1] * 8, [1000] * 8)
     assert eight - one == 7 * 1000 * KV_TOKEN
-    assert flop == 8 * work.step([(999, 1)])[0]
+    assert flop == 8 * work.step([1], [1000])[0]
 
 
 def test_a_prompt_in_chunks_costs_what_it_costs_in_one_but_for_the_head() -> None:
     work = ModelWork.of(LLAMA_8B, 2, KV_TOKEN)
-    whole, _ = work.step([(0, 1024)])
-    halves = work.step([(0, 512)])[0] + work.step([(512, 512)])[0]
+    whole, _ = work.step([1024], [1024])
+    halves = work.step([512], [512])[0] + work.step([512], [1024])[0]
     assert halves - whole == pytest.approx(work.head_flop)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 300)), min_size=1, max_size=5))
+def test_a_token_attends_to_itself_and_to_all_before_it(parts: list[tuple[int, int]]) -> None:
+    work = ModelWork.of(LLAMA_8B, 2, KV_TOKEN)
+    tokens, contexts = [new for _, new in parts], [before + new for before, new in parts]
+    attended = sum(seen for before, new in parts for seen in range(before + 1, before + new + 1))
+    flop, _ = work.step(tokens, contexts)
+    rest = sum(tokens) * work.flop_per_token + len(parts) * work.head_flop
+    assert flop - rest == attended * work.attention_flop
+
+
+def test_no_token_attends_to_more_than_the_window() -> None:
+    work = ModelWork.of(replace(LLAMA_8B, sliding_window=128), 2, KV_TOKEN)
+    near, far = work.step([1], [128]), work.step([1], [1000])
+    assert far[0] == near[0]
+    assert far[1] == near[1] + KV_TOKEN  # the new one's, beside those of the window
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -83,7 +103,7 @@ def estimates(machine: Machine) -> tuple[Telemetry, Estimates, list[float]]:
 
 def test_what_nobody_tells_has_no_series() -> None:
     telemetry, made, _ = estimates(Machine())
-    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=0.1), [(1, 1)])
+    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=0.1), [1], [2])
     names = {s.name for family in telemetry.registry.collect() for s in family.samples}
     assert "splitwise_worker_model_flops_total" in names
     told = ("peak_flops_per_second", "peak_bytes_per_second", "energy_joules_total")
@@ -92,10 +112,10 @@ def test_what_nobody_tells_has_no_series() -> None:
 
 def test_energy_and_money_grow_by_the_pools_figures_and_say_that_they_are_estimates() -> None:
     telemetry, made, clock = estimates(Machine(36.0, PowerModel(100, 700, 400)))
-    made.stepped(Stepped(StepKind.PROMPT, prompt_tokens=8, prompt_s=1.5), [(0, 8)])
-    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=2.0), [(8, 1)])
+    made.stepped(Stepped(StepKind.PROMPT, prompt_tokens=8, prompt_s=1.5), [8], [8])
+    made.stepped(Stepped(StepKind.TOKEN, decoded=1, token_s=2.0), [1], [9])
     both = Stepped(StepKind.MIXED, prompt_tokens=8, decoded=1, prompt_s=0.5, token_s=1.0)
-    made.stepped(both, [(0, 8), (9, 1)])
+    made.stepped(both, [8, 1], [8, 10])
     clock[0] += 10
     for _ in range(2):  # a second look adds nothing
         joules = value(telemetry.registry, "energy_joules_total", source="machine")

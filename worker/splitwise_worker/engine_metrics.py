@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from splitwise_core.metrics.worker import (
@@ -50,7 +50,8 @@ _SAVES = ("compute", "transfer")
 class EngineMetrics:
     """What one engine counts and shows.
 
-    Gauges are read from the last census when somebody scrapes: a step pays for none of them.
+    Gauges are read from the last census when somebody scrapes, and so are counters of what is
+    counted anyway: a step pays for none of them.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class EngineMetrics:
         self._lent_blocks = 0
         self.busy_s = 0.0
         """What all rounds of the loop with a step in them took, since the worker began."""
-        self._busy = telemetry.counter(BUSY)
+        telemetry.show_total(BUSY, lambda: self.busy_s)
         self._seconds = {k: telemetry.histogram(STEPS, kind=k) for k in _KINDS}
         self._tokens = {k: telemetry.histogram(STEP_TOKENS, kind=k) for k in _KINDS}
-        self._computed = {k: telemetry.counter(COMPUTED_TOKENS, kind=k) for k in _PHASES}
+        for phase in _PHASES:
+            telemetry.show_total(COMPUTED_TOKENS, partial(self.load.tokens, phase), kind=phase)
         telemetry.gauge(QUEUE_REQUESTS).set_function(lambda: self._in(Phase.WAITING).sequences)
         telemetry.gauge(QUEUE_TOKENS).set_function(lambda: self._in(Phase.WAITING).tokens)
         telemetry.gauge(BACKLOG).set_function(self._backlog_s)
@@ -86,26 +88,24 @@ class EngineMetrics:
             telemetry.gauge(KV_BYTES, state=state).set_function(partial(self._bytes, state))
         self._queried = {k: telemetry.counter(PREFIX_QUERIED, saves=k) for k in _SAVES}
         self._hit = {k: telemetry.counter(PREFIX_HIT, saves=k) for k in _SAVES}
-        self._evicted = telemetry.counter(PREFIX_EVICTED)
-        self._evicted_before = 0
+        self._evicted_blocks = 0
+        telemetry.show_total(PREFIX_EVICTED, lambda: self._evicted_blocks)
         self.is_draining = False
         self.fates = Counter[Fate]()
         """What became of sequences since the worker drains."""
         telemetry.gauge(DRAINING).set(0)
-        self._loans = telemetry.counter(LOANS)
-        self._loans_before = 0
+        self._loans = 0
+        telemetry.show_total(LOANS, lambda: self._loans)
         self._borrowed = telemetry.gauge(BORROWED)
         self._should_change = telemetry.gauge(SHOULD_CHANGE)
         self._told = (False, False)
 
-    def stepped(self, step: Stepped, parts: Iterable[tuple[int, int]]) -> None:
-        """Counts one step; `parts` as in `ModelWork.step`."""
+    def stepped(self, step: Stepped, tokens: Sequence[int], contexts: Iterable[int]) -> None:
+        """Counts one step; `tokens` and `contexts` as in `ModelWork.step`."""
         self._seconds[step.kind].observe(step.seconds)
         self._tokens[step.kind].observe(step.tokens)
-        self._computed[StepKind.PROMPT].inc(step.prompt_tokens)
-        self._computed[StepKind.TOKEN].inc(step.decoded)
         self.load.stepped(step)
-        self._estimates.stepped(step, parts)
+        self._estimates.stepped(step, tokens, contexts)
 
     def worked(self, seconds: float) -> None:
         """Counts one round of the loop that had a step in it, all but waiting for work.
@@ -113,7 +113,6 @@ class EngineMetrics:
         There is no other measure of utilisation: routers are told what Prometheus is.
         """
         self.busy_s += seconds
-        self._busy.inc(seconds)
 
     def admitted(self, sequence: LiveSequence) -> None:
         """Counts what of a sequence was found in the prefix cache."""
@@ -149,14 +148,11 @@ class EngineMetrics:
         self._prompt_tokens_per_s = prompt_tokens_per_s
         self.load.census = census
         self._lent_blocks = lent_blocks
-        if evicted_blocks > self._evicted_before:
-            self._evicted.inc(evicted_blocks - self._evicted_before)
-            self._evicted_before = evicted_blocks
+        self._evicted_blocks = evicted_blocks
 
     def duty(self, duty: Duty, now_s: float) -> None:
         """Shows which part the worker plays, and says in the log when that changes."""
-        self._loans.inc(duty.loans - self._loans_before)
-        self._loans_before = duty.loans
+        self._loans = duty.loans
         told = duty.is_borrowed, duty.should_change(now_s)
         if told == self._told:
             return

@@ -63,6 +63,10 @@ class LoadMeter:
         self._prompts += 1
         self._ttft[bucket(seconds)] += 1
 
+    def tokens(self, kind: StepKind) -> int:
+        """All tokens that were computed so far, of prompts or of sequences that decode."""
+        return self._tokens[kind]
+
     def load(self, life: int, block_tokens: int, num_blocks: int, max_sequences: int) -> WorkerLoad:
         """The load of a worker with so much room, as far as its sequences' pace lets it be used."""
         phases = self.census.phases

@@ -5,8 +5,9 @@ weight is read once a step, and each K/V that a token attends to once a step and
 by element work is left out: it is below a hundredth of the products.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from splitwise_worker.model.config import ModelConfig
 
@@ -42,17 +43,20 @@ class ModelWork:
             window=model.sliding_window,
         )
 
-    def step(self, parts: Iterable[tuple[int, int]]) -> tuple[float, float]:
+    def step(self, tokens: Sequence[int], contexts: Iterable[int]) -> tuple[float, float]:
         """Operations, and bytes read, of a step.
 
-        `parts`: of each sequence, the tokens that stand in its KV already, and those computed.
+        Of each sequence: the `tokens` that are computed, and the `contexts` of the last of them,
+        which are all that stand in its KV then.
         """
-        flop, read = 0.0, float(self.weight_bytes)
-        for before, tokens in parts:
-            seen = before + (tokens + 1) / 2  # causal: on average, of the tokens that are computed
-            context = before + tokens
-            if self.window is not None:
-                seen, context = min(seen, self.window), min(context, self.window + tokens)
-            flop += tokens * (self.flop_per_token + self.attention_flop * seen) + self.head_flop
-            read += context * self.kv_token_bytes
-        return flop, read
+        ends, computed = list(contexts), sum(tokens)
+        if self.window is None:
+            # A token sees all before it and itself: of t tokens that end at e, t * e less 0, 1, ...
+            seen = sum(map(mul, tokens, ends)) - (sum(map(mul, tokens, tokens)) - computed) / 2
+            read = sum(ends)
+        else:
+            both = list(zip(tokens, ends, strict=True))
+            seen = sum(t * min(e - (t - 1) / 2, self.window) for t, e in both)
+            read = sum(min(e, self.window + t) for t, e in both)
+        flop = computed * self.flop_per_token + len(ends) * self.head_flop
+        return flop + seen * self.attention_flop, self.weight_bytes + read * self.kv_token_bytes

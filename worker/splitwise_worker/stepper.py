@@ -92,8 +92,8 @@ class Stepper:
         decoded = sum(work.tokens) - work.prompt_tokens
         step = Stepped(work.kind, work.prompt_tokens, decoded, seconds - token_s, token_s)
         pairs = zip(work.sequences, work.tokens, strict=True)
-        parts = ((max(0, one.computed_tokens - tokens), tokens) for one, tokens in pairs)
-        self._metrics.stepped(step, parts)
+        contexts = (max(one.computed_tokens, tokens) for one, tokens in pairs)
+        self._metrics.stepped(step, work.tokens, contexts)
 
     def _publisher(self, work: Work) -> Callable[[int], None] | None:
         """What is to be called with each layer that has been written; None when nobody waits."""
