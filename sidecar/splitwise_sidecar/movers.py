@@ -28,7 +28,8 @@ PATIENCE_MS: Final = 2
 
 NICENESS: Final = 10
 """With two processors busy moving bytes a control call's P99 was 7.8 ms (tcp) and 10.6 ms (shm)
-with it and SCHED_BATCH, and 10.4 and 12.5 ms with half of it alone; transfers were as fast."""
+with it and SCHED_BATCH, and 10.4 and 12.5 ms with half of it alone; transfers were as fast. What
+SCHED_BATCH says to `move.c` is that the thread has to take turns, with which it is 3 to 5 ms."""
 
 AT_ONCE_BYTES: Final = 8 << 20
 """What the event loop moves itself, in 1 to 4 ms: a layer of 2,048 tokens of Llama-3. To wake a

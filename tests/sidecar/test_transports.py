@@ -16,7 +16,7 @@ from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span, new_pool
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import wire_id
+from splitwise_sidecar.transports import tcp, wire_id
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, TcpPush, TcpTransport
 from tests.sidecar.conftest import GEOMETRY, Node
 from tests.support.kv_worker import KvWorker
@@ -128,8 +128,12 @@ WIDE_TOKENS = 2000
 
 
 @pytest.fixture
-async def wide_nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """A prompt and a token node with one block of five large layers, and nothing but tcp."""
+async def wide_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Node, Node]]:
+    """A prompt and a token node with one block of five large layers, and nothing but tcp, by which
+    a connection takes on two layers at a time."""
+    monkeypatch.setattr(tcp, "RUN_BYTES", 2 * WIDE.layer_bytes)
     async with AsyncExitStack() as stack:
         made = []
         for name in ("p", "t"):
@@ -164,15 +168,15 @@ async def test_a_push_uses_as_many_connections_as_it_has_work_for(
     pool = new_pool(WIDE, bytes(prompt.worker.memory))
     span = pool.span([0], WIDE_TOKENS)
     movers = Movers()
-    tcp = TcpTransport(movers, lambda _: None, tls=None)
-    await tcp.connect(token.address, token.sidecar.endpoints["tcp"])
-    push = tcp.open_push(token.address, "t", token.worker.epoch, 5)
+    sender = TcpTransport(movers, lambda _: None, tls=None)
+    await sender.connect(token.address, token.sidecar.endpoints["tcp"])
+    push = sender.open_push(token.address, "t", token.worker.epoch, 5)
     for batch in batches:
         assert await push.layers(batch, span) == [digest_of(span, layer) for layer in batch]
     assert push.streams == streams
     await push.finish()
     assert token.worker.read([0], WIDE_TOKENS) == prompt.worker.read([0], WIDE_TOKENS)
-    await tcp.forget(token.address)
+    await sender.forget(token.address)
     movers.close()
     pool.close()
 
@@ -268,15 +272,15 @@ async def test_a_push_that_is_not_allowed_is_answered_with_why(
 async def test_a_stale_epoch_is_told_apart(nodes: tuple[Node, Node]) -> None:
     nodes[1].worker.open_lease("t", [1, 2], 20)
     movers = Movers()
-    tcp = TcpTransport(movers, lambda _: None, tls=None)
+    sender = TcpTransport(movers, lambda _: None, tls=None)
     port = nodes[1].sidecar.endpoints["tcp"]
-    await tcp.connect(nodes[1].address, port)
-    push = tcp.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)
+    await sender.connect(nodes[1].address, port)
+    push = sender.open_push(nodes[1].address, "t", nodes[1].worker.epoch + 1, 5)
     pool = new_pool(GEOMETRY, bytes(GEOMETRY.block_bytes))
     with pytest.raises(Refused, match="stale_epoch"):
         await push_one(push, pool.span([0], 10))
     push.cancel()
-    await tcp.forget(nodes[1].address)
+    await sender.forget(nodes[1].address)
     movers.close()
     pool.close()
 

@@ -31,12 +31,12 @@ KEPT: Final = 8
 """Connections to one peer that wait for the next push."""
 
 STREAMS: Final = 3
-"""Connections that one push may use: with one a transfer had 0.70 to 0.77 of a plain socket's speed,
-with two 0.90 to 1.00, with three 0.96 (in one run, on two processors)."""
+"""Connections that one push may use: with one a transfer had 0.70 to 0.77 of a plain socket's
+speed, with two 0.90 to 1.00, with three 0.96 to 1.08 (on two processors)."""
 
-RUN_BYTES: Final = 16 << 20
-"""What a connection takes on at a time, at least a layer: at the end none waits for long for the
-other, and each frame is far less than its bytes."""
+RUN_BYTES: Final = 64 << 20
+"""What a connection takes on at a time, at least a layer. So layers that are pushed while a prompt
+is computed go by one, and threads do not fight for the processors that the prompt leaves."""
 
 
 class TcpTransport:
