@@ -11,7 +11,7 @@ from splitwise_planner.compat import engine as compat
 from splitwise_planner.design import Design
 from splitwise_planner.measured import engine as measured
 from splitwise_planner.measured import rules
-from splitwise_planner.measured.broken_links import Break, LinkFaults
+from splitwise_planner.measured.broken_links import Break, breaks_of
 from splitwise_planner.measured.failures import Failure, Faults
 from splitwise_planner.measured.scaling import Scaling
 from splitwise_planner.measured.used import Used
@@ -85,7 +85,7 @@ def simulation_of(
     faults: Faults | None = None,
     scaling: Scaling | None = None,
     scheduling: Scheduling = AS_SPECIFIED,
-    link_faults: LinkFaults | None = None,
+    link_faults: Faults | None = None,
 ) -> Simulate:
     """What simulates a trace on a design, whose machines and links fail as faults say, whose pools
     scale, and whose requests are placed as `scheduling` says. Raises UserError where it cannot."""
@@ -147,9 +147,9 @@ def failures_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence
     return sorted([*prompt, *numbered], key=lambda failure: (failure.at_s, failure.machine))
 
 
-def breaks_in(trace: Trace, design: Design, faults: LinkFaults | None) -> Sequence[Break]:
+def breaks_in(trace: Trace, design: Design, faults: Faults | None) -> Sequence[Break]:
     """Breaks of the links between a design's machines while requests arrive, in order."""
     if faults is None:
         return ()
     span_s = float(trace.arrival_s.min()), float(trace.arrival_s.max())
-    return faults.drawn(design.prompt, design.token, *span_s)
+    return breaks_of(faults, design.prompt, design.token, *span_s)

@@ -7,7 +7,6 @@ from typing import Any
 
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import Design, parse_design
-from splitwise_planner.measured.broken_links import LinkFaults
 from splitwise_planner.measured.failures import Faults
 from splitwise_planner.measured.lending import lent_by_pool
 from splitwise_planner.measured.scaling import scaling_of
@@ -34,7 +33,7 @@ class Question:
     out: Path | None = None
     mode: Mode = "compat"
     faults: Faults | None = None
-    link_faults: LinkFaults | None = None
+    link_faults: Faults | None = None
     least: str | None = None
     start_s: float = 60.0
     scheduling: Scheduling = AS_SPECIFIED

@@ -8,9 +8,9 @@ from hypothesis.strategies import builds, floats, integers, sampled_from
 
 from splitwise_planner.catalog import load_catalog
 from splitwise_planner.design import parse_design
-from splitwise_planner.measured.broken_links import RETRY_S, Break, LinkFaults
+from splitwise_planner.measured.broken_links import RETRY_S, Break, breaks_of
 from splitwise_planner.measured.engine import simulate
-from splitwise_planner.measured.failures import RETRIES
+from splitwise_planner.measured.failures import RETRIES, Faults
 from splitwise_planner.measured.used import Used
 from splitwise_planner.outcome import Outcome
 from splitwise_planner.trace import Trace
@@ -90,23 +90,23 @@ def test_links_that_do_not_break_change_no_digit() -> None:
 
 
 def test_a_machine_more_changes_the_breaks_of_no_other_link() -> None:
-    faults = LinkFaults(3600.0, 60.0, seed=7)
-    few = faults.drawn(2, 3, 0.0, 36_000.0)
-    more = faults.drawn(3, 4, 0.0, 36_000.0)
+    faults = Faults(3600.0, 60.0, seed=7)
+    few = breaks_of(faults, 2, 3, 0.0, 36_000.0)
+    more = breaks_of(faults, 3, 4, 0.0, 36_000.0)
     assert [one for one in more if one.prompt < 2 and one.token < 3] == list(few)
-    assert few != replace(faults, seed=8).drawn(2, 3, 0.0, 36_000.0)
+    assert few != breaks_of(replace(faults, seed=8), 2, 3, 0.0, 36_000.0)
 
 
-FAULTS = builds(LinkFaults, floats(0.5, 60), floats(0.05, 30), integers(0, 99))
+FAULTS = builds(Faults, floats(0.5, 60), floats(0.05, 30), integers(0, 99))
 
 
 @settings(max_examples=30, deadline=None)
 @given(trace=traces(), design=sampled_from(["HH-2P-2T", "HA-1P-1T", "HH-1P-3T"]), faults=FAULTS)
 def test_whatever_breaks_each_request_ends_or_is_counted(
-    trace: Trace, design: str, faults: LinkFaults
+    trace: Trace, design: str, faults: Faults
 ) -> None:
     parsed = parse_design(design, load_catalog())
-    breaks = faults.drawn(parsed.prompt, parsed.token, 0.0, float(trace.arrival_s.max()))
+    breaks = breaks_of(faults, parsed.prompt, parsed.token, 0.0, float(trace.arrival_s.max()))
     outcome, used = run(trace, design, *breaks)
     assert len(outcome.request_id) + outcome.unfinished == len(trace)
     assert outcome.unfinished == used.given_up

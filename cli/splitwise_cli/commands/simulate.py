@@ -59,7 +59,6 @@ def simulate(options: Options, as_json: bool) -> bool:
 def _question(options: Options) -> "Question":
     from splitwise_core.policy.mixing import Disaggregation
     from splitwise_planner import catalog, phase_times
-    from splitwise_planner.measured.broken_links import link_faults_of
     from splitwise_planner.measured.failures import faults_of
     from splitwise_planner.modes import Scheduling
     from splitwise_planner.simulation import Question
@@ -74,7 +73,7 @@ def _question(options: Options) -> "Question":
         out=options.out,
         mode=options.mode,
         faults=faults_of(options.mtbf_hours, options.repair_minutes, options.seed),
-        link_faults=link_faults_of(hours, minutes, options.seed),
+        link_faults=faults_of(hours, minutes, options.seed, "--link-"),
         least=options.least,
         start_s=options.start_s,
         scheduling=Scheduling(

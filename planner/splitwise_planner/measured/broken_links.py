@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import product
-from random import Random
 from typing import Final
 
 import numpy as np
 
 from splitwise_core.policy.link import Link
-from splitwise_core.policy.links import NO_LINKS, LinkView
-from splitwise_planner.measured.failures import LEAST_UP_S, check_times
+from splitwise_core.policy.links import NO_LINKS, LinkView, failing_of
+from splitwise_planner.measured.failures import Faults
 
 RETRY_S: Final = 5.0
 """Between two measurements of a link that fails, as routers have them made."""
@@ -58,36 +57,19 @@ class Break:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkFaults:
-    """How often a link breaks: on average every `mtbf_s`, for `repair_s`; same seed, same times."""
+def breaks_of(
+    faults: Faults, prompts: int, tokens: int, from_s: float, until_s: float
+) -> Sequence[Break]:
+    """The breaks of the links between so many machines that begin in a time, in order.
 
-    mtbf_s: float
-    repair_s: float
-    seed: int = 0
-
-    def drawn(self, prompts: int, tokens: int, from_s: float, until_s: float) -> Sequence[Break]:
-        """The breaks of the links between so many machines that begin in a time, in order.
-
-        Each link has draws of its own, so that a machine more changes nothing of the others.
-        """
-        found = []
-        for prompt in range(prompts):
-            for token in range(tokens):
-                draw = Random(f"{self.seed}/{prompt}/{token}")
-                at_s = from_s + draw.expovariate(1 / self.mtbf_s)
-                while at_s < until_s:
-                    found.append(Break(at_s, prompt, token, self.repair_s))
-                    at_s += self.repair_s + max(LEAST_UP_S, draw.expovariate(1 / self.mtbf_s))
-        return sorted(found, key=lambda one: (one.at_s, one.prompt, one.token))
-
-
-def link_faults_of(mtbf_hours: float | None, repair_minutes: float, seed: int) -> LinkFaults | None:
-    """As they are asked for; None where no link is to break. Raises UserError (invalid-plan)."""
-    if mtbf_hours is None:
-        return None
-    check_times(("--link-mtbf", mtbf_hours), ("--link-repair", repair_minutes))
-    return LinkFaults(3600 * mtbf_hours, 60 * repair_minutes, seed)
+    Each link has draws of its own, so that a machine more changes nothing of the others.
+    """
+    found = [
+        Break(at_s, prompt, token, faults.repair_s)
+        for prompt, token in product(range(prompts), range(tokens))
+        for at_s in faults.times(f"{prompt}/{token}", from_s, until_s)
+    ]
+    return sorted(found, key=lambda one: (one.at_s, one.prompt, one.token))
 
 
 class Links:
@@ -131,8 +113,7 @@ class Links:
 
     def _tell(self) -> None:
         known = {prompt: dict(to) for prompt, to in self._failing.items() if to}
-        if not known:
-            self.view = NO_LINKS
-            return
-        failing = {prompt: set(to) for prompt, to in known.items()}
-        self.view = LinkView(self._numbers, self._speeds, known, failing=failing)
+        self.view = NO_LINKS
+        if known:
+            failing = failing_of(known)
+            self.view = LinkView(self._numbers, self._speeds, known, failing=failing)

@@ -5,7 +5,7 @@ A machine dies at once with all that is on it. Routers notice when its streams h
 for again with the tokens that its client has, as often as routers do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -61,7 +61,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How often machines fail: on average every `mtbf_s`, for `repair_s`; same seed, same times."""
+    """How often machines or links fail: each on average every `mtbf_s`, for `repair_s`; same seed,
+    same times."""
 
     mtbf_s: float
     repair_s: float
@@ -72,35 +73,38 @@ class Faults:
 
         Each machine has draws of its own, so that one more changes nothing of the others.
         """
-        found = []
-        for machine in range(machines):
-            draw = Random(f"{self.seed}/{machine}")
-            at_s = from_s + draw.expovariate(1 / self.mtbf_s)
-            while at_s < until_s:
-                found.append(Failure(at_s, machine, self.repair_s))
-                at_s += self.repair_s + max(LEAST_UP_S, draw.expovariate(1 / self.mtbf_s))
+        found = [
+            Failure(at_s, machine, self.repair_s)
+            for machine in range(machines)
+            for at_s in self.times(f"{machine}", from_s, until_s)
+        ]
         return sorted(found, key=lambda failure: (failure.at_s, failure.machine))
 
+    def times(self, name: str, from_s: float, until_s: float) -> Iterator[float]:
+        """When what goes by this name fails in a time; each name has draws of its own."""
+        draw = Random(f"{self.seed}/{name}")
+        at_s = from_s + draw.expovariate(1 / self.mtbf_s)
+        while at_s < until_s:
+            yield at_s
+            at_s += self.repair_s + max(LEAST_UP_S, draw.expovariate(1 / self.mtbf_s))
 
-def faults_of(mtbf_hours: float | None, repair_minutes: float, seed: int) -> Faults | None:
-    """As they are asked for; None where nothing is to fail. Raises UserError (invalid-plan)."""
+
+def faults_of(
+    mtbf_hours: float | None, repair_minutes: float, seed: int, options: str = "--"
+) -> Faults | None:
+    """As they are asked for by options that begin with `options`; None where nothing is to fail.
+    Raises UserError (invalid-plan)."""
     if mtbf_hours is None:
         return None
-    check_times(("--mtbf", mtbf_hours), ("--repair", repair_minutes))
-    return Faults(3600 * mtbf_hours, 60 * repair_minutes, seed)
-
-
-def check_times(hours: tuple[str, float], minutes: tuple[str, float]) -> None:
-    """Checks hours between failures, and minutes that one lasts, each behind the name of its
-    option. Raises UserError (invalid-plan)."""
-    for (where, value), most in ((hours, 1e6), (minutes, 1e5)):
+    for name, value, most in (("mtbf", mtbf_hours, 1e6), ("repair", repair_minutes, 1e5)):
         if not LEAST <= value <= most:
             raise UserError(
                 "invalid-plan",
-                where=where,
+                where=options + name,
                 wrong=f"is {value:g}",
                 fix=f"give {LEAST:g} to {most:g}",
             )
+    return Faults(3600 * mtbf_hours, 60 * repair_minutes, seed)
 
 
 def told_of(faults: Faults) -> str:
