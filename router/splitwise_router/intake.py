@@ -22,13 +22,17 @@ class Lately:
         if self._by_second and self._by_second[-1][0] == second:
             tokens += self._by_second.pop()[1]
         self._by_second.append((second, tokens))
-        self.tokens(now_s)
+        self._forget(now_s)
 
     def tokens(self, now_s: float) -> int:
-        """How many there were; what is older is forgotten."""
+        """How many there were."""
+        self._forget(now_s)
+        return sum(tokens for _, tokens in self._by_second)
+
+    def _forget(self, now_s: float) -> None:
+        """What is older."""
         while self._by_second and self._by_second[0][0] <= now_s - WINDOW_S:
             self._by_second.popleft()
-        return sum(tokens for _, tokens in self._by_second)
 
 
 class Intake:

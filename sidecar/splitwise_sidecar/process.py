@@ -16,7 +16,6 @@ from splitwise_core.errors import UserError
 from splitwise_core.key_file import KeyFile
 from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc, nixl_pb2_grpc
-from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.attachment import Attachment
@@ -89,8 +88,7 @@ class Sidecar:
         if self._tls is not None:
             self._tls.load()
             self._tls_watch = asyncio.create_task(self._keep_watch(self._tls))
-        options = (*OPTIONS, *grpc_bytes.SERVER_OPTIONS)
-        server = grpc.aio.server(interceptors=self._gates(), options=options)
+        server = grpc.aio.server(interceptors=self._gates(), options=grpc_bytes.SERVER_OPTIONS)
         self._start_receivers()
         kv_pb2_grpc.add_KvPeerServicer_to_server(self._service, server)
         grpc_bytes.add_receiver(server, self._present_sink)

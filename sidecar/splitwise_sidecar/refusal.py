@@ -31,3 +31,9 @@ def label(outcome: kv_pb2.Outcome) -> str:
     """
     known = outcome if outcome in kv_pb2.Outcome.values() else kv_pb2.INVALID
     return kv_pb2.Outcome.Name(known).lower()
+
+
+def must_be_taken(outcome: kv_pb2.Outcome) -> None:
+    """Raises Refused when a peer says of the bytes that it was sent anything but OK."""
+    if outcome != kv_pb2.OK:
+        raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")

@@ -1,8 +1,9 @@
 """Sidecars on real sockets in this process, and workers without engines attached to them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,13 @@ async def proxied_pair(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncI
 ProcessPair = tuple[SidecarProcess, SidecarProcess]
 
 
+def end_all(pairs: Iterable[ProcessPair]) -> None:
+    """Kills those that still run."""
+    for sidecar in chain.from_iterable(pairs):
+        if sidecar.program.is_running:
+            sidecar.kill()
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ProcessPair]]:
     """A prompt and a token sidecar for each transport; they live on from fault to fault."""
@@ -194,6 +202,4 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Proces
     try:
         yield made
     finally:
-        for sidecar in (sidecar for pair in made.values() for sidecar in pair):
-            if sidecar.program.is_running:
-                sidecar.kill()
+        end_all(made.values())

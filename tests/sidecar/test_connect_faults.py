@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.sidecar.conftest import LANES, ProcessPair, use_lanes
+from tests.sidecar.conftest import LANES, ProcessPair, end_all, use_lanes
 from tests.sidecar.fault_scene import Scene, scene
 from tests.sidecar.fault_strikes import (
     LOST,
@@ -94,9 +94,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], P
     try:
         yield pair
     finally:
-        for sidecar in (sidecar for made in pairs.values() for sidecar in made):
-            if sidecar.program.is_running:
-                sidecar.kill()
+        end_all(pairs.values())
 
 
 @pytest.mark.parametrize(("door", "manner"), CASES)

@@ -12,10 +12,11 @@ from typing import Any, Final
 import grpc
 
 from splitwise_core.rpc import kv_pb2
+from splitwise_core.rpc.channel import OPTIONS
 from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
-from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.refusal import Refused, label, must_be_taken
 from splitwise_sidecar.transports import STALL_S, FindSink, Push, Sink, lent, wire_id
 
 NAME: Final = "grpc"
@@ -29,7 +30,7 @@ CHUNK_BYTES: Final = 1 << 20
 """A message; larger ones are no faster, and smaller ones cost more. It is copied and hashed on the
 event loop: to hand it to a thread takes as long, and gRPC's own work is done there anyway."""
 
-SERVER_OPTIONS: Final = (("grpc.http2.max_frame_size", 4 << 20),)
+SERVER_OPTIONS: Final = (*OPTIONS, ("grpc.http2.max_frame_size", 4 << 20))
 """For servers that receive: a message is one frame. In frames of 16 KiB, which is what gRPC takes
 otherwise, it was 5 to 10 % slower."""
 
@@ -104,8 +105,7 @@ class GrpcPush(Push):
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
         await self._bounded(self._call.done_writing())
         outcome = await self._bounded(self._acknowledged())
-        if outcome != kv_pb2.OK:
-            raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
+        must_be_taken(outcome)
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""

@@ -20,7 +20,7 @@ from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
-from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.refusal import Refused, must_be_taken
 from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
 from splitwise_sidecar.transports.nixl_agent import ASK_S, NOTICE, NixlAgent
 from splitwise_sidecar.transports.nixl_line import Line
@@ -153,8 +153,7 @@ class NixlPush(Push):
         self._is_over = True
         self._line.leave(self._number)
         self._line.tell_lanes()
-        if outcome != kv_pb2.OK:
-            raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
+        must_be_taken(outcome)
 
     def cancel(self) -> None:
         """Writes no more; nothing happens after `finish`."""

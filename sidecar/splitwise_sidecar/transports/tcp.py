@@ -16,7 +16,7 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
-from splitwise_sidecar.refusal import Refused, label
+from splitwise_sidecar.refusal import Refused, label, must_be_taken
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
@@ -232,8 +232,7 @@ class _Stream:
     async def ended(self) -> None:
         """Returns when the peer has taken every byte. Raises Refused when it has not."""
         outcome = await self._answer()
-        if outcome != kv_pb2.OK:
-            raise Refused(outcome, f"the peer refused the bytes: {label(outcome)}")
+        must_be_taken(outcome)
 
     async def _announce(self, layer_bytes: int, first: int, count: int) -> None:
         """So many layers follow. Raises Refused."""
