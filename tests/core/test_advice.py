@@ -150,6 +150,7 @@ def test_counters_that_began_anew_tell_nothing() -> None:
     more_s=st.floats(0, 5),
 )
 @example(rate=1.0, prompt_s=2.0, output=2, step_s=0.0, cheap_s=0.0, more_s=1.0)
+@example(rate=6.0, prompt_s=0.25, output=1, step_s=0.0, cheap_s=0.0, more_s=1.0)
 def test_a_dearer_hand_over_never_speaks_for_a_split(
     rate: float, prompt_s: float, output: int, step_s: float, cheap_s: float, more_s: float
 ) -> None:

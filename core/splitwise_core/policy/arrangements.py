@@ -122,7 +122,9 @@ def load_of(stages: Stages) -> Load:
     handed_over = min(1.0, stages.transfers / stages.requests)
     gap_s = stages.gap_s / stages.gaps if stages.gaps else 0.0
     rest = decoded - handed_over
-    if rest > 0:
+    if not decoded:  # prompts wait for no step
+        step_s = 0.0
+    elif rest > 0:
         step_s = max(0.0, (gap_s * decoded - handed_over * hand_over_s) / rest)
     else:  # each gap is a hand-over, of which a step is the end
         step_s = stages.first_decode_s / stages.transfers if stages.transfers else gap_s
