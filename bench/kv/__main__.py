@@ -16,18 +16,15 @@ from typing import Final
 
 from psutil import Process
 
+from bench.kv import link
 from bench.kv.control import CONTROL_S, control
-from bench.kv.overlap import overlap
+from bench.kv.overlap import LLAMA_3_8B, Point, overlap, overlap_on_link
 from bench.kv.pair import pair
 from bench.kv.picture import draw
 from bench.kv.raw import Memcpy, RawTcp, Unary, raw_tcp, unary
-from splitwise_core.kv import KvGeometry
 from splitwise_core.rdma import nixl_module
 from splitwise_sidecar.config import TRANSPORTS
 from splitwise_sidecar.transports.ucx import NIXL
-
-LLAMA_3_8B: Final = KvGeometry("Llama-3-8B", "bfloat16", 32, 8, 128, 16)
-LLAMA_3_70B: Final = KvGeometry("Llama-3-70B", "bfloat16", 80, 8, 128, 16)
 
 BULK_TOKENS: Final = 4096  # 512 MiB of Llama-3-8B: Reserve and Commit do not count any more
 ROUNDS: Final = 9
@@ -40,18 +37,26 @@ async def main() -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory(prefix="kv-") as place:
         ratios, control_p99_ms = await bulk(Path(place))
-    points = []
-    for geometry in (LLAMA_3_8B, LLAMA_3_70B):
-        for transport in ("shm", "tcp"):
-            with tempfile.TemporaryDirectory(prefix="kv-") as place:
-                points += await overlap(geometry, transport, Path(place))
-    draw(points, PICTURE)
+    shm, loopback = await overlap("shm", "shm"), await overlap("tcp on the loopback", "tcp")
+    linked = await over_a_link()
+    draw([*shm, *loopback, *linked], PICTURE)
     print(f"the same as a picture: {PICTURE}")
+    counted = [*shm, *(linked or loopback)]
     result = {name: ratios.get(name) for name in ("shm", "tcp", "nixl", "grpc")}
-    hidden = [point.hidden for point in points if point.tokens == HIDDEN_TOKENS]
+    hidden = [point.hidden for point in counted if point.tokens == HIDDEN_TOKENS]
     result["hidden_2048"] = round(min(hidden), 3)
     result["control_p99_ms"] = round(control_p99_ms, 2)
+    over = " and ".join(dict.fromkeys(point.over for point in counted))
+    print(f"the last line's hidden_2048 is the least of both models over {over}")
     print(json.dumps(result))
+
+
+async def over_a_link() -> list[Point]:
+    """How much is hidden over tcp where processors are not the link; nothing where none can be."""
+    if reason := link.why_not():
+        print(f"this machine lets nobody make a link with a rate of its own: {reason}")
+        return []
+    return await overlap_on_link(link.NAME, "tcp")
 
 
 # ---- how fast ----

@@ -16,7 +16,7 @@ DECADES: Final = (-1, 4)  # 0.1 ms to 10 s
 
 def draw(points: Sequence[Point], file: Path) -> None:
     """Writes an SVG with a panel for each model and transport; both axes say their unit."""
-    kinds = list(dict.fromkeys((point.model, point.transport) for point in points))
+    kinds = list(dict.fromkeys((point.model, point.over) for point in points))
     height = PANEL * len(kinds) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -24,7 +24,7 @@ def draw(points: Sequence[Point], file: Path) -> None:
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
     for number, kind in enumerate(kinds):
-        own = [point for point in points if (point.model, point.transport) == kind]
+        own = [point for point in points if (point.model, point.over) == kind]
         parts += _panel(own, f"{kind[0]} over {kind[1]}", number * PANEL)
     parts += _legend(height - 22)
     file.write_text("\n".join([*parts, "</svg>\n"]))

@@ -116,6 +116,17 @@ async def goes_well(pair: Pair, name: str) -> kv_pb2.TransferEnded:
     return ended
 
 
+async def test_a_transfer_arrives_although_its_peer_counts_nothing(
+    lined: tuple[Pair, LineProxy],
+) -> None:
+    def uncounted(data: bytes) -> Iterable[bytes]:
+        return () if kv_pb2.ShmAnswer.FromString(data).HasField("counters") else (data,)
+
+    pair, proxy = lined
+    proxy.backward = uncounted
+    await goes_well(pair, "t")
+
+
 @pytest.mark.parametrize("rule", GOES_WELL)
 async def test_a_transfer_arrives_although(lined: tuple[Pair, LineProxy], rule: Rule) -> None:
     pair, proxy = lined

@@ -1,6 +1,7 @@
 """Moves, compiled and plain: the same bytes, the same digests, however a layer is cut."""
 
 import asyncio
+import ctypes
 import random
 import socket
 from collections.abc import Iterator
@@ -132,6 +133,62 @@ def test_what_is_sent_is_received(
 
 
 LONG = KvGeometry("long", "bfloat16", LAYERS, 8, 128, 16)  # 64 KiB a block and layer
+LEAD, CHUNK = 4 << 20, 256 << 10  # of `move.c`
+PATIENT_MS = 60_000
+
+
+async def until_at(move: NativeMove, at: int) -> None:
+    """Returns when another thread has moved so many bytes."""
+    async with asyncio.timeout(20):
+        while move.at < at:
+            await asyncio.sleep(0.001)
+
+
+@kinds
+def test_a_copy_counts_what_it_has_copied(kind: type[Move]) -> None:
+    draw = random.Random(5)
+    counter = ctypes.c_uint64(7)
+    with sequence(LONG, 64, draw) as source, sequence(LONG, 64, draw) as target:
+        kind(target, 1).copy_from(source, ctypes.addressof(counter))  # type: ignore[call-arg]
+        assert counter.value == 7 + source.layer_bytes
+
+
+async def test_who_reads_stays_a_little_ahead_of_who_copies() -> None:
+    counter, step = ctypes.c_uint64(1000), 1 << 20
+    with sequence(LONG, 4096, random.Random(6)) as span:
+        move = NativeMove(span, 1)
+        reading = asyncio.create_task(
+            asyncio.to_thread(move.read, ctypes.addressof(counter), 1000, PATIENT_MS)
+        )
+        while not reading.done():
+            copied = counter.value - 1000
+            await until_at(move, min(copied + LEAD + 1, move.end))
+            assert move.at <= copied + LEAD + CHUNK
+            counter.value += step
+        assert await reading
+        assert move.digest() == xxhash.xxh3_64_intdigest(content(span, 1))
+
+
+def test_who_reads_goes_on_alone_when_nobody_copies() -> None:
+    counter = ctypes.c_uint64()
+    with sequence(LONG, 4096, random.Random(7)) as span:
+        move = NativeMove(span, 1)
+        assert not move.read(ctypes.addressof(counter), 0, 2)
+        assert move.digest() == xxhash.xxh3_64_intdigest(content(span, 1))
+
+
+async def test_who_waits_for_a_copy_is_stopped_at_once() -> None:
+    counter = ctypes.c_uint64()
+    with sequence(LONG, 4096, random.Random(8)) as span:
+        move = NativeMove(span, 1)
+        reading = asyncio.create_task(
+            asyncio.to_thread(move.read, ctypes.addressof(counter), 0, PATIENT_MS)
+        )
+        await until_at(move, LEAD + 1)
+        move.stop()
+        async with asyncio.timeout(5):
+            await reading
+        assert move.at < move.end
 
 
 @kinds

@@ -223,6 +223,8 @@ async def test_noise_on_the_shm_socket_hurts_nobody(nodes: tuple[Node, Node]) ->
         noise = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         noise.setblocking(False)
         noise.connect(nodes[1].sidecar.endpoints["shm"])
+        greeting = await asyncio.get_running_loop().sock_recv(noise, 100)
+        assert kv_pb2.ShmAnswer.FromString(greeting).HasField("counters")
         noise.send(draw.randbytes(size))
         assert await asyncio.get_running_loop().sock_recv(noise, 100) == b"", "it hangs up"
         noise.close()

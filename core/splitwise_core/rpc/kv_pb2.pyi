@@ -259,18 +259,20 @@ class FromShmSender(_message.Message):
     def __init__(self, wire_id: _Optional[bytes] = ..., begin: _Optional[_Union[ShmBegin, _Mapping]] = ..., layers: _Optional[_Union[ShmLayers, _Mapping]] = ..., end: _Optional[_Union[ShmEnd, _Mapping]] = ..., commit: _Optional[_Union[CommitRequest, _Mapping]] = ...) -> None: ...
 
 class ShmBegin(_message.Message):
-    __slots__ = ("epoch", "geometry", "num_blocks", "blocks", "num_tokens")
+    __slots__ = ("epoch", "geometry", "num_blocks", "blocks", "num_tokens", "counter")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     GEOMETRY_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     geometry: Geometry
     num_blocks: int
     blocks: _containers.RepeatedScalarFieldContainer[int]
     num_tokens: int
-    def __init__(self, epoch: _Optional[int] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ...) -> None: ...
+    counter: int
+    def __init__(self, epoch: _Optional[int] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., num_blocks: _Optional[int] = ..., blocks: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[int] = ..., counter: _Optional[int] = ...) -> None: ...
 
 class ShmLayers(_message.Message):
     __slots__ = ("layers",)
@@ -283,14 +285,20 @@ class ShmEnd(_message.Message):
     def __init__(self) -> None: ...
 
 class ShmAnswer(_message.Message):
-    __slots__ = ("wire_id", "outcome", "committed")
+    __slots__ = ("wire_id", "outcome", "committed", "counters")
     WIRE_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     wire_id: bytes
     outcome: Outcome
     committed: CommitReply
-    def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., committed: _Optional[_Union[CommitReply, _Mapping]] = ...) -> None: ...
+    counters: ShmCounters
+    def __init__(self, wire_id: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., committed: _Optional[_Union[CommitReply, _Mapping]] = ..., counters: _Optional[_Union[ShmCounters, _Mapping]] = ...) -> None: ...
+
+class ShmCounters(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class FromWorkerToSidecar(_message.Message):
     __slots__ = ("attach", "open_lease", "close_lease", "start_transfer", "layers_ready", "finish_transfer", "withdraw_transfer", "start_probe", "measure_link")

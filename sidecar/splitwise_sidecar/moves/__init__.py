@@ -37,11 +37,20 @@ class Move(Protocol):
     def digest(self) -> int:
         """xxh3-64 of what was moved."""
 
-    def read(self) -> None:
-        """Takes what is there into the digest."""
+    def read(self, taken: int = 0, before: int = 0, patience_ms: int = 0) -> bool:
+        """Takes what is there into the digest.
 
-    def copy_from(self, source: Span) -> None:
-        """Copies the same bytes of another sequence of this length."""
+        `taken`: the address of a counter of the bytes that somebody copies at the same time, this
+        layer's after the `before` bytes of others; 0: of nobody. Bytes are read a little ahead of
+        it, so that the copy finds them in the cache. False when it did not go on for `patience_ms`,
+        and the rest was read alone.
+        """
+
+    def copy_from(self, source: Span, taken: int = 0) -> None:
+        """Copies the same bytes of another sequence of this length.
+
+        `taken`: the address of a counter that they are added to; 0: none.
+        """
 
     def gather(self, most: int, head: bytes = b"") -> bytes:
         """`head`, and after it the next bytes: at most `most`, and none past `end`."""

@@ -62,8 +62,8 @@ def _load() -> Any:
     memory, number = ctypes.c_void_p, ctypes.c_int
     arguments = {
         "kv_digest_begin": (ctypes.POINTER(Digest),),
-        "kv_read": (span, move),
-        "kv_copy": (span, span, move, number),
+        "kv_read": (span, move, memory, ctypes.c_uint64, number),
+        "kv_copy": (span, span, move, number, memory),
         "kv_gather": (span, move, memory, ctypes.c_uint64),
         "kv_scatter": (span, move, memory, ctypes.c_uint64),
         "kv_send": (span, move, number, number),
@@ -72,6 +72,7 @@ def _load() -> Any:
     for name, types in arguments.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
+    library.kv_read.restype = number
     library.kv_digest_value.argtypes = (ctypes.POINTER(Digest),)
     library.kv_digest_value.restype = ctypes.c_uint64
     return library

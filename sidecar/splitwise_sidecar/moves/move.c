@@ -30,6 +30,8 @@ enum {
   VECTORS = 64,         /* pieces in one system call */
   AHEAD = 2048,         /* bytes that are fetched before they are needed */
   TURN_NS = 400000,     /* how long a thread of movers keeps a processor that others may want */
+  LEAD = 4 << 20,       /* bytes that one who reads may be ahead of who copies the same */
+  NAP_NS = 50000,
 };
 
 /* ---- the shape of a sequence in a pool; see core/splitwise_core/kv.py ---- */
@@ -309,20 +311,43 @@ static void take_turns(void) {
   since = now_ns();
 }
 
-/* Takes bytes up to `end` into the digest. */
-void kv_read(const kv_span *span, kv_move *move) {
+/* Waits until whoever copies the same bytes, and has `taken` so many, is not far behind `at`; 0 when
+ * nothing was taken for `patience_ms`. Who comes second then finds the bytes in the cache. */
+static int has_kept_pace(const volatile uint64_t *taken, uint64_t at, const kv_move *move,
+                         int patience_ms) {
+  uint64_t seen = *taken;
+  int64_t since = now_ns();
+  while (at > seen + LEAD && !move->stop) {
+    struct timespec nap = {0, NAP_NS};
+    nanosleep(&nap, NULL);
+    uint64_t now = *taken;
+    if (now != seen) since = now_ns();
+    else if (now_ns() - since > patience_ms * 1000000LL) return 0;
+    seen = now;
+  }
+  return 1;
+}
+
+/* Takes bytes up to `end` into the digest; with `taken`, in pace with whoever copies them: `before`
+ * bytes come before this layer's. Returns 0 when that one did not go on, and the rest was read alone. */
+int kv_read(const kv_span *span, kv_move *move, const uint64_t *taken, uint64_t before,
+            int patience_ms) {
+  int kept = 1;
   while (move->at < move->end && !move->stop) {
     take_turns();
+    if (taken && kept) kept = has_kept_pace(taken, before + move->at, move, patience_ms);
     uint8_t *in;
     uint64_t length = least(run_at(span, move->layer, move->at, &in), move->end - move->at);
     length = least(length, CHUNK);
     update(&move->digest, in, NULL, length, 0);
     move->at = move->hashed = move->at + length;
   }
+  return kept;
 }
 
-/* Copies from another pool. */
-void kv_copy(const kv_span *to, const kv_span *from, kv_move *move, int past_cache) {
+/* Copies from another pool, and adds what was copied to `taken`. */
+void kv_copy(const kv_span *to, const kv_span *from, kv_move *move, int past_cache,
+             uint64_t *taken) {
   while (move->at < move->end && !move->stop) {
     take_turns();
     uint8_t *in, *out;
@@ -331,6 +356,7 @@ void kv_copy(const kv_span *to, const kv_span *from, kv_move *move, int past_cac
     length = least(length, CHUNK);
     update(&move->digest, in, out, length, past_cache);
     move->at = move->hashed = move->at + length;
+    if (taken) __atomic_fetch_add(taken, length, __ATOMIC_RELAXED);
   }
 #if defined(__x86_64__)
   _mm_sfence();

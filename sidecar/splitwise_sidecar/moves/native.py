@@ -61,14 +61,14 @@ class NativeMove:
             return xxhash.xxh3_64_intdigest(bytes(digest.head[: digest.total]))
         return int(LIBRARY.kv_digest_value(ctypes.byref(digest)))
 
-    def read(self) -> None:
-        """Takes what is there into the digest."""
-        LIBRARY.kv_read(self._layout, self._move)
+    def read(self, taken: int = 0, before: int = 0, patience_ms: int = 0) -> bool:
+        """Takes what is there into the digest; whether the counter at `taken`, if any, went on."""
+        return bool(LIBRARY.kv_read(self._layout, self._move, taken, before, patience_ms))
 
-    def copy_from(self, source: Span) -> None:
-        """Copies the same bytes of another sequence of this length."""
+    def copy_from(self, source: Span, taken: int = 0) -> None:
+        """Copies the same bytes of another sequence of this length; counts them at `taken`."""
         past_cache = self._span.layer_bytes >= PAST_CACHE_BYTES
-        LIBRARY.kv_copy(self._layout, ctypes.byref(source.layout), self._move, past_cache)
+        LIBRARY.kv_copy(self._layout, ctypes.byref(source.layout), self._move, past_cache, taken)
 
     def gather(self, most: int, head: bytes = b"") -> bytes:
         """`head`, and after it the next bytes: at most `most`, and none past `end`."""

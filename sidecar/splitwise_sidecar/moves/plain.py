@@ -1,5 +1,6 @@
 """Moves in Python: what `move.c` does, said plainly; used where that could not be built."""
 
+import ctypes
 import select
 import socket
 from collections.abc import Iterator
@@ -41,18 +42,21 @@ class PlainMove:
         """xxh3-64 of what was moved."""
         return self._digest.intdigest()
 
-    def read(self) -> None:
-        """Takes what is there into the digest."""
+    def read(self, taken: int = 0, before: int = 0, patience_ms: int = 0) -> bool:
+        """Takes what is there into the digest; Python is too slow to be ahead of anybody."""
         for pieces in self._chunks():
             self._moved(pieces)
+        return True
 
-    def copy_from(self, source: Span) -> None:
-        """Copies the same bytes of another sequence of this length."""
+    def copy_from(self, source: Span, taken: int = 0) -> None:
+        """Copies the same bytes of another sequence of this length; counts them at `taken`."""
         for pieces in self._chunks():
             length = sum(map(len, pieces))
             data = b"".join(source.pieces(self._layer, self.at, length))
             _fill(pieces, memoryview(data))
             self._moved(pieces)
+            if taken:
+                ctypes.c_uint64.from_address(taken).value += length
 
     def gather(self, most: int, head: bytes = b"") -> bytes:
         """`head`, and after it the next bytes: at most `most`, and none past `end`."""

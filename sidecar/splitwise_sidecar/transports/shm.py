@@ -9,6 +9,7 @@ A connection to a peer carries any number of pushes.
 
 import asyncio
 import logging
+import os
 import socket
 from array import array
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, Push, wire_id
+from splitwise_sidecar.transports.shm_counters import COUNTERS, Counters, accept
 from splitwise_sidecar.transports.sockets import writable
 
 log = logging.getLogger("splitwise.sidecar.shm")
@@ -95,6 +97,8 @@ class _Line:
         self._answers: dict[bytes, asyncio.Future[kv_pb2.Outcome]] = {}
         self._commits: dict[bytes, asyncio.Future[kv_pb2.CommitReply | None]] = {}
         self._closed = ""
+        self._counters: Counters | None = None
+        self._free_counters = list(range(1, COUNTERS))
         asyncio.get_running_loop().add_reader(self._socket, self._readable)
 
     @property
@@ -109,6 +113,18 @@ class _Line:
         answer = asyncio.get_running_loop().create_future()
         self._answers[wire_id] = answer
         return answer
+
+    def take_counter(self) -> tuple[int, int]:
+        """Number and address of a counter of the peer's, until `give_counter`; 0 and 0: none."""
+        if self._counters is None or not self._free_counters:
+            return 0, 0
+        number = self._free_counters.pop()
+        return number, self._counters.address(number)
+
+    def give_counter(self, number: int) -> None:
+        """It is free for another push: what is still copied of this one only counts for nothing."""
+        if number:
+            self._free_counters.append(number)
 
     def end(self, wire_id: bytes) -> None:
         """Tells the peer that no more layers come, if it takes messages just now."""
@@ -177,15 +193,27 @@ class _Line:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(DATAGRAM_BYTES)
-            message = kv_pb2.ShmAnswer.FromString(data)
+            data, fds, _, _ = socket.recv_fds(self._socket, DATAGRAM_BYTES, 1)
         except BlockingIOError:
             return
-        except (OSError, DecodeError) as error:
+        except OSError as error:
             self.close(f"the push broke: {error}")
             return
+        try:
+            self._hear(data, fds)
+        except DecodeError as error:
+            self.close(f"the push broke: {error}")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _hear(self, data: bytes, fds: Sequence[int]) -> None:
+        """Raises DecodeError."""
+        message = kv_pb2.ShmAnswer.FromString(data)
         if not data:
             self.close("the peer hung up")
+        elif message.HasField("counters"):
+            self._counters = accept(fds[0]) if fds and self._counters is None else self._counters
         elif message.HasField("committed"):
             if (reply := self._commits.get(message.wire_id)) and not reply.done():
                 reply.set_result(message.committed)
@@ -210,6 +238,8 @@ class ShmPush(Push):
         self._epoch = epoch
         self._count_sent = count_sent
         self._answer: asyncio.Future[kv_pb2.Outcome] | None = None
+        self._counter, self._taken = 0, 0
+        self._read_bytes = 0
 
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
         """Lets the peer copy these layers; the xxh3-64 of what is to be read of each.
@@ -218,13 +248,14 @@ class ShmPush(Push):
         """
         if self._answer is None:
             self._answer = self._line.expect(self._wire_id)
+            self._counter, self._taken = self._line.take_counter()
             await self._line.send(self._begin(span), span.pool.fd)
         elif self._answer.done():
             raise _refusal(self._answer.result())
         ready = kv_pb2.ShmLayers(layers=layers)
         await self._line.send(kv_pb2.FromShmSender(wire_id=self._wire_id, layers=ready))
         moves = [new_move(span, layer) for layer in layers]
-        await self._movers.run(moves, partial(_read, moves), span.pool)
+        await self._movers.run(moves, partial(self._read, moves), span.pool)
         self._count_sent(len(layers) * span.layer_bytes)
         return [move.digest() for move in moves]
 
@@ -233,6 +264,8 @@ class ShmPush(Push):
         assert self._answer is not None
         await self._line.send(_end(self._wire_id))
         outcome = await self._answer
+        self._line.give_counter(self._counter)
+        self._counter = 0
         if outcome != kv_pb2.OK:
             raise _refusal(outcome)
 
@@ -246,7 +279,8 @@ class ShmPush(Push):
             if not self._answer.done():
                 self._line.end(self._wire_id)
             self._line.leave(self._wire_id)
-            self._answer = None
+            self._line.give_counter(self._counter)
+            self._answer, self._counter = None, 0
 
     def _begin(self, span: Span) -> kv_pb2.FromShmSender:
         begin = kv_pb2.ShmBegin(
@@ -255,13 +289,16 @@ class ShmPush(Push):
             num_blocks=span.pool.num_blocks,
             blocks=span.blocks,
             num_tokens=span.num_tokens,
+            counter=self._counter,
         )
         return kv_pb2.FromShmSender(wire_id=self._wire_id, begin=begin)
 
-
-def _read(moves: Sequence[Move]) -> None:
-    for move in moves:
-        move.read()
+    def _read(self, moves: Sequence[Move]) -> None:
+        patience_ms = self._movers.patience_ms(moves)
+        taken = self._taken if patience_ms else 0
+        for move in moves:
+            taken = taken if move.read(taken, self._read_bytes, patience_ms) else 0
+            self._read_bytes += move.end
 
 
 def _end(wire_id: bytes) -> kv_pb2.FromShmSender:

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,12 @@ from google.protobuf.message import DecodeError
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.local_socket import LocalSocket
 from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import Move
 from splitwise_sidecar.pool import Pool, Span, geometry_of, map_pool
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import FindSink, Sink, lent
 from splitwise_sidecar.transports.shm import DATAGRAM_BYTES, NAME
+from splitwise_sidecar.transports.shm_counters import Counters, offer
 
 log = logging.getLogger("splitwise.sidecar.shm_receiver")
 
@@ -76,6 +79,9 @@ class _Line:
         self._pools: dict[tuple[int, int], Pool] = {}
         self._pulls: dict[bytes, tuple[_Pull, asyncio.Task[kv_pb2.Outcome]]] = {}
         self._commits: set[asyncio.Task[kv_pb2.CommitReply]] = set()
+        self._counters: Counters | None = None
+        with suppress(OSError):  # without them it is slower, and no more than that
+            self._counters = offer(connection)
         asyncio.get_running_loop().add_reader(connection, self._readable)
 
     def close(self, why: str) -> None:
@@ -138,7 +144,8 @@ class _Line:
         if sink is None:
             self._answer(kv_pb2.ShmAnswer(wire_id=wire_id, outcome=kv_pb2.STALE_EPOCH))
             return
-        pull = _Pull(self._movers, sink, wire_id, begin.epoch, span)
+        taken = self._counters.restart(begin.counter) if self._counters else 0
+        pull = _Pull(self._movers, sink, wire_id, begin.epoch, span, taken)
         task = asyncio.create_task(pull.run())
         self._pulls[wire_id] = pull, task
         task.add_done_callback(partial(self._pulled, wire_id))
@@ -185,9 +192,10 @@ class _Pull:
     """One push, as its receiver sees it: layers to copy, in order."""
 
     def __init__(
-        self, movers: Movers, sink: Sink, wire_id: bytes, epoch: int, source: Span
+        self, movers: Movers, sink: Sink, wire_id: bytes, epoch: int, source: Span, taken: int
     ) -> None:
         self.wire_id = wire_id
+        self._taken = taken
         self.layers: asyncio.Queue[list[int] | None] = asyncio.Queue()  # None: no more will come
         self._movers = movers
         self._sink = sink
@@ -215,6 +223,10 @@ class _Pull:
         with lent(self._sink, self.wire_id, self._epoch, parts) as loans:
             moves = [loan.move for loan in loans]
             pools = {loan.span.pool for loan in loans} | {self._source.pool}
-            await self._movers.share(moves, lambda move: move.copy_from(self._source), *pools)
+            await self._movers.run(moves, partial(self._copy_each, moves), *pools)
             if any(move.at < length for move in moves):
                 raise Refused(kv_pb2.UNKNOWN_TRANSFER, "the lease ended meanwhile")
+
+    def _copy_each(self, moves: Sequence[Move]) -> None:
+        for move in moves:
+            move.copy_from(self._source, self._taken)

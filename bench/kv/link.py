@@ -1,0 +1,35 @@
+"""A link that is not made of processors: a loopback that the kernel holds to a rate.
+
+On the plain loopback the processors are the link, and who moves bytes takes them from whoever
+computes; between two hosts they are not. A network namespace of its own has a loopback of its own,
+and Linux's token bucket filter lets no more through than the rate. Needs `unshare`, `ip` and `tc`,
+and either root or a kernel that lets users make namespaces.
+"""
+
+import subprocess
+from typing import Final
+
+GBIT: Final = 10
+NAME: Final = f"tcp at {GBIT} Gb/s"
+ASK_S: Final = 10.0
+
+_NAMESPACE: Final = ("unshare", "--map-root-user", "--net", "sh", "-ec")
+_SET_UP: Final = (
+    f"ip link set lo up; tc qdisc add dev lo root tbf rate {GBIT}gbit burst 1mb latency 5ms"
+)
+
+
+def on_link(command: list[str]) -> list[str]:
+    """The command line that runs this one where the loopback is the link."""
+    return [*_NAMESPACE, f'{_SET_UP}; exec "$@"', "sh", *command]
+
+
+def why_not() -> str:
+    """What keeps this machine from having such a link; empty: nothing."""
+    try:
+        tried = subprocess.run(
+            on_link(["true"]), capture_output=True, text=True, timeout=ASK_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return tried.stderr.strip() if tried.returncode else ""

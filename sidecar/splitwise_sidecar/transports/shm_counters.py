@@ -1,0 +1,71 @@
+"""How much a receiver has copied of each push, for its sender to read: a page that both map.
+
+The sender takes the digest of what the receiver copies. At one pace, bytes come from memory once:
+who comes second finds them in the cache that both processors share (decision 21). A counter is a
+hint, and nothing rests on it.
+"""
+
+import ctypes
+import fcntl
+import os
+import socket
+from array import array
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
+from typing import Final
+
+from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.layout import address_of
+
+COUNTERS: Final = 512
+"""Of a line; pushes beyond so many at once keep no pace."""
+
+_NUMBER_BYTES: Final = 8
+_BYTES: Final = COUNTERS * _NUMBER_BYTES
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+class Counters:
+    """Numbered from 1. Mapped for as long as this is referred to."""
+
+    def __init__(self, mapped: mmap) -> None:
+        self._mapped = mapped
+        self._first = address_of(memoryview(mapped))
+
+    def address(self, number: int) -> int:
+        """Where this counter is; 0 when there is none of this number."""
+        return self._first + number * _NUMBER_BYTES if 0 < number < COUNTERS else 0
+
+    def restart(self, number: int) -> int:
+        """The same of one's own, from 0 on."""
+        if address := self.address(number):
+            ctypes.c_uint64.from_address(address).value = 0
+        return address
+
+
+def offer(line: socket.socket) -> Counters:
+    """Makes counters, and hands the peer of a new line what reads them. Raises OSError."""
+    fd = os.memfd_create("splitwise-copied", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, _BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        counters = Counters(mmap(fd, _BYTES, MAP_SHARED, PROT_READ | PROT_WRITE))
+        to_read = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+    try:
+        message = kv_pb2.ShmAnswer(counters=kv_pb2.ShmCounters())
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [to_read]))
+        line.sendmsg([message.SerializeToString()], [rights])
+    finally:
+        os.close(to_read)
+    return counters
+
+
+def accept(fd: int) -> Counters | None:
+    """A peer's; None for what is none, or could shrink when mapped. `fd` stays the caller's."""
+    try:
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size != _BYTES:
+            return None
+        return Counters(mmap(fd, _BYTES, MAP_SHARED, PROT_READ))
+    except OSError:
+        return None
