@@ -74,8 +74,8 @@ def main() -> None:
                 foretold(times, catalog, file, simulated)
                 others = since_now(cluster.processes)
                 report = bench(cluster.url, ["--trace", str(file), "--out", str(live)], place)
-                seen = figures(live) | _tokens_seen(report)
-                found.append(compared(busy, load, report, figures(simulated), seen, others()))
+                both = figures(simulated), figures(live)
+                found.append(compared(busy, load, report, *both, others()))
                 show(found[-1])
     print(json.dumps({"overheads": overheads, "loads": found}))
 
@@ -108,12 +108,6 @@ def figures(file: Path) -> Figures:
         for name, values in columns.items()
         for percent in PERCENTS
     }
-
-
-def _tokens_seen(report: Any) -> Figures:
-    """The time between tokens up to the last one: after it the router may still wait to be told
-    of the request's stages, which is part of the response's time."""
-    return {f"tbt_p{percent}_s": report["tbt_s"][f"p{percent}"] for percent in PERCENTS}
 
 
 def compared(
