@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from splitwise_cli.bench.answers import Answer, Asked
-from splitwise_cli.bench.profiling import Grid, Timed, alone, prompts, steps
+from splitwise_cli.bench.profiling import Grid, Timed, alone, handed_over_s, prompts, steps
 from splitwise_planner.phase_times import load_phase_times
 from tests.cli.support import Desk
 from tests.support.completions_server import Behaviour, Exchange, serving
@@ -56,6 +56,22 @@ def test_a_prompt_that_waited_or_was_computed_with_others_says_nothing_of_its_si
         (8, (32.0,)),
         (99, (90.0,)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "found_s"),
+    [
+        pytest.param({"transfer_ms": 1.0, "first_decode_ms": 12.0}, [0.003], id="and its messages"),
+        pytest.param({"transfer_ms": 1.0, "first_decode_ms": 15.5}, [0.001], id="at least as told"),
+        pytest.param({"transfer_ms": None, "first_decode_ms": None}, [], id="none on one worker"),
+    ],
+)
+def test_a_transfer_takes_the_gap_before_the_second_token_but_for_its_step(
+    told: dict[str, float | None], found_s: list[float]
+) -> None:
+    one = answered(0.0, [0.015, 0.01])
+    one.answer.usage["splitwise"].update(told)
+    assert list(handed_over_s([one])) == pytest.approx(found_s)
 
 
 def test_tokens_that_came_in_one_piece_have_no_times() -> None:

@@ -108,7 +108,7 @@ class Profiler:
             shown = [one for one in answers if one.is_shown]
             measured.request_s += map(_beside_s, shown)
             if under_way == 1:
-                measured.visible_s += _handed_over_s(shown)
+                measured.visible_s += handed_over_s(shown)
                 found = alone(shown)
             else:
                 found = [*prompts(shown), *steps(shown, grid)]
@@ -212,13 +212,14 @@ def _beside_s(one: Timed) -> float:
     return max(0.0, one.answer.ttft_s - told_ms / 1000)
 
 
-def _handed_over_s(answers: Sequence[Timed]) -> Iterator[float]:
+def handed_over_s(answers: Sequence[Timed]) -> Iterator[float]:
     """Of those whose KV was moved: the gap before their second token, but for the step that gave
-    it. The way of a token to the client is in both ends of the gap."""
+    it. Where the first one was late on its way, what the sidecars have told of is more than that.
+    """
     for one in answers:
-        first_decode_ms = one.answer.told("first_decode_ms")
-        if one.answer.told("transfer_ms") is not None and first_decode_ms is not None:
-            yield max(0.0, one.answer.gaps_s[0] - first_decode_ms / 1000)
+        told_ms, step_ms = one.answer.told("transfer_ms"), one.answer.told("first_decode_ms")
+        if told_ms is not None and step_ms is not None:
+            yield max(told_ms / 1000, one.answer.gaps_s[0] - step_ms / 1000)
 
 
 def _stage_ms(one: Timed, name: str) -> float:
