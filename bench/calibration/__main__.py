@@ -111,8 +111,7 @@ def figures(file: Path) -> Figures:
 
 
 def _tokens_seen(report: Any) -> Figures:
-    """The time between tokens up to the last one: after it the router may still wait to be told
-    of the request's stages, which is part of the response's time."""
+    """The time between tokens up to the last one: the response's time has the stream's own end."""
     return {f"tbt_p{percent}_s": report["tbt_s"][f"p{percent}"] for percent in PERCENTS}
 
 

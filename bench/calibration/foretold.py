@@ -72,10 +72,12 @@ def catalogue(directory: Path, overheads: Mapping[str, float], bytes_per_s: floa
     return file
 
 
-def foretold(times: Path, catalog: Path, trace: Path, out: Path) -> dict[str, Any]:
-    """What the simulator says of a trace; each request's times are in `out`."""
+def foretold(
+    times: Path, catalog: Path, trace: Path, out: Path, cluster: str = DESIGN
+) -> dict[str, Any]:
+    """What the simulator says of a trace on a cluster; each request's times are in `out`."""
     where = ["--catalog", str(catalog), "--phase-times", str(times), "--trace", str(trace)]
-    design = ["--model", MODEL, "--design", DESIGN, "--mode", "measured", "--no-borrowing"]
+    design = ["--model", MODEL, "--design", cluster, "--mode", "measured", "--no-borrowing"]
     answer: dict[str, Any] = json.loads(
         _told(["simulate", *design, *where, "--out", str(out), "--json"])
     )

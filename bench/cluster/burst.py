@@ -9,14 +9,13 @@ import random
 import re
 import sys
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from bench.cluster.load import Report, bench
 from bench.cluster.setups import Running, Setup, running
-from bench.cluster.shares import limited
+from bench.cluster.shares import shared
 from splitwise_core.trace import Arrival, write_trace
 
 WORKERS: Final = {"prompt": 1, "token": 3}
@@ -24,9 +23,6 @@ SETUPS: Final = {
     "fixed": Setup(WORKERS, {"borrowing": False}),
     "lending": Setup(WORKERS, {"borrowing": True}),
 }
-LEFT: Final = 0.3
-"""Part of the cores that workers leave to the router, the sidecars and the load's own process."""
-
 LONG, SHORT = 900, 100
 """Tokens of the burst's prompts, and of the others."""
 
@@ -52,7 +48,7 @@ def burst(model: Path, place: Path, cores: int, repeats: int) -> dict[str, Any]:
     file, prompt_s = place / "burst.csv", 0.0
     for turn in range(repeats):
         for name in list(SETUPS)[:: 1 if turn % 2 == 0 else -1]:
-            with running(SETUPS[name], model, place, cores) as cluster, _shared(cluster, cores):
+            with running(SETUPS[name], model, place, cores) as cluster, shared(cluster, cores):
                 alone_s = bench(cluster.url, list(ALONE), place)["ttft_s"]["p50"]
                 prompt_s = prompt_s or alone_s  # all turns have the same load
                 file.write_text("".join(write_trace(arrivals(prompt_s))))
@@ -76,14 +72,6 @@ def arrivals(prompt_s: float) -> list[Arrival]:
     while (at_s := at_s + draw.expovariate(rate)) < SECONDS:
         made.append(Arrival(at_s, SHORT, OUTPUT))
     return sorted(made, key=lambda arrival: arrival.at_s)
-
-
-def _shared(cluster: Running, cores: int) -> AbstractContextManager[None]:
-    """Each worker has a core of its own, or where there are too few, an equal part of them."""
-    workers = cluster.workers()
-    if cores > len(workers):
-        return nullcontext()
-    return limited(workers, (1 - LEFT) * cores / len(workers))
 
 
 def _loans(cluster: Running) -> float:

@@ -32,10 +32,12 @@ CONDITIONAL = "conditional"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Workers of each role, and what of `scheduling` is not as it is by default."""
+    """Workers of each role, and what of `scheduling` is not as it is by default; `is_logged`: the
+    router logs each placement as JSON."""
 
     workers: Mapping[str, int]
     scheduling: Mapping[str, Any]
+    is_logged: bool = False
 
 
 def setups(cores: int) -> dict[str, Setup]:
@@ -125,7 +127,11 @@ def _document(
         "spec": {
             "model": {"name": "bench", "path": str(model.absolute()), "maxLength": MAX_LENGTH},
             "scheduling": {"overflowTokens": OVERFLOW_TOKENS, **setup.scheduling},
-            "router": {"maxQueueSeconds": max_queue_s},
+            "router": {
+                "maxQueueSeconds": max_queue_s,
+                "requestLog": "placements" if setup.is_logged else "off",
+            },
+            "monitoring": {"logFormat": "json" if setup.is_logged else "text"},
             "pools": [
                 {
                     "name": role,

@@ -1,16 +1,29 @@
 """Equal parts of the cores for workers that are more than the cores: a quota of the kernel each."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
 from psutil import Process
 
+from bench.cluster.setups import Running
+
+LEFT: Final = 0.3
+"""Part of the cores that workers leave to the router, the sidecars and the load's own process."""
+
 ROOT: Final = Path("/sys/fs/cgroup")
 VERSION_1: Final = ROOT / "cpu"
 PERIOD_US: Final = 20_000
 """Who has used up its part waits for less than that, which is short beside a prompt."""
+
+
+def shared(cluster: Running, cores: int) -> AbstractContextManager[None]:
+    """Each worker has a core of its own, or where there are too few, an equal part of them."""
+    workers = cluster.workers()
+    if cores > len(workers):
+        return nullcontext()
+    return limited(workers, (1 - LEFT) * cores / len(workers))
 
 
 @contextmanager

@@ -21,12 +21,19 @@ COLUMNS: Final = (
     "token_size",
 )
 
+PLACED: Final = ("prompt_worker", "token_worker")
+"""Columns beside them, where the rules have placements like a router's."""
+
 PERCENTILES: Final = (50, 90, 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Columns of one length; `unfinished` requests had not ended when nothing went on any more."""
+    """Columns of one length; `unfinished` requests had not ended when nothing went on any more.
+
+    Workers are counted from 0 on, those of prompts first. One that serves both phases of a request
+    is told twice.
+    """
 
     request_id: NDArray[np.int64]
     e2e_s: NDArray[np.float64]
@@ -36,6 +43,8 @@ class Outcome:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     unfinished: int
+    prompt_worker: NDArray[np.int64] | None = None
+    token_worker: NDArray[np.int64] | None = None
 
     @property
     def tbt_s(self) -> NDArray[np.float64]:
@@ -57,7 +66,7 @@ def percentiles(outcome: Outcome) -> dict[str, dict[str, float]]:
 
 def write_requests(outcome: Outcome, path: Path) -> None:
     """Writes a CSV with a row for each request that ended. Raises UserError for a bad path."""
-    columns = (
+    columns = [
         outcome.request_id,
         outcome.e2e_s,
         outcome.queue_s,
@@ -66,8 +75,12 @@ def write_requests(outcome: Outcome, path: Path) -> None:
         outcome.second_token_s,
         outcome.prompt_tokens,
         outcome.output_tokens,
-    )
+    ]
+    names = list(COLUMNS)
+    if outcome.prompt_worker is not None and outcome.token_worker is not None:
+        columns += [outcome.prompt_worker, outcome.token_worker]
+        names += PLACED
     with writing(str(path)), path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(names)
         writer.writerows(zip(*(column.tolist() for column in columns)))

@@ -28,10 +28,6 @@ from splitwise_router.minting import Mint
 from splitwise_router.moves import Moves, Succession
 from splitwise_router.session import Session
 
-STAGES_WITHIN_S: Final = 1.0
-"""How long a finished answer waits for the prompt worker's word on the transfer: it is on its way
-already, because the token worker has decoded from the KV."""
-
 ENDS: Final = {FINISH_STOP: "stop", FINISH_LENGTH: "length"}
 
 
@@ -61,11 +57,11 @@ class Attempt:
         self.found = found
         self._generation = generation
         self._prefilled = generation.to_prefill  # tokens
-        self._legs: list[tuple[Session, Leg]] = []
+        self._legs: list[tuple[Session, Leg]] = []  # first that of the worker that decodes
         self._piece = Piece([], [])
         self._early: list[Update] = []  # the token worker's, come before the first token
         self._first_token_seen = False
-        self._decoding = False  # on a token worker, which needs the prompt worker no more
+        self._decoding = False  # on a token worker
         self._prompt_over = found.token is None
         self._failure: LegFailed | None = None
         self._given_up: Update | None = None  # by the prompt worker, as the token worker was told
@@ -109,10 +105,16 @@ class Attempt:
         session.start(leg, message)
 
     def end(self) -> None:
-        """Cancels what still runs on the workers."""
+        """Cancels what still runs on the workers; of a prompt worker that has handed over nothing
+        does, and it is about to say so."""
         self._succession.end()
-        for session, leg in self._legs:
+        for session, leg in self._legs[:1] if self._is_handed_over else self._legs:
             session.cancel(leg)
+
+    @property
+    def _is_handed_over(self) -> bool:
+        """Whether the KV is where it is decoded from, and its prompt worker needed no more."""
+        return self._decoding and self._first_token_seen
 
     async def next(self) -> Piece:
         """The next tokens. Raises LegFailed when the legs cannot go on, after all that came."""
@@ -123,14 +125,7 @@ class Attempt:
             if self._failure is not None:
                 raise self._failure
             await self._wait()
-        if piece.finish == "length" and piece.tokens and not self._prompt_over:
-            # The prompt worker may compute others for long: the last token does not wait for it.
-            self._piece = Piece([], [], piece.finish)
-            piece.finish = None
-        else:
-            if piece.finish and not self._prompt_over:
-                await self._wait_for_stages()
-            self._piece = Piece([], [])
+        self._piece = Piece([], [])
         self._generation.output += piece.tokens
         if piece.tokens:
             self._generation.revision = self.found.revision
@@ -142,14 +137,6 @@ class Attempt:
             await self._waiter
         finally:
             self._waiter = None
-
-    async def _wait_for_stages(self) -> None:
-        try:
-            async with asyncio.timeout(STAGES_WITHIN_S):
-                while not self._prompt_over:
-                    await self._wait()
-        except TimeoutError:
-            return
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -179,7 +166,7 @@ class Attempt:
             session.prompt_done(leg)
         self._prompt_over = self._prompt_over or update.finish != FINISH_NONE
         if update.finish == FINISH_FAILED:
-            if not (self._decoding and self._first_token_seen):  # else the KV is where it belongs
+            if not self._is_handed_over:
                 self._fail(update)
         elif update.finish != FINISH_HANDED_OVER:
             self._take(update)

@@ -231,7 +231,7 @@ class Leases:
         if bad:
             self._damage(held, bad)
         else:
-            self._verify(held, sent.output_tokens)
+            self._verify(held, sent)
         return bad
 
     def _damage(self, held: Held, bad: list[int]) -> None:
@@ -244,14 +244,15 @@ class Leases:
             detail = f"{len(bad)} layers arrived damaged, {MAX_PUSHES} times"
             self._end(held, Event.RUIN, kv_pb2.DIGEST_MISMATCH, detail)
 
-    def _verify(self, held: Held, output_tokens: tuple[int, ...]) -> None:
+    def _verify(self, held: Held, sent: Sent) -> None:
         held.step(Event.MATCH)
         self._forget(held, kv_pb2.OK)
         verified = kv_pb2.LeaseVerified(
             transfer_id=held.lease.id,
-            output_tokens=output_tokens,
+            output_tokens=sent.output_tokens,
             kv_bytes=held.span.total_bytes,
             transport=held.transport,
+            visible_s=self._clock() - sent.since_s,
         )
         held.send(kv_pb2.FromSidecarToWorker(lease_verified=verified))
 

@@ -1,5 +1,6 @@
 """What other sidecars may ask of this one: the KvPeer service, in front of the present leases."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sized
@@ -27,6 +28,9 @@ MAX_OUTPUT_TOKENS: Final = 16 << 10
 MAX_RENEWED: Final = 4096
 """Leases in one Renew, more than a worker has: each takes 5 µs of the event loop, and a message of
 the largest size has room for four million."""
+
+MAX_WAITED_S: Final = 86_400.0
+"""A day, which no deadline leaves a request."""
 
 MAX_TRANSPORTS: Final = 16
 """That a Hello offers; ours are fewer, and each is answered with an address."""
@@ -130,7 +134,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             _must_not_exceed(MAX_OUTPUT_TOKENS, "output tokens", request.output_tokens)
             _must_not_exceed(here.geometry.num_layers, "digests", request.digests)
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
-            sent = Sent(digests, tuple(request.output_tokens), request.streams)
+            since_s = asyncio.get_running_loop().time() - _waited_s(request)
+            sent = Sent(digests, tuple(request.output_tokens), request.streams, since_s)
             bad = await here.leases.commit(request.transfer_id, sent, request.write_token)
         except REFUSALS as error:
             return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))
@@ -204,6 +209,13 @@ def _must_not_exceed(most: int, what: str, *said: Sized) -> None:
     """Raises Refused(INVALID) when somebody says more than there can be."""
     if (count := max(map(len, said))) > most:
         raise Refused(kv_pb2.INVALID, f"{count} {what}; there are {most} at most")
+
+
+def _waited_s(request: kv_pb2.CommitRequest) -> float:
+    """What the request had waited for its KV. Raises Refused(INVALID) when it cannot have."""
+    if not 0 <= request.waited_s <= MAX_WAITED_S:  # NaN is not: it would stay in every sum
+        raise Refused(kv_pb2.INVALID, f"waited_s: {request.waited_s} is no time to wait")
+    return request.waited_s
 
 
 def _check(here: Attachment, claim: kv_pb2.Claim, transfer_id: str) -> Allowed:

@@ -231,6 +231,7 @@ class Transfer:
     async def _commit(
         self, introduction: Introduction, push: Push, ending: "asyncio.Task[None]"
     ) -> list[int]:
+        self._commit_s = self._clock()
         request = kv_pb2.CommitRequest(
             transfer_id=self.id,
             epoch=introduction.epoch,
@@ -238,8 +239,8 @@ class Transfer:
             output_tokens=self._finished.result(),
             write_token=self.write_token,
             streams=self._sending.streams,
+            waited_s=self._commit_s - self._finished_s,
         )
-        self._commit_s = self._clock()
         self._committing = True
         try:
             bad = await self._peer.commit(request, push, COMMIT_S)

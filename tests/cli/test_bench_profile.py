@@ -1,12 +1,13 @@
 """`splitwise bench profile`: what it makes of answers, and what it refuses."""
 
 import asyncio
+import re
 from array import array
 
 import pytest
 
 from splitwise_cli.bench.answers import Answer, Asked
-from splitwise_cli.bench.profiling import Grid, Timed, alone, prompts, steps
+from splitwise_cli.bench.profiling import Grid, Timed, alone, handed_over_s, prompts, steps
 from splitwise_planner.phase_times import load_phase_times
 from tests.cli.support import Desk
 from tests.support.completions_server import Behaviour, Exchange, serving
@@ -14,6 +15,7 @@ from tests.support.completions_server import Behaviour, Exchange, serving
 ABOUT = ["--model", "m", "--gpu", "g", "--out", "times.csv"]
 PREFILL_MS = 30.0
 STEP_S = 0.02
+FIRST_DECODE_MS = 15.0
 GRID = Grid([8], [2], output_tokens=10, repeats=1)
 
 
@@ -56,6 +58,22 @@ def test_a_prompt_that_waited_or_was_computed_with_others_says_nothing_of_its_si
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "found_s"),
+    [
+        pytest.param({"transfer_ms": 1.0, "first_decode_ms": 12.0}, [0.003], id="and its messages"),
+        pytest.param({"transfer_ms": 1.0, "first_decode_ms": 15.5}, [0.001], id="at least as told"),
+        pytest.param({"transfer_ms": None, "first_decode_ms": None}, [], id="none on one worker"),
+    ],
+)
+def test_a_transfer_takes_the_gap_before_the_second_token_but_for_its_step(
+    told: dict[str, float | None], found_s: list[float]
+) -> None:
+    one = answered(0.0, [0.015, 0.01])
+    one.answer.usage["splitwise"].update(told)
+    assert list(handed_over_s([one])) == pytest.approx(found_s)
+
+
 def test_tokens_that_came_in_one_piece_have_no_times() -> None:
     """A busy client reads several events at once: the gaps between them are 0."""
     at_once, bunched = answered(0.0, [0.5] + [0.0] * 20), answered(0.0, [0.5] + [0.0, 0.04] * 30)
@@ -82,7 +100,12 @@ async def slowly(exchange: Exchange) -> None:
     for _ in range(tokens):
         exchange.text("x")
         await asyncio.sleep(STEP_S)
-    stages = {"queue_ms": 0.0, "prefill_ms": PREFILL_MS, "transfer_ms": 1.0}
+    stages = {
+        "queue_ms": 0.0,
+        "prefill_ms": PREFILL_MS,
+        "transfer_ms": 1.0,
+        "first_decode_ms": FIRST_DECODE_MS,
+    }
     usage = {"completion_tokens": tokens, "splitwise": stages}
     exchange.event({"choices": [], "usage": usage})
     exchange.send(b"data: [DONE]\n\n")
@@ -102,7 +125,8 @@ def test_a_server_is_measured_alone_and_with_more_under_way(desk: Desk) -> None:
     with serving(slowly, "m") as server:
         done = desk.says("bench", "profile", "--url", server.url, *ABOUT, *sizes, "--repeats", "1")
     assert done.returncode == 0, done.stderr
-    assert "transfer_latency_s: 0.001000" in done.stdout
+    (told,) = re.findall(r"transfer_latency_s: (\S+)", done.stdout)
+    assert STEP_S - FIRST_DECODE_MS / 1000 <= float(told) < STEP_S, "the gap without that step"
     shapes = load_phase_times(desk.directory / "times.csv")["m", "g", 1]
     assert [(s.prompt_tokens, s.prompt_ms) for s in shapes if s.prompt_ms and s.token_ms] == [
         (5, (PREFILL_MS,)),

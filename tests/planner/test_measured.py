@@ -68,13 +68,14 @@ def test_a_request_alone_is_a_prompt_a_transfer_and_its_steps() -> None:
     assert used.beyond_measured == 0
 
 
-def test_what_a_request_and_a_transfer_cost_beside_comes_on_top() -> None:
-    """As a profile of a running cluster has it in the catalogue."""
+def costly(trace: Trace, request_s: float, transfer_latency_s: float) -> tuple[Outcome, Outcome]:
+    """What becomes of a trace where neither costs anything, and where both cost that much."""
     catalog = load_catalog()
     bare = parse_design("HH-1P-1T", catalog)
-    machine = replace(bare.prompt_machine, request_s=0.25, transfer_latency_s=0.125)
+    machine = replace(
+        bare.prompt_machine, request_s=request_s, transfer_latency_s=transfer_latency_s
+    )
     slowed = replace(bare, prompt_machine=machine, token_machine=machine)
-    trace = trace_of((0.0, 1000, 5), (0.0, 700, 5))
     (before, _), (after, _) = (
         simulate(
             trace,
@@ -83,10 +84,27 @@ def test_what_a_request_and_a_transfer_cost_beside_comes_on_top() -> None:
         )
         for design in (bare, slowed)
     )
-    for column, more_s in (("ttft_s", 0.25), ("second_token_s", 0.125)):
+    return before, after
+
+
+def test_what_a_request_and_a_transfer_cost_beside_comes_on_top() -> None:
+    """As a profile of a running cluster has it in the catalogue."""
+    before, after = costly(trace_of((0.0, 1000, 5), (9.0, 700, 5)), 0.25, 0.125)
+    for column, more_s in (("ttft_s", 0.25), ("second_token_s", 0.125), ("e2e_s", 0.375)):
         was, now = by_request(before, column), by_request(after, column)
-        assert now[0] == pytest.approx(was[0] + more_s)
-    assert by_request(after, "e2e_s")[0] >= by_request(before, "e2e_s")[0] + 0.375 - 1e-9
+        assert now == [pytest.approx(one + more_s) for one in was]
+
+
+def test_transfers_of_prompts_that_end_together_wait_for_each_other() -> None:
+    """A worker has one sidecar, which goes to and fro between those that it has to see to."""
+    trace = trace_of((0.0, 300, 9), *((0.001, 300, 9) for _ in range(3)))  # alone, then three
+    before, after = costly(trace, 0.0, 5.0)
+    was, now = by_request(before, "second_token_s"), by_request(after, "second_token_s")
+    assert max(was) < 0.1, "for their bytes alone"
+    assert now[0] == pytest.approx(was[0] + 5.0)
+    later_s = (by_request(before, "ttft_s")[1] + 0.001) - by_request(before, "ttft_s")[0]
+    done = pytest.approx(5.0 - later_s + 3 * 5.0, abs=0.05)  # and a step that the first one begins
+    assert now[1:] == [done] * 3
 
 
 def test_a_model_that_was_not_measured_on_an_a100_has_a_reference_of_its_own() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from splitwise_planner.outcome import COLUMNS
+from splitwise_planner.outcome import COLUMNS, PLACED
 from tests.support.cluster import SPLITWISE
 
 TRACE = "arrival_timestamp,prompt_size,token_size\n1,4096,32\n3,2048,8\n4,2048,16\n"
@@ -43,6 +43,19 @@ def test_each_request_is_written_in_order_of_end(trace: Path, tmp_path: Path) ->
     assert found["requests"] == 3
     assert found["met"] is True
     assert found["slowdown"]["ttft_p50"] == pytest.approx(0.47, abs=0.01)
+
+
+def test_where_each_request_went_is_written_in_measured_mode(trace: Path, tmp_path: Path) -> None:
+    """Workers of prompts are counted first; one that serves both phases is told twice."""
+    out = tmp_path / "requests.csv"
+    for design, workers in (("HA-2P-1T", {("0", "2")}), ("BH-1P_T", {("0", "0")})):
+        asked = ("--model", "bloom-176b", "--design", design, "--trace", trace, "--out", out)
+        done = splitwise("simulate", "--mode", "measured", *asked)
+        assert done.returncode in (0, 1), done.stderr
+        with out.open() as file:
+            rows = list(csv.DictReader(file))
+        assert tuple(rows[0]) == (*COLUMNS, *PLACED)
+        assert {(row["prompt_worker"], row["token_worker"]) for row in rows} == workers
 
 
 def test_a_request_that_never_fits_holds_up_all_behind_it_and_makes_it_fail(tmp_path: Path) -> None:

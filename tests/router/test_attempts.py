@@ -9,6 +9,7 @@ from splitwise_core.rpc.worker_pb2 import (
     FINISH_HANDED_OVER,
     FINISH_LENGTH,
     FINISH_STOP,
+    Finish,
     FromWorker,
     Sampling,
     Stages,
@@ -24,7 +25,7 @@ from splitwise_router.minting import no_capability
 
 ENDPOINTS = [Endpoint(f"127.0.0.1:{role}", role, "1", role) for role in ("prompt", "token")]
 SEQUENCE = 1  # the first that an admission numbers
-MOVED = Update(sequence=SEQUENCE, finish=FINISH_HANDED_OVER, stages=Stages(transfer_s=0.5))
+MOVED = Update(sequence=SEQUENCE, finish=FINISH_HANDED_OVER)
 
 
 async def split(fleet: Fleet) -> tuple[Attempt, Generation]:
@@ -52,41 +53,39 @@ async def before_the_end(fleet: Fleet) -> tuple[Attempt, Generation]:
     return attempt, generation
 
 
-async def test_the_last_token_does_not_wait_for_word_of_the_transfer(
-    before_the_end: tuple[Attempt, Generation],
+@pytest.mark.parametrize(
+    ("finish", "ended"), [(FINISH_LENGTH, "length"), (FINISH_STOP, "stop")], ids=["length", "stop"]
+)
+async def test_an_answer_is_over_with_its_last_token_whatever_the_prompt_worker_has_to_say(
+    before_the_end: tuple[Attempt, Generation], finish: Finish, ended: str
 ) -> None:
-    """A prompt worker that computes others may say so only much later."""
+    """It may compute others for long before it says that the KV is handed over."""
     attempt, generation = before_the_end
-    told(attempt, "token", Update(sequence=SEQUENCE, tokens=[8], finish=FINISH_LENGTH))
+    stages = Stages(transfer_s=0.5)
+    told(attempt, "token", Update(sequence=SEQUENCE, tokens=[8], finish=finish, stages=stages))
     last = await attempt.next()
-    assert (last.tokens, last.finish) == ([8], None)
-    ending = asyncio.create_task(attempt.next())
-    await asyncio.sleep(0)
-    assert not ending.done(), "its end has the stages, which are not known yet"
-    told(attempt, "prompt", MOVED)
-    end = await ending
-    assert (end.tokens, end.finish) == ([], "length")
-    assert generation.stages.transfer_s == 0.5
+    assert (last.tokens, last.finish) == ([8], ended)
     assert generation.output == [7, 8]
+    assert generation.stages.transfer_s == 0.5
 
 
-async def test_what_ended_an_answer_is_known_with_its_stop_token(
+async def test_a_prompt_worker_that_has_handed_over_is_not_cancelled(
     before_the_end: tuple[Attempt, Generation],
 ) -> None:
-    """It is no part of the text, which who reads the piece has to know at once."""
+    """Its transfer has ended well, and is to be counted so."""
     attempt, _ = before_the_end
-    told(attempt, "token", Update(sequence=SEQUENCE, tokens=[8], finish=FINISH_STOP))
-    ending = asyncio.create_task(attempt.next())
-    told(attempt, "prompt", MOVED)
-    end = await ending
-    assert (end.tokens, end.finish) == ([8], "stop")
-
-
-async def test_with_the_stages_known_tokens_and_end_are_one(
-    before_the_end: tuple[Attempt, Generation],
-) -> None:
-    attempt, _ = before_the_end
-    told(attempt, "prompt", MOVED)
+    prompt = attempt.found.prompt
     told(attempt, "token", Update(sequence=SEQUENCE, tokens=[8], finish=FINISH_LENGTH))
-    end = await attempt.next()
-    assert (end.tokens, end.finish) == ([8], "length")
+    await attempt.next()
+    attempt.end()
+    assert prompt.running == 1
+    told(attempt, "prompt", MOVED)
+    assert prompt.running == 0
+
+
+async def test_a_prompt_worker_whose_kv_nobody_has_yet_is_cancelled(
+    before_the_end: tuple[Attempt, Generation],
+) -> None:
+    attempt, _ = before_the_end
+    attempt.end()
+    assert attempt.found.prompt.running == 0

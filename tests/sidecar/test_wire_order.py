@@ -130,6 +130,8 @@ STRANGERS = [
     pytest.param({"transfer_id": "u"}, "unknown_transfer", id="of a lease that nobody opened"),
     pytest.param({"output_tokens": [1] * (MAX_OUTPUT_TOKENS + 1)}, "invalid", id="of many tokens"),
     pytest.param({"digests": []}, "invalid", id="without digests"),
+    pytest.param({"waited_s": float("nan")}, "invalid", id="of what waited for no number"),
+    pytest.param({"waited_s": -1.0}, "invalid", id="of what waits from tomorrow on"),
 ]
 
 

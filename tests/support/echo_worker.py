@@ -249,8 +249,7 @@ class EchoWorker(WorkerServicer):
         self._stages(leg, update)
         updates = [update]
         if leg.splits and leg.computes_prompt and update.finish == FINISH_NONE:
-            tokens = len(leg.request.prompt_tokens) + len(leg.request.output_tokens)
-            moved = Stages(transfer_s=0.003, kv_bytes=tokens * KV_BYTES_PER_TOKEN, transport="grpc")
+            moved = _pushed(leg)
             updates.append(Update(sequence=sequence, finish=FINISH_HANDED_OVER, stages=moved))
         if updates[-1].finish != FINISH_NONE:
             self._forget(session, sequence)
@@ -286,6 +285,15 @@ class EchoWorker(WorkerServicer):
             update.stages.MergeFrom(Stages(queue_s=0.001, prefill_s=0.002))
         else:
             update.stages.MergeFrom(Stages(first_decode_s=0.004))
+            if leg.splits:
+                update.stages.MergeFrom(_pushed(leg))
+                update.stages.transfer_s = 0.003
+
+
+def _pushed(leg: Sequence) -> Stages:
+    """What both workers say of the KV of a prompt."""
+    tokens = len(leg.request.prompt_tokens) + len(leg.request.output_tokens)
+    return Stages(kv_bytes=tokens * KV_BYTES_PER_TOKEN, transport="grpc")
 
 
 def arguments() -> argparse.Namespace:

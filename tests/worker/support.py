@@ -231,7 +231,11 @@ class Rig:
 
     def verified(self, transfer: str, tokens: Sequence[int] = (9,)) -> None:
         told = kv_pb2.LeaseVerified(
-            transfer_id=transfer, output_tokens=tokens, kv_bytes=99, transport="grpc"
+            transfer_id=transfer,
+            output_tokens=tokens,
+            kv_bytes=99,
+            transport="grpc",
+            visible_s=0.5,
         )
         self.hear(lease_verified=told)
 

@@ -263,7 +263,9 @@ class Engine:
         self._store.fetch(self._handover.arrived(sequence))
         self._scheduler.keep(sequence)
         sequence.output_tokens.extend(tokens)
-        sequence.arrived_kv = ArrivedKv(self._clock(), verified.kv_bytes, verified.transport)
+        sequence.arrived_kv = ArrivedKv(
+            self._clock(), verified.visible_s, verified.kv_bytes, verified.transport
+        )
         self._metrics.spans.verified(sequence)
         self._scheduler.move(sequence, Phase.RUNNING)
 
@@ -278,9 +280,7 @@ class Engine:
             return
         if ended.outcome == kv_pb2.OK and sequence.phase is Phase.SENDING:
             self._switchover.pushed(sequence.peer, ended.kv_bytes, ended.push_s)
-            stages = worker_pb2.Stages(
-                transfer_s=ended.visible_s, kv_bytes=ended.kv_bytes, transport=ended.transport
-            )
+            stages = worker_pb2.Stages(kv_bytes=ended.kv_bytes, transport=ended.transport)
             update = worker_pb2.Update(
                 sequence=sequence.key.number, finish=worker_pb2.FINISH_HANDED_OVER, stages=stages
             )

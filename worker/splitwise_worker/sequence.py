@@ -38,9 +38,10 @@ class SequenceTrace:
 
 @dataclass(frozen=True, slots=True)
 class ArrivedKv:
-    """KV that a peer computed, as it stood verified in the blocks at `at_s`."""
+    """KV that a peer computed, as it stood verified in the blocks at `at_s`, after `visible_s`."""
 
     at_s: float
+    visible_s: float  # since the peer was done
     kv_bytes: int
     transport: str
 

@@ -146,7 +146,10 @@ class Stepper:
         stages = None
         if (kv := sequence.arrived_kv) is not None:
             stages = worker_pb2.Stages(
-                first_decode_s=now - kv.at_s, kv_bytes=kv.kv_bytes, transport=kv.transport
+                transfer_s=kv.visible_s,
+                first_decode_s=now - kv.at_s,
+                kv_bytes=kv.kv_bytes,
+                transport=kv.transport,
             )
             self._metrics.spans.first_decoded(sequence, now)
             sequence.arrived_kv = None

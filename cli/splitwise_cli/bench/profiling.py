@@ -48,7 +48,8 @@ class Measured:
     """Shapes with their times, and what a request costs beside them.
 
     `request_s`: of the time to the first token, what neither waiting nor computing explains.
-    `visible_s`: what a request waits for its KV once its prompt is done. One value a request.
+    `visible_s`: from the first token until the KV is where it is decoded from, of requests that
+    were alone, for others wait for steps and for each other. One value a request.
     """
 
     shapes: list[Shape] = field(default_factory=list)
@@ -106,9 +107,11 @@ class Profiler:
             answers = await self._closed_loop(sizes, under_way, grid.output_tokens)
             shown = [one for one in answers if one.is_shown]
             measured.request_s += map(_beside_s, shown)
-            told = (one.answer.told("transfer_ms") for one in shown)
-            measured.visible_s += [visible_ms / 1000 for visible_ms in told if visible_ms]
-            found = alone(shown) if under_way == 1 else [*prompts(shown), *steps(shown, grid)]
+            if under_way == 1:
+                measured.visible_s += handed_over_s(shown)
+                found = alone(shown)
+            else:
+                found = [*prompts(shown), *steps(shown, grid)]
             measured.shapes += found
             self._tell(f"{under_way} at a time: {len(shown)} answers, {len(found)} shapes")
         return measured
@@ -207,6 +210,16 @@ def _beside_s(one: Timed) -> float:
     assert one.answer.ttft_s is not None
     told_ms = _stage_ms(one, "prefill_ms") + _stage_ms(one, "queue_ms")
     return max(0.0, one.answer.ttft_s - told_ms / 1000)
+
+
+def handed_over_s(answers: Sequence[Timed]) -> Iterator[float]:
+    """Of those whose KV was moved: the gap before their second token, but for the step that gave
+    it. Where the first one was late on its way, what the sidecars have told of is more than that.
+    """
+    for one in answers:
+        told_ms, step_ms = one.answer.told("transfer_ms"), one.answer.told("first_decode_ms")
+        if told_ms is not None and step_ms is not None:
+            yield max(told_ms / 1000, one.answer.gaps_s[0] - step_ms / 1000)
 
 
 def _stage_ms(one: Timed, name: str) -> float:

@@ -153,20 +153,22 @@ class LayerDigest(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., xxh3: _Optional[int] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens", "write_token", "streams")
+    __slots__ = ("transfer_id", "epoch", "digests", "output_tokens", "write_token", "streams", "waited_s")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     WRITE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
+    WAITED_S_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     epoch: int
     digests: _containers.RepeatedCompositeFieldContainer[LayerDigest]
     output_tokens: _containers.RepeatedScalarFieldContainer[int]
     write_token: bytes
     streams: int
-    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., write_token: _Optional[bytes] = ..., streams: _Optional[int] = ...) -> None: ...
+    waited_s: float
+    def __init__(self, transfer_id: _Optional[str] = ..., epoch: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[LayerDigest, _Mapping]]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., write_token: _Optional[bytes] = ..., streams: _Optional[int] = ..., waited_s: _Optional[float] = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("outcome", "detail", "bad_layers")
@@ -441,16 +443,18 @@ class Attached(_message.Message):
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., detail: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class LeaseVerified(_message.Message):
-    __slots__ = ("transfer_id", "output_tokens", "kv_bytes", "transport")
+    __slots__ = ("transfer_id", "output_tokens", "kv_bytes", "transport", "visible_s")
     TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     KV_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    VISIBLE_S_FIELD_NUMBER: _ClassVar[int]
     transfer_id: str
     output_tokens: _containers.RepeatedScalarFieldContainer[int]
     kv_bytes: int
     transport: str
-    def __init__(self, transfer_id: _Optional[str] = ..., output_tokens: _Optional[_Iterable[int]] = ..., kv_bytes: _Optional[int] = ..., transport: _Optional[str] = ...) -> None: ...
+    visible_s: float
+    def __init__(self, transfer_id: _Optional[str] = ..., output_tokens: _Optional[_Iterable[int]] = ..., kv_bytes: _Optional[int] = ..., transport: _Optional[str] = ..., visible_s: _Optional[float] = ...) -> None: ...
 
 class LeaseEnded(_message.Message):
     __slots__ = ("transfer_id", "outcome", "detail")

@@ -131,9 +131,12 @@ class _Cluster:
             self._lending.catch_up(number, worker, self._now_s)
         sequences = len(worker.running)
         prompted, ended = worker.finish()
-        for job in prompted:
-            if job.phase is not Phase.OVER:  # else lost with the worker that was to decode it
-                self._prompt_ends(job, worker, stretch.began_s)
+        # One that is over was lost with the worker that was to decode it.
+        leaving = [job for job in prompted if job.phase is not Phase.OVER and self._leaves(job)]
+        if leaving:
+            there_s = self._network.move(leaving, stretch.began_s, self._now_s)
+            for job, at_s in zip(leaving, there_s):
+                self._foresee(at_s, job.token_worker, job)
         for job in ended:
             if job.phase is not Phase.OVER:
                 self._job_ends(job)
@@ -142,19 +145,19 @@ class _Cluster:
         if prompted or ended:
             self._place()
 
-    def _prompt_ends(self, job: Job, worker: Worker, began_s: float) -> None:
+    def _leaves(self, job: Job) -> bool:
+        """Takes note that a prompt is done; whether its KV goes to another worker."""
         if job.first_token_s < 0:
             job.first_token_s = self._now_s
         job.phase = Phase.PROMPT_DONE
         self._fleet.prompt_done(job)
         if job.output <= FIRST_OUTPUT:
             self._job_ends(job)
-        elif job.stays:
+            return False
+        if job.stays:
             job.phase = Phase.THERE
-            worker.joining.append(job)
-        else:
-            there_s = self._network.move(job, began_s, self._now_s)
-            self._foresee(there_s, job.token_worker, job)
+            self._workers[job.prompt_worker].joining.append(job)
+        return not job.stays
 
     def _reached(self, job: Job, number: int) -> None:
         """A request, or later its KV, is on the worker."""

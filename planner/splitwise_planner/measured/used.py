@@ -53,6 +53,10 @@ def outcome_of(trace: Trace, ended: Sequence[Job]) -> Outcome:
         prompt_tokens=trace.prompt_tokens[order],
         output_tokens=trace.output_tokens[order],
         unfinished=len(trace) - len(ended),
+        prompt_worker=np.array([job.prompt_worker for job in ended], np.int64),
+        token_worker=np.array(
+            [job.prompt_worker if job.stays else job.token_worker for job in ended], np.int64
+        ),
     )
 
 
