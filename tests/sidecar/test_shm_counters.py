@@ -7,7 +7,13 @@ import socket
 
 import pytest
 
-from splitwise_sidecar.transports.shm_counters import COUNTERS, accept, offer
+from splitwise_sidecar.transports.shm_counters import (
+    COUNTERS,
+    NO_COUNTER,
+    PeersCounters,
+    accept,
+    offer,
+)
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
@@ -64,3 +70,22 @@ def test_a_descriptor_of_something_else_is_no_page() -> None:
     here, there = socket.socketpair()
     with here, there:
         assert accept(here.fileno()) is None
+
+
+def test_each_push_has_a_counter_of_its_own_while_there_are_any() -> None:
+    counters = PeersCounters()
+    assert counters.take() == NO_COUNTER, "none was offered yet"
+    counters.offered([])
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        offer(here)
+        fd = handed_over(there)
+        counters.offered([fd])
+        os.close(fd)
+    taken = [counters.take() for _ in range(COUNTERS - 1)]
+    assert len({counter.address for counter in taken}) == COUNTERS - 1
+    assert counters.take() == NO_COUNTER
+    counters.give(NO_COUNTER)
+    assert counters.take() == NO_COUNTER
+    counters.give(taken[7])
+    assert counters.take() == taken[7]

@@ -27,7 +27,7 @@ from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import STALL_S, Push, wire_id
-from splitwise_sidecar.transports.shm_counters import COUNTERS, Counters, accept
+from splitwise_sidecar.transports.shm_counters import NO_COUNTER, PeersCounters
 from splitwise_sidecar.transports.sockets import writable
 
 log = logging.getLogger("splitwise.sidecar.shm")
@@ -97,8 +97,7 @@ class _Line:
         self._answers: dict[bytes, asyncio.Future[kv_pb2.Outcome]] = {}
         self._commits: dict[bytes, asyncio.Future[kv_pb2.CommitReply | None]] = {}
         self._closed = ""
-        self._counters: Counters | None = None
-        self._free_counters = list(range(1, COUNTERS))
+        self.counters = PeersCounters()
         asyncio.get_running_loop().add_reader(self._socket, self._readable)
 
     @property
@@ -113,18 +112,6 @@ class _Line:
         answer = asyncio.get_running_loop().create_future()
         self._answers[wire_id] = answer
         return answer
-
-    def take_counter(self) -> tuple[int, int]:
-        """Number and address of a counter of the peer's, until `give_counter`; 0 and 0: none."""
-        if self._counters is None or not self._free_counters:
-            return 0, 0
-        number = self._free_counters.pop()
-        return number, self._counters.address(number)
-
-    def give_counter(self, number: int) -> None:
-        """It is free for another push: what is still copied of this one only counts for nothing."""
-        if number:
-            self._free_counters.append(number)
 
     def end(self, wire_id: bytes) -> None:
         """Tells the peer that no more layers come, if it takes messages just now."""
@@ -213,7 +200,7 @@ class _Line:
         if not data:
             self.close("the peer hung up")
         elif message.HasField("counters"):
-            self._counters = accept(fds[0]) if fds and self._counters is None else self._counters
+            self.counters.offered(fds)
         elif message.HasField("committed"):
             if (reply := self._commits.get(message.wire_id)) and not reply.done():
                 reply.set_result(message.committed)
@@ -238,7 +225,7 @@ class ShmPush(Push):
         self._epoch = epoch
         self._count_sent = count_sent
         self._answer: asyncio.Future[kv_pb2.Outcome] | None = None
-        self._counter, self._taken = 0, 0
+        self._counter = NO_COUNTER
         self._read_bytes = 0
 
     async def layers(self, layers: Sequence[int], span: Span) -> list[int]:
@@ -248,7 +235,7 @@ class ShmPush(Push):
         """
         if self._answer is None:
             self._answer = self._line.expect(self._wire_id)
-            self._counter, self._taken = self._line.take_counter()
+            self._counter = self._line.counters.take()
             await self._line.send(self._begin(span), span.pool.fd)
         elif self._answer.done():
             raise _refusal(self._answer.result())
@@ -264,8 +251,7 @@ class ShmPush(Push):
         assert self._answer is not None
         await self._line.send(_end(self._wire_id))
         outcome = await self._answer
-        self._line.give_counter(self._counter)
-        self._counter = 0
+        self._give_counter()
         if outcome != kv_pb2.OK:
             raise _refusal(outcome)
 
@@ -279,8 +265,12 @@ class ShmPush(Push):
             if not self._answer.done():
                 self._line.end(self._wire_id)
             self._line.leave(self._wire_id)
-            self._line.give_counter(self._counter)
-            self._answer, self._counter = None, 0
+            self._give_counter()
+            self._answer = None
+
+    def _give_counter(self) -> None:
+        self._line.counters.give(self._counter)
+        self._counter = NO_COUNTER
 
     def _begin(self, span: Span) -> kv_pb2.FromShmSender:
         begin = kv_pb2.ShmBegin(
@@ -289,13 +279,13 @@ class ShmPush(Push):
             num_blocks=span.pool.num_blocks,
             blocks=span.blocks,
             num_tokens=span.num_tokens,
-            counter=self._counter,
+            counter=self._counter.number,
         )
         return kv_pb2.FromShmSender(wire_id=self._wire_id, begin=begin)
 
     def _read(self, moves: Sequence[Move]) -> None:
         patience_ms = self._movers.patience_ms(moves)
-        taken = self._taken if patience_ms else 0
+        taken = self._counter.address if patience_ms else 0
         for move in moves:
             taken = taken if move.read(taken, self._read_bytes, patience_ms) else 0
             self._read_bytes += move.end

@@ -10,8 +10,9 @@ import fcntl
 import os
 import socket
 from array import array
+from collections.abc import Sequence
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
-from typing import Final
+from typing import Final, NamedTuple
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.layout import address_of
@@ -69,3 +70,38 @@ def accept(fd: int) -> Counters | None:
         return Counters(mmap(fd, _BYTES, MAP_SHARED, PROT_READ))
     except OSError:
         return None
+
+
+class Counter(NamedTuple):
+    """One of a peer's, for one push."""
+
+    number: int
+    address: int
+
+
+NO_COUNTER: Final = Counter(0, 0)
+
+
+class PeersCounters:
+    """Those of a line's peer, once it has offered some, and which of them no push has."""
+
+    def __init__(self) -> None:
+        self._counters: Counters | None = None
+        self._free = list(range(1, COUNTERS))
+
+    def offered(self, fds: Sequence[int]) -> None:
+        """The peer's message about them came, with these descriptors; only the first counts."""
+        if fds and self._counters is None:
+            self._counters = accept(fds[0])
+
+    def take(self) -> Counter:
+        """One until `give`, if there is any."""
+        if self._counters is None or not self._free:
+            return NO_COUNTER
+        number = self._free.pop()
+        return Counter(number, self._counters.address(number))
+
+    def give(self, counter: Counter) -> None:
+        """It is for another push: what is still copied of this one makes that one's pace worse."""
+        if counter.number:
+            self._free.append(counter.number)
