@@ -1,8 +1,8 @@
 """Memory of a cluster by component, as it goes on, and whether it still grows.
 
 Proportional set sizes, as the kernel counts them: a page that processes share is counted once, in
-equal parts. Shared memory is the KV-caches, which a worker and its sidecar map; it is told by
-itself, for it fills up with cached prefixes until all blocks have been used, and then stays.
+equal parts. Pages of files, which the kernel drops when it needs room, are not counted. Shared
+memory is the KV-caches, which a worker and its sidecar map; it is told by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def look(cluster: Running) -> dict[str, int]:
     found = {KV_CACHES: 0}
     for name, pids in cluster.components().items():
         rolled = [_rolled_up(pid) for pid in pids]
-        found[name] = sum(one["Pss_Anon"] + one["Pss_File"] for one in rolled)
+        found[name] = sum(one["Pss_Anon"] for one in rolled)
         found[KV_CACHES] += sum(one["Pss_Shmem"] for one in rolled)
     return found | {ALL: sum(found.values())}
 
