@@ -25,7 +25,8 @@ def queues(workers: int, offered: float, each: float) -> float:
     if offered >= workers:
         return 1.0
     *_, waits = waiting(offered, workers)
-    return waits * (offered / workers) ** (workers * max(0.0, each - 1))
+    longer: float = (offered / workers) ** (workers * max(0.0, each - 1))
+    return waits * longer
 
 
 def bursts(mean: float, least: float) -> float:
