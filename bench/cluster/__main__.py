@@ -18,7 +18,7 @@ from statistics import median
 from bench.cluster.burst import burst
 from bench.cluster.load import Report, Trace, bench, solo_slo
 from bench.cluster.model import written
-from bench.cluster.overload import overload
+from bench.cluster.overload import overload, told
 from bench.cluster.picture import draw
 from bench.cluster.setups import AGGREGATED, Running, running, setups
 from bench.cluster.synthetic import OUTPUT, PROMPT, trace
@@ -52,7 +52,8 @@ def main() -> None:
             wait_s = max(0.1, WAIT_SHARE * ttft_s)
             with running(clusters[first], model, place, asked.cores, wait_s, tbt_s) as cluster:
                 warm_up(cluster, place)
-                print(json.dumps(overload(cluster, load, capacity, slo, asked.overload, place)))
+                found = overload(cluster, load, capacity, slo, asked.overload, place)
+            print("\n".join([*told(found), json.dumps(found)]))
             return
         options = [*load.options(asked.load * capacity, asked.seconds), *slo]
         reports: dict[str, list[Report]] = {name: [] for name in clusters}

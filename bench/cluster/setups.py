@@ -64,13 +64,14 @@ class Running:
     url: str
     status: Mapping[str, Any]
 
-    def processes(self) -> list[Process]:
-        """Every process of its pods."""
-        return [
-            Process(container["pid"])
-            for pod in self.status["pods"]
-            for container in pod["containers"]
-        ]
+    def components(self) -> dict[str, list[int]]:
+        """The processes of its pods, by what they are: `router`, `prompt worker` and their like."""
+        found: dict[str, list[int]] = {}
+        for pod in self.status["pods"]:
+            for container in pod["containers"]:
+                name = " ".join(dict.fromkeys([pod["role"], container["name"]]))
+                found.setdefault(name, []).append(container["pid"])
+        return found
 
     def workers(self) -> list[Process]:
         """The processes that compute."""

@@ -30,7 +30,12 @@ class LoadTargets(SpecModel):
 
     backlog_seconds: Annotated[
         float,
-        Field(ge=0.05, le=600, description="Prompt work that may wait for each prompt worker."),
+        Field(
+            ge=0.05,
+            le=600,
+            description="Prompt work that may wait for each prompt worker. Four prompts may, and "
+            "no more than half of `router.maxQueueSeconds`.",
+        ),
     ] = 1.5
     kv_ratio: Annotated[
         float,

@@ -134,7 +134,7 @@ class Autoscaler:
             counts = scaled_pools.counts_of(cluster, objects, pool)
             if counts is None:
                 return
-            law = scaled_pools.law_of(pool, now)
+            law = scaled_pools.law_of(cluster, pool, now)
             read = readings[pool.name]
             state = known.states.get(pool.name, State())
             if law is not None:

@@ -7,6 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from splitwise_core.labels import ROUTER
+from splitwise_core.policy.admission import COMMITTED_SHARE
 from splitwise_core.policy.roles import ROLES, Role
 from splitwise_core.policy.scaling import Counts, Decision, Held, Law, Ratio, Slo
 from splitwise_core.spec import SplitwiseCluster
@@ -28,7 +29,7 @@ def is_ours(cluster: SplitwiseCluster) -> bool:
     return any(pool.autoscaling and pool.autoscaling.is_ours for pool in cluster.spec.pools)
 
 
-def law_of(pool: Pool, now: datetime) -> Law | None:
+def law_of(cluster: SplitwiseCluster, pool: Pool, now: datetime) -> Law | None:
     """What the law is told of a pool at this time; None when somebody else scales it."""
     asked = pool.autoscaling
     if asked is None or not asked.is_ours:
@@ -40,6 +41,7 @@ def law_of(pool: Pool, now: datetime) -> Law | None:
         least=max([asked.min_replicas, *scheduled]),
         most=asked.max_replicas,
         backlog_s=asked.load.backlog_seconds,
+        committed_s=COMMITTED_SHARE * cluster.spec.router.max_queue_seconds,
         kv_ratio=asked.load.kv_ratio,
         slo=Slo(slo.ttft_seconds, slo.tbt_seconds, slo.percentile / 100) if slo else None,
         up_window_s=asked.behavior.up_window_seconds,

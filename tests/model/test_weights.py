@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from splitwise_core.tiny_tasks import lookup
 from splitwise_worker.model.batch import Span, make_batch
 from splitwise_worker.model.decoder import Decoder
-from splitwise_worker.model.linear import Weights, linear
+from splitwise_worker.model.linear import Weights, compiled_rows, linear
 
 LENGTH = 1024
 
@@ -50,7 +50,15 @@ def test_logits_are_close_to_those_of_float32(
     assert found.argmax(-1).tolist() == exact.argmax(-1).tolist()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 64, 65], ids="{} rows".format)
+def test_code_is_compiled_for_few_numbers_of_rows_and_hardly_more_than_there_are() -> None:
+    """What is compiled is kept: with one for each length of a prompt memory grows and grows."""
+    sizes = [compiled_rows(rows) for rows in range(1, 2049)]
+    assert all(rows <= size <= rows * 9 / 8 for rows, size in enumerate(sizes, 1))
+    assert sizes[:16] == list(range(1, 17)), "steps of few sequences compute nothing in vain"
+    assert len(set(sizes)) == 16 + 7 * 8
+
+
+@pytest.mark.parametrize("rows", [1, 2, 17, 64, 65, 1000], ids="{} rows".format)
 @pytest.mark.parametrize("has_bias", [False, True], ids=["no bias", "a bias"])
 @pytest.mark.parametrize("shape", [(40, 24), (24, 40)], ids=["widens", "narrows"])
 @pytest.mark.parametrize(

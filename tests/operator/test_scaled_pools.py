@@ -52,13 +52,25 @@ def test_a_law_has_the_least_of_the_hour_and_the_targets_of_the_spec() -> None:
         {"name": "token", "role": "token", "autoscaling": {"by": "External", "maxReplicas": 3}},
     ]
     made = cluster(pools=pools)
-    law = law_of(made.spec.pools[0], at("2026-01-05T12:00"))
+    law = law_of(made, made.spec.pools[0], at("2026-01-05T12:00"))
     assert law is not None
     assert (law.least, law.most, law.slo) == (4, 9, Slo(1.0, 0.05, 0.9))
-    night = law_of(made.spec.pools[0], at("2026-01-05T20:00"))
+    night = law_of(made, made.spec.pools[0], at("2026-01-05T20:00"))
     assert night is not None
     assert night.least == 1
-    assert law_of(made.spec.pools[1], at("2026-01-05T12:00")) is None
+    assert law_of(made, made.spec.pools[1], at("2026-01-05T12:00")) is None
+
+
+def test_no_more_counts_as_a_backlog_than_routers_let_wait_at_a_worker() -> None:
+    asked = {"by": "Load", "maxReplicas": 9, "load": {"backlogSeconds": 30}}
+    pools = [
+        {"name": "prompt", "role": "prompt", "autoscaling": asked},
+        {"name": "token", "role": "token", "replicas": 1},
+    ]
+    made = cluster(pools=pools, router={"maxQueueSeconds": 4})
+    law = law_of(made, made.spec.pools[0], at("2026-01-05T12:00"))
+    assert law is not None
+    assert (law.backlog_s, law.committed_s) == (30, 2)
 
 
 def test_what_waits_is_shared_out_over_the_pools_of_a_phase() -> None:

@@ -150,7 +150,8 @@ def test_a_days_winner_scales_by_the_clock_as_the_operator_reads_it(
     assert planned_by_day.day is not None
     midnight = datetime(2026, 1, 5, tzinfo=ZoneInfo("Europe/Berlin"))
     for hour, needed in enumerate(planned_by_day.day.hours):
-        laws = [law_of(pool, midnight + timedelta(hours=hour)) for pool in cluster.spec.pools]
+        then = midnight + timedelta(hours=hour)
+        laws = [law_of(cluster, pool, then) for pool in cluster.spec.pools]
         prompt, token = (law for law in laws if law is not None)
         assert (prompt.least, token.least) == (8 * needed.design.prompt, 8 * needed.design.token)
         most = planned_by_day.day.most

@@ -27,7 +27,7 @@ def decided_then(looks: Sequence[dict[str, Any]]) -> list[Told]:
 def decided_again(cluster: SplitwiseCluster, looks: Sequence[dict[str, Any]]) -> list[Told]:
     """What the law decides on the same, from no past: `looks` begin with the operator's first."""
     now = datetime.now(UTC)
-    laws = {pool.name: law_of(pool, now) for pool in cluster.spec.pools}
+    laws = {pool.name: law_of(cluster, pool, now) for pool in cluster.spec.pools}
     roles = {pool.name: ROLES[pool.role] for pool in cluster.spec.pools}
     states = {name: State() for name in laws}
     made = []

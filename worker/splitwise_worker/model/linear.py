@@ -46,8 +46,10 @@ def _float32(weight: Tensor, bias: Tensor | None) -> Linear:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
 
     def run_packed(x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-        return out
+        more = compiled_rows(len(x)) - len(x)
+        padded = F.pad(x, (0, 0, 0, more)) if more else x
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(padded, packed, bias, "none", [], "")
+        return out[: len(x)]
 
     if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return run_packed
@@ -60,6 +62,16 @@ def _float32(weight: Tensor, bias: Tensor | None) -> Linear:
         return torch.mm(x, matrix) if bias is None else torch.addmm(bias, x, matrix)
 
     return run
+
+
+def compiled_rows(rows: int) -> int:
+    """So many rows are computed for `rows`, at most an eighth more: the others are zeros.
+
+    oneDNN compiles code for each number of rows, and keeps it for 1,024 pairs of that and a matrix.
+    Of any octave eight numbers are used, so that these are few and soon there.
+    """
+    unit = 1 << max(0, (rows - 1).bit_length() - 4)
+    return -(-rows // unit) * unit
 
 
 def _in_huge_pages(matrix: Tensor) -> Tensor:

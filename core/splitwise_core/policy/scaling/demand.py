@@ -6,7 +6,14 @@ from math import inf
 from typing import Final
 
 from splitwise_core.policy.roles import Role
-from splitwise_core.policy.scaling.law import BUSY_UP, CATCH_UP_S, DOWN_RATIO, Law, Reason
+from splitwise_core.policy.scaling.law import (
+    BUSY_UP,
+    CATCH_UP_S,
+    DOWN_RATIO,
+    QUEUE,
+    Law,
+    Reason,
+)
 from splitwise_core.policy.scaling.measured import Measured
 from splitwise_core.policy.scaling.signals import Reading
 from splitwise_core.policy.scaling.slo import prompt_workers, step_workers
@@ -33,13 +40,14 @@ class Need:
 class Demand:
     """Workers that the load needs. With fewer than `low` a step down would have to be undone.
 
-    `steady` is that of what comes alone, whatever has piled up. `is_feasible`: whether the targets
-    can be reached at all.
+    `steady` is that of what comes alone, whatever has piled up; `offered`: those that prompts which
+    come keep busy. `is_feasible`: whether the targets can be reached at all.
     """
 
     needs: Sequence[Need] = ()
     low: float = 0.0
     steady: float = 0.0
+    offered: float = 0.0
     inputs: Mapping[str, float] = field(default_factory=dict)
     is_feasible: bool = True
 
@@ -63,6 +71,7 @@ def demand(law: Law, readings: Sequence[Reading], known: Measured) -> Demand:
         needs=[need for one in asked for need in one.needs],
         low=max(one.low for one in asked),
         steady=max(one.steady for one in asked),
+        offered=max(one.offered for one in asked),
         inputs={name: value for one in asked for name, value in one.inputs.items()},
         is_feasible=all(one.is_feasible for one in asked),
     )
@@ -84,15 +93,20 @@ def _prompt(law: Law, readings: Sequence[Reading], known: Measured) -> list[Dema
         "promptTokensPerSecond": speed,
         "askedShare": asked,
     }
-    presses = backlog_s / law.backlog_s
+    presses = backlog_s / may_wait_s(law, known)
     if any(one.lent_tokens for one in recent):  # what is borrowed keeps the backlog small
         presses = max(presses, offered)
     need = Need(rising / BUSY_UP + extra, presses, Reason.BACKLOG_HIGH)
     # What waits would not have to with more workers, and would again with fewer.
     steady = offered / (BUSY_UP * DOWN_RATIO)
     low = max(steady + extra, presses)
-    made = [_full(readings), Demand([need], low, steady, inputs)]
+    made = [_full(readings), Demand([need], low, steady, offered, inputs)]
     return [*made, _ttft(law, rising, extra, known)] if law.slo is not None else made
+
+
+def may_wait_s(law: Law, known: Measured) -> float:
+    """Seconds of prompt work that may wait for each worker: some prompts may, however long."""
+    return min(max(law.backlog_s, QUEUE * known.prompt_s), law.committed_s)
 
 
 def _offered_tokens_per_s(readings: Sequence[Reading]) -> float:
@@ -123,7 +137,7 @@ def _ttft(law: Law, offered: float, extra: float, known: Measured) -> Demand:
         return Demand(inputs=inputs, is_feasible=False)
     up = fewest * known.late + extra
     steady = fewer * known.late
-    return Demand([Need(up, up, Reason.TTFT_MISSED)], steady + extra, steady, inputs)
+    return Demand([Need(up, up, Reason.TTFT_MISSED)], steady + extra, steady, inputs=inputs)
 
 
 def _token(law: Law, readings: Sequence[Reading], known: Measured) -> list[Demand]:
@@ -136,7 +150,7 @@ def _token(law: Law, readings: Sequence[Reading], known: Measured) -> list[Deman
     up = taken / law.kv_ratio
     inputs = {"kvShare": now.taken_share, "kvWorkers": taken, "decoding": float(now.taken)}
     low = now.workers * now.taken_share / (law.kv_ratio * DOWN_RATIO) * _longer(law, now, known)
-    made = Demand([Need(up, up, Reason.KV_HIGH)], low, low, inputs)
+    made = Demand([Need(up, up, Reason.KV_HIGH)], low, low, inputs=inputs)
     return [made, _tbt(law, now, known)] if law.slo is not None else [made]
 
 
@@ -164,4 +178,4 @@ def _tbt(law: Law, now: Reading, known: Measured) -> Demand:
     if up is None:
         return Demand(inputs=inputs, is_feasible=False)
     steady = up / DOWN_RATIO
-    return Demand([Need(up, up, Reason.STEP_SLOW)], steady, steady, inputs)
+    return Demand([Need(up, up, Reason.STEP_SLOW)], steady, steady, inputs=inputs)

@@ -11,6 +11,14 @@ BUSY_UP: Final = 0.8
 """A pool grows until its workers are busy with prompts for at most this part of the time: above it
 queues grow faster than linearly (Kingman's formula), and two thirds of a step up are gone again."""
 
+QUEUE: Final = BUSY_UP / (1 - BUSY_UP)
+"""Prompts that a worker has on average when it is as busy as it should be (M/M/1: rho / (1 - rho)
+are four). So many are there by chance, and are no shortage."""
+
+RARE: Final = 0.1
+"""A step down is taken only if less than so many prompts that come in LONG windows are expected to
+find a queue, by chance, for which the pool would have to grow again."""
+
 DOWN_RATIO: Final = 0.75
 """The workers that stay must carry the load at this part of what makes a pool grow. Between the two
 nothing moves, so that one step is never what the next undoes."""
@@ -67,7 +75,8 @@ class Reason(StrEnum):
 
 
 ABOUT: Final[Mapping[Reason, str]] = {
-    Reason.BACKLOG_HIGH: "More seconds of prompt work wait for each worker than `backlogSeconds`.",
+    Reason.BACKLOG_HIGH: "More prompt work waits for each worker than `backlogSeconds` and more "
+    "than four prompts, or as much as routers let wait there.",
     Reason.QUEUE_FULL: "Prompts that wait fill the workers, and others wait at the routers.",
     Reason.KV_HIGH: "Sequences hold more of the KV memory, or of the places, than `kvRatio`.",
     Reason.STEP_SLOW: "A step of the decoding sequences takes longer than `tbtSeconds`.",
@@ -111,14 +120,16 @@ class Slo:
 class Law:
     """What a pool is told. `least` 0 lets it, with all others, go to zero when idle.
 
-    `backlog_s`: seconds of prompt work that may wait for each worker. `kv_ratio`: the part of KV
-    memory that may be taken. `stale_s`: the age at which what was said counts no more.
+    `backlog_s`: seconds of prompt work that may wait for each worker; `committed_s`: those that
+    routers let wait there, and no more. `kv_ratio`: the part of KV memory that may be taken.
+    `stale_s`: the age at which what was said counts no more.
     """
 
     role: Role
     least: int
     most: int
     backlog_s: float = 1.5
+    committed_s: float = 5.0
     kv_ratio: float = 0.8
     slo: Slo | None = None
     up_window_s: float = 10.0
@@ -131,6 +142,7 @@ class Law:
         assert 0 <= self.least <= self.most
         assert self.most >= 1
         assert self.backlog_s > 0
+        assert self.committed_s > 0
         assert 0 < self.kv_ratio <= 1
 
 

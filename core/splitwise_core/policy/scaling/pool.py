@@ -5,12 +5,17 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from typing import Final
 
-from splitwise_core.policy.scaling.demand import Demand, demand
+from splitwise_core.policy.scaling.chance import bursts, queues
+from splitwise_core.policy.scaling.demand import RECENT_S, Demand, demand, may_wait_s
 from splitwise_core.policy.scaling.law import (
+    BUSY_UP,
+    CATCH_UP_S,
+    DOWN_RATIO,
     FALLEN,
     LONG,
     MOST_PATIENCE,
     PATIENCE,
+    RARE,
     ROOMY,
     STEP_DOWN,
     STEP_UP,
@@ -44,6 +49,7 @@ class State:
     known: Measured = field(default_factory=Measured)
     demand: Demand = field(default_factory=Demand)
     lows: tuple[tuple[float, float], ...] = ()
+    usual: float = 0.0  # workers that prompts kept busy on average, in a long window
     seen_s: float = -inf  # the last look
     watched_from_s: float = -inf  # since when looks have followed each other
     changed_s: float = -inf
@@ -84,10 +90,18 @@ def observe(state: State, law: Law, counts: Counts, now: Reading | None, at_s: f
         readings=readings,
         known=known,
         demand=asked,
+        usual=_usual(state, law, asked.offered, now.seconds),
         raised_for=max(state.raised_for, asked.steady) if grows else state.raised_for,
         busy_s=state.busy_s if now.is_idle else at_s,
         lows=_with_low(state, law, at_s, inf if now.missing else asked.low),
     )
+
+
+def _usual(state: State, law: Law, offered: float, seconds: float) -> float:
+    """What was offered on average in LONG windows, or since looks have followed each other."""
+    watched_s = min(state.seen_s - state.watched_from_s, LONG * law.down_window_s)
+    gain = min(1.0, seconds / watched_s) if watched_s > 0 else 1.0
+    return state.usual + gain * (offered - state.usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +171,28 @@ def _fewer(state: State, law: Law, counts: Counts) -> int:
         low = _highest_low(state, at_s - law.down_window_s) / ROOMY
     if not has_grown and state.watched_from_s <= at_s - LONG * law.down_window_s:
         low = min(low, state.lows[0][1])
-    return desired if low == inf else max(fewest, ceil(low - SLACK))
+    if low == inf:
+        return desired
+    able = range(max(fewest, ceil(low - SLACK)), desired)
+    return next((workers for workers in able if not _is_restless(state, law, workers)), desired)
+
+
+def _is_restless(state: State, law: Law, workers: int) -> bool:
+    """Whether chance alone would make a pool of so many workers grow again within LONG windows.
+
+    For that, prompts have to find enough others before them, and enough must have come lately.
+    """
+    prompt_s = state.known.prompt_s
+    if prompt_s <= 0:
+        return False
+    highest = _highest_low(state, state.seen_s - law.down_window_s)
+    offered = min(state.usual, highest * BUSY_UP * DOWN_RATIO)  # it may have fallen
+    wait_s = may_wait_s(law, state.known)
+    arrivals = offered * LONG * law.down_window_s / prompt_s
+    recent = RECENT_S / prompt_s  # prompts that one worker computes meanwhile
+    many = BUSY_UP * workers * (1 - wait_s / CATCH_UP_S) * recent
+    chance = min(queues(workers, offered, wait_s / prompt_s), bursts(offered * recent, many))
+    return arrivals * chance > RARE
 
 
 def _has_fallen(state: State, law: Law) -> bool:

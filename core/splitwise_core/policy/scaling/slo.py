@@ -2,6 +2,8 @@
 
 from math import exp
 
+from splitwise_core.policy.scaling.chance import waiting
+
 MOST_BUSY = 0.95
 """A target is never met by workers that are busier: the formula is exact for random arrivals, and
 real ones come in bursts."""
@@ -23,12 +25,9 @@ def prompt_workers(
     if wait_s <= 0:
         return None
     late = 1 - percentile
-    blocked = 1.0  # Erlang's B formula, worker by worker
-    for workers in range(1, most + 1):
-        blocked = offered * blocked / (workers + offered * blocked)
+    for workers, waits in enumerate(waiting(offered, most), 1):
         if offered > MOST_BUSY * workers:
             continue
-        waits = blocked / (1 - offered / workers * (1 - blocked))
         if waits * exp(-(workers - offered) * wait_s / prompt_s) <= late:
             return workers
     return most
