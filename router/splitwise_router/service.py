@@ -136,6 +136,7 @@ class Service:
         status = exchange.status or CLIENT_GONE_STATUS
         self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=str(status)).inc()
         exchange.end_trace(endpoint, status)
+        self._tracing.decide_ahead()
 
     async def _fail(self, exchange: Exchange, error: ApiError) -> None:
         """Tells the client: with a status before the answer began, with an event after."""
