@@ -14,22 +14,16 @@ the last line is one JSON object.
 import argparse
 import json
 import statistics
-import tempfile
 import time
-from contextlib import ExitStack
 from http.client import HTTPConnection
-from pathlib import Path
 
 from bench.watching.pairs import Bench, cpu_found, ttft_found
+from bench.watching.processes import processes
 from bench.watching.sizes import router_bytes, worker_bytes
-from bench.watching.switch import Switches, programs
-from tests.support.house import House, house
-from tests.support.otlp import collecting
+from bench.watching.switch import Switches
+from tests.support.house import House
 
-MODEL = Path(__file__).parents[2] / ".cache" / "models" / "tiny"
 SCRAPES = 50
-ONE_THREAD = {"SPLITWISE_CPU_MILLIS": "1000"}
-"""Of each worker: threads that wait for each other's turns would be most of what is seen."""
 SIZED_REQUESTS = 100_000
 
 
@@ -47,25 +41,17 @@ def scrape_s(built: House) -> list[float]:
     return took
 
 
-def processes(cpu_pairs: int, ttft_pairs: int, is_control: bool) -> dict[str, float]:
+def measured(cpu_pairs: int, ttft_pairs: int, is_control: bool) -> dict[str, float]:
     """What is measured on real processes."""
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        collector = stack.enter_context(collecting())
-        traced = {
-            "OTEL_TRACES_EXPORTER": "otlp",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
-        }
-        real = programs(directory)
-        built = stack.enter_context(house(directory, MODEL, None, ONE_THREAD | traced, real))
-        built.start()
-        switches = Switches([directory / str(process.pid) for process in built.processes])
-        stack.callback(switches.close)
+    with processes(Switches.__module__) as (built, sockets, collector):
+        switches = Switches(sockets)
         bench = Bench(built, switches, is_control)
         bench.check()
-        cpu, ttft = cpu_found(bench, cpu_pairs), ttft_found(bench, ttft_pairs)
+        cpu = cpu_found(bench, cpu_pairs) if cpu_pairs else {}
+        ttft = ttft_found(bench, ttft_pairs) if ttft_pairs else {}
         bench.switch(True)
         scrapes = scrape_s(built)
+        switches.close()
         spans = len(collector.spans)
     assert spans > 0, "nothing was traced"
     return {
@@ -79,11 +65,11 @@ def processes(cpu_pairs: int, ttft_pairs: int, is_control: bool) -> dict[str, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.watching", description=__doc__)
-    parser.add_argument("--cpu-pairs", type=int, default=80, help="pairs of blocks of streams")
-    parser.add_argument("--ttft-pairs", type=int, default=6000, help="pairs of single requests")
+    parser.add_argument("--cpu-pairs", type=int, default=80, help="pairs of streams; 0: none")
+    parser.add_argument("--ttft-pairs", type=int, default=6000, help="of single requests; 0: none")
     parser.add_argument("--control", action="store_true", help="never switch watching off")
     asked = parser.parse_args()
-    found = processes(asked.cpu_pairs, asked.ttft_pairs, asked.control)
+    found = measured(asked.cpu_pairs, asked.ttft_pairs, asked.control)
     for of, sizes in (
         ("router", router_bytes(SIZED_REQUESTS)),
         ("worker", worker_bytes(SIZED_REQUESTS)),

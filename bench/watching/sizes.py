@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 
 from splitwise_core.latency.power import PowerModel
 from splitwise_core.metric import Component
-from splitwise_core.metrics.router import HTTP_REQUESTS, PLACEMENTS, PROMPT_TOKENS
+from splitwise_core.metrics.router import HTTP_REQUESTS, PLACEMENTS
 from splitwise_core.policy.batching import StepKind
 from splitwise_core.policy.routing import Reason
 from splitwise_core.rpc import kv_pb2
@@ -49,16 +49,19 @@ def router_bytes(requests: int) -> dict[str, int]:
         traced = RequestTrace(recorder, SpanContext.new()) if number % 3 == 0 else UNTRACED
         generation = Generation("r", [1], Sampling(), 0.0)
         generation.trace = GenerationTrace(traced, arrived_s, 0)
-        generation.stages = Stages(
-            **{
-                name: draw.lognormvariate(-3, 2)
-                for name in ("queue_s", "prefill_s", "transfer_s", "first_decode_s")
-            }
+        queue_s, prefill_s, transfer_s, first_decode_s = (
+            draw.lognormvariate(-3, 2) for _ in range(4)
         )
+        generation.stages = Stages(
+            queue_s=queue_s,
+            prefill_s=prefill_s,
+            transfer_s=transfer_s,
+            first_decode_s=first_decode_s,
+        )
+        clock.asked(100)
         clock.tokens(1, arrived_s, None, first_s, generation.trace)
         clock.tokens(3, arrived_s, first_s, last_s, generation.trace)
-        clock.ended(generation, arrived_s, first_s, last_s)
-        telemetry.counter(PROMPT_TOKENS).inc(100)
+        clock.ended(generation, arrived_s, first_s, last_s, last_s)
         telemetry.counter(HTTP_REQUESTS, endpoint="chat", status="200").inc()
         telemetry.counter(PLACEMENTS, reason=reasons[number % len(reasons)].value).inc()
     return _bytes(telemetry)
@@ -69,6 +72,7 @@ def worker_bytes(requests: int) -> dict[str, int]:
     telemetry = Telemetry(Component.WORKER, role="token", pool="token")
     machine = Machine(2.0, PowerModel(100.0, 600.0, 400.0), 1e15, 1e12)
     estimates = Estimates(telemetry, ModelWork(10**9, 10**8, 10**5, 10**9, 10**5, None), machine)
+    outcomes = list(kv_pb2.Outcome.values())
     metrics, draw = EngineMetrics(telemetry, lambda: 1.0, estimates, 1024), random.Random(7)
     for number in range(requests):
         tokens, seconds = draw.randrange(1, 5000), draw.lognormvariate(-4, 2)
@@ -76,7 +80,7 @@ def worker_bytes(requests: int) -> dict[str, int]:
         if number % 4:
             step = Stepped(StepKind.TOKEN, decoded=tokens, token_s=seconds)
         metrics.stepped(step, [1], [tokens + 1])
-        metrics.ended(list(kv_pb2.Outcome.values())[number % len(kv_pb2.Outcome.values())])
+        metrics.ended(outcomes[number % len(outcomes)])
     return _bytes(telemetry)
 
 

@@ -158,14 +158,17 @@ class Switches:
             process.close()
 
 
-def programs(directory: Path) -> Path:
-    """Writes them into `directory`, which is returned. A socket there has the process's id."""
+def programs(directory: Path, listener: str) -> Path:
+    """Writes them into `directory`, which is returned. A socket there has the process's id.
+
+    `listener` is the module whose `listen` they begin with.
+    """
     for name in NAMES:
         file = directory / f"splitwise-{name}"
         file.write_text(
             f"#!{sys.executable}\n"
             f"import os, sys\nsys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
-            "from bench.watching.switch import listen\n"
+            f"from {listener} import listen\n"
             f"listen({name!r}, f'{directory}/{{os.getpid()}}')\n"
             f"from splitwise_{name}.main import main\nsys.exit(main())\n"
         )

@@ -7,6 +7,7 @@ import asyncio
 import time
 from bisect import insort
 from collections.abc import Collection
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -64,6 +65,10 @@ class Admission:
         self._telemetry = telemetry
         for why in Rejection:  # each begins at 0: a rate misses the first step of others
             telemetry.counter(REJECTED_REQUESTS, reason=why.value)
+        self._placements = dict.fromkeys(Reason, 0)
+        for reason in Reason:
+            counted = partial(self._placements.__getitem__, reason)
+            telemetry.show_total(PLACEMENTS, counted, reason=reason.value)
         self._queued = telemetry.gauge(QUEUED_REQUESTS)
         telemetry.gauge(EXPECTED_WAIT).set_function(self._wait_s)
         self._queue: list[Waiter] = []  # the next one first
@@ -258,26 +263,26 @@ class Admission:
             return None, why
         prefixes.note(generation.block_names, found.prompt, found.token)
         self._intake.placed.note(generation.to_prefill, time.monotonic())
-        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
+        self._placements[why] += 1
         return Attempt(generation, next(self._sequences), found, self._mint, self._moves), why
 
     def _gave_up(self, waiter: Waiter) -> ApiError:
         """What one is told that has waited for as long as anybody may."""
         if not waiter.waits_for_its_own:
             return self._refusal(waiter.generation, waiter.why_not)
-        self._telemetry.counter(PLACEMENTS, reason=waiter.why_not.value).inc()
+        self._placements[waiter.why_not] += 1
         revision = waiter.generation.revision
         return refusals.revision_gone(revision[0] if revision else "", QUEUE_WAIT_S)
 
     def _refusal(self, generation: Generation, why: Reason) -> ApiError:
         if why is Reason.NO_CAPACITY:
             return self._rejection(generation, Rejection.WAITED)
-        self._telemetry.counter(PLACEMENTS, reason=why.value).inc()
+        self._placements[why] += 1
         return refusals.no_workers(self._fleet.not_ready() or why.value)
 
     def _rejection(self, generation: Generation, why: Rejection) -> ApiError:
         self._intake.refused.note(generation.to_prefill, time.monotonic())
-        self._telemetry.counter(PLACEMENTS, reason=Reason.NO_CAPACITY.value).inc()
+        self._placements[Reason.NO_CAPACITY] += 1
         self._telemetry.counter(REJECTED_REQUESTS, reason=why.value).inc()
         after_s = retry_after_s(self._wait_s(), self._max_queue_s)
         return refusals.rejected(why, self._max_queue_s, self._max_queued, after_s)

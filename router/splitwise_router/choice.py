@@ -9,6 +9,7 @@ from splitwise_core.metrics.router import (
     E2E,
     KV_BYTES,
     OUTPUT_TOKENS,
+    PROMPT_TOKENS,
     ROLE_CHANGE,
     STAGE_FIRST_DECODE,
     STAGE_PREFILL,
@@ -48,13 +49,18 @@ class Clock:
         self._ttft = telemetry.histogram(TTFT)
         self._tbt = telemetry.histogram(TBT)
         self._e2e = telemetry.histogram(E2E)
-        self._output_tokens = 0
+        self._prompt_tokens = self._output_tokens = 0
+        telemetry.show_total(PROMPT_TOKENS, lambda: self._prompt_tokens)
         telemetry.show_total(OUTPUT_TOKENS, lambda: self._output_tokens)
         self._queue = telemetry.histogram(STAGE_QUEUE)
         self._prefill = telemetry.histogram(STAGE_PREFILL)
         self._transfer = telemetry.histogram(STAGE_TRANSFER)
         self._first_decode = telemetry.histogram(STAGE_FIRST_DECODE)
         self._role_change = telemetry.histogram(ROLE_CHANGE)
+
+    def asked(self, prompt_tokens: int) -> None:
+        """Counts a prompt that was read and found good."""
+        self._prompt_tokens += prompt_tokens
 
     def tokens(
         self,

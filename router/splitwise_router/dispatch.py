@@ -35,7 +35,8 @@ class Dispatcher:
         self._admission = admission
         self._retries = retries
         self._telemetry = telemetry
-        self._inflight = telemetry.gauge(INFLIGHT_REQUESTS)
+        self._inflight = 0
+        telemetry.gauge(INFLIGHT_REQUESTS).set_function(lambda: self._inflight)
         self._log = log
 
     async def run(self, generation: Generation) -> AsyncGenerator[Piece, None]:
@@ -48,7 +49,7 @@ class Dispatcher:
         attempt = await self._admission.start(generation)
         failures = 0
         while True:
-            self._inflight.inc()
+            self._inflight += 1
             why = ""
             try:
                 while True:
@@ -61,7 +62,7 @@ class Dispatcher:
             except LegFailed as error:
                 failed, why = error, kv_pb2.Outcome.Name(error.outcome).lower()
             finally:
-                self._inflight.dec()
+                self._inflight -= 1
                 attempt.end()
                 generation.trace.attempt_ended(why, len(generation.output))
             if generation.to_generate <= 0:  # the last token came, the word that it was did not

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from splitwise_core.metrics.router import HTTP_REQUESTS, PROMPT_TOKENS, REQUEST_TIMEOUT
+from splitwise_core.metrics.router import HTTP_REQUESTS, REQUEST_TIMEOUT
 from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import Tracing
 from splitwise_router.answer import Answer, Asked, Choice
@@ -136,6 +136,7 @@ class Service:
         status = exchange.status or CLIENT_GONE_STATUS
         self._telemetry.counter(HTTP_REQUESTS, endpoint=endpoint, status=str(status)).inc()
         exchange.end_trace(endpoint, status)
+        self._tracing.decide_ahead()
 
     async def _fail(self, exchange: Exchange, error: ApiError) -> None:
         """Tells the client: with a status before the answer began, with an event after."""
@@ -239,7 +240,7 @@ class Service:
         deadline_s = time.time() + self._limits.request_timeout_s
         choices: list[Choice] = []
         for prompt in asked.prompts:
-            self._telemetry.counter(PROMPT_TOKENS).inc(len(prompt))
+            self._clock.asked(len(prompt))
             for number in range(request.n):
                 seed = (asked.seed + number) % 2**64
                 sampling = request.sampling(seed=seed, max_tokens=asked.max_tokens)
@@ -248,13 +249,7 @@ class Service:
                 text = TextStream(self._tokenizer, request.stops)
                 choices.append(Choice(len(choices), generation, text))
         return Answer(
-            exchange,
-            asked,
-            choices,
-            self._model,
-            self._tokenizer,
-            self._dispatcher,
-            self._clock,
+            exchange, asked, choices, self._model, self._tokenizer, self._dispatcher, self._clock
         )
 
     def _too_late(self) -> ApiError:

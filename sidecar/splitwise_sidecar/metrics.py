@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from splitwise_core.capability import Refusal
 from splitwise_core.metrics.sidecar import (
@@ -32,6 +33,13 @@ from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
 from splitwise_sidecar.spans import SidecarSpans
 
+_OUTCOMES: Final = tuple(name.lower() for name in kv_pb2.Outcome.keys()[1:])
+"""All but "unspecified"."""
+
+
+def _labels(direction: str, transport: str) -> dict[str, str]:
+    return {"direction": direction, "transport": transport}
+
 
 class SidecarMetrics:
     """Moves the metrics of one sidecar."""
@@ -39,7 +47,8 @@ class SidecarMetrics:
     def __init__(self, telemetry: Telemetry, recorder: Recorder = OFF) -> None:
         self.spans = SidecarSpans(recorder)
         self._telemetry = telemetry
-        self._transports: set[tuple[str, str]] = set()
+        self._bytes: dict[tuple[str, str], int] = {}
+        self._ends: dict[tuple[str, str], dict[str, int]] = {}
         self._leases = dict.fromkeys(State, 0)
         # Made now, so that a scrape finds a 0 and not a gap.
         for state in State:
@@ -74,24 +83,28 @@ class SidecarMetrics:
             self._leases[after] += 1
 
     def moved(self, direction: str, transport: str, count: int) -> None:
-        """`count` bytes of KV were `sent` or `received`."""
-        self._telemetry.counter(TRANSFER_BYTES, direction=direction, transport=transport).inc(count)
+        """`count` bytes of KV were `sent` or `received`. For one thread."""
+        key = direction, transport
+        if key not in self._bytes:
+            self._bytes[key] = 0
+            total, labels = partial(self._bytes.__getitem__, key), _labels(*key)
+            self._telemetry.show_total(TRANSFER_BYTES, total, **labels)
+        self._bytes[key] += count
 
     def ended(self, direction: str, transport: str, outcome: kv_pb2.Outcome) -> None:
         """A transfer ended, or a peer's message about one was refused as senseless.
 
         With the first of a transport all outcomes begin to be shown, at 0: the rate of a counter
-        that begins at 1 misses its first step, which is the one that somebody waits for.
+        that begins at 1 misses its first step, which is the one that somebody waits for. For one
+        thread.
         """
-        if (direction, transport) not in self._transports:
-            self._transports.add((direction, transport))
-            for name in kv_pb2.Outcome.keys()[1:]:  # all but "unspecified"
-                self._telemetry.counter(
-                    TRANSFERS, direction=direction, transport=transport, outcome=name.lower()
-                )
-        self._telemetry.counter(
-            TRANSFERS, direction=direction, transport=transport, outcome=label(outcome)
-        ).inc()
+        key = direction, transport
+        if key not in self._ends:
+            counts = self._ends[key] = dict.fromkeys(_OUTCOMES, 0)
+            for name in _OUTCOMES:
+                labels = _labels(*key) | {"outcome": name}
+                self._telemetry.show_total(TRANSFERS, partial(counts.__getitem__, name), **labels)
+        self._ends[key][label(outcome)] += 1
 
     def refused(self, reason: Refusal) -> None:
         """A peer asked for what it has no right to."""

@@ -5,6 +5,7 @@ from statistics import median
 
 import pytest
 
+from bench.watching.calls import Call, before_first_token
 from bench.watching.paired import interval
 
 
@@ -26,3 +27,16 @@ def test_the_middle_is_the_median() -> None:
 def test_too_few_pairs_are_refused() -> None:
     with pytest.raises(AssertionError, match="19 pairs are too few"):
         interval([0.0] * 19)
+
+
+def test_of_calls_the_outermost_count_that_begin_before_the_first_token() -> None:
+    requests = [(1_000, 9_000), (20_000, 29_000)]
+    calls = [
+        Call("outer", 1, 2_000, 5_000),
+        Call("within", 1, 3_000, 4_000),
+        Call("beside", 2, 3_000, 4_000),
+        Call("after", 1, 9_500, 9_900),
+        Call("outer", 1, 21_000, 22_000),
+        Call("outer", 1, 23_000, 24_000),
+    ]
+    assert before_first_token(calls, requests) == {"outer": (1.0, 2.5), "beside": (0.5, 1.0)}

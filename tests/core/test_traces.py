@@ -20,6 +20,7 @@ from splitwise_core.tracing import (
     parse_traceparent,
     unix_offset_s,
 )
+from splitwise_core.tracing.ahead import MOST_READY, Ahead
 from tests.support.cluster import eventually
 from tests.support.otlp import Collector, collecting
 
@@ -182,6 +183,42 @@ def test_one_request_in_ten_is_traced_by_default(monkeypatch: pytest.MonkeyPatch
         share = sum(tracing.sample(None) is not None for _ in range(5000)) / 5000
         assert 0.05 < share < 0.15  # 12 standard deviations
         tracing.close()
+
+
+class Sampler:
+    """Traces every request, and knows which ones it was asked about."""
+
+    def __init__(self) -> None:
+        self.decided: list[SpanContext] = []
+
+    def __call__(self, caller: tuple[SpanContext, bool] | None) -> SpanContext:
+        self.decided.append(caller[0].child() if caller else SpanContext.new())
+        return self.decided[-1]
+
+
+def test_a_decision_made_ahead_is_the_samplers_own_and_for_one_request() -> None:
+    sampler = Sampler()
+    ahead = Ahead(sampler)
+    ahead.decide()
+    assert len(sampler.decided) == 1
+    assert [ahead.sample(None), ahead.sample(None)] == sampler.decided  # the second one then
+
+
+def test_what_a_client_brings_is_never_decided_ahead() -> None:
+    sampler = Sampler()
+    ahead = Ahead(sampler)
+    ahead.decide()
+    assert ahead.sample((CALLER, True)) == sampler.decided[1]
+    assert sampler.decided[1].trace_id == CALLER.trace_id
+    assert ahead.sample(None) == sampler.decided[0]
+
+
+def test_no_more_decisions_are_ready_than_requests_come_at_once() -> None:
+    sampler = Sampler()
+    ahead = Ahead(sampler)
+    for _ in range(MOST_READY + 10):
+        ahead.decide()
+    assert len(sampler.decided) == MOST_READY
 
 
 def test_a_collector_that_hangs_costs_spans_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,20 @@ def test_what_nobody_tells_has_no_series() -> None:
     assert not names & {f"splitwise_worker_{name}" for name in (*told, "cost_dollars_total")}
 
 
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(0, 60))
+def test_every_step_is_counted_by_the_next_scrape(steps: list[int], scraped_after: int) -> None:
+    telemetry, made, _ = estimates(Machine())
+    work = ModelWork.of(LLAMA_8B, 2, KV_TOKEN)
+    counted = 0.0
+    for number, count in enumerate(steps):
+        tokens, contexts = [1] * count, [100 + number] * count
+        made.stepped(Stepped(StepKind.TOKEN, decoded=count), tokens, contexts)
+        counted += work.step(tokens, contexts)[0]
+        if number == scraped_after:
+            value(telemetry.registry, "model_flops_total", kind="token")
+    assert value(telemetry.registry, "model_flops_total", kind="token") == pytest.approx(counted)
+
+
 def test_energy_and_money_grow_by_the_pools_figures_and_say_that_they_are_estimates() -> None:
     telemetry, made, clock = estimates(Machine(36.0, PowerModel(100, 700, 400)))
     made.stepped(Stepped(StepKind.PROMPT, prompt_tokens=8, prompt_s=1.5), [8], [8])

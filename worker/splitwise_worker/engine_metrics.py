@@ -86,8 +86,10 @@ class EngineMetrics:
         for state in ("free", "cached", "used", "reserved", "sending"):
             telemetry.gauge(KV_BLOCKS, state=state).set_function(partial(self._blocks, state))
             telemetry.gauge(KV_BYTES, state=state).set_function(partial(self._bytes, state))
-        self._queried = {k: telemetry.counter(PREFIX_QUERIED, saves=k) for k in _SAVES}
-        self._hit = {k: telemetry.counter(PREFIX_HIT, saves=k) for k in _SAVES}
+        self._queried, self._hit = dict.fromkeys(_SAVES, 0), dict.fromkeys(_SAVES, 0)
+        for k in _SAVES:
+            telemetry.show_total(PREFIX_QUERIED, partial(self._queried.__getitem__, k), saves=k)
+            telemetry.show_total(PREFIX_HIT, partial(self._hit.__getitem__, k), saves=k)
         self._evicted_blocks = 0
         telemetry.show_total(PREFIX_EVICTED, lambda: self._evicted_blocks)
         self.is_draining = False
@@ -117,8 +119,8 @@ class EngineMetrics:
     def admitted(self, sequence: LiveSequence) -> None:
         """Counts what of a sequence was found in the prefix cache."""
         saves = "transfer" if sequence.phase is Phase.ARRIVING else "compute"
-        self._queried[saves].inc(sequence.num_tokens)
-        self._hit[saves].inc(sequence.cached_tokens)
+        self._queried[saves] += sequence.num_tokens
+        self._hit[saves] += sequence.cached_tokens
 
     def ended(self, outcome: kv_pb2.Outcome, fate: Fate | None = None) -> None:
         """Counts the end of a sequence; its `fate` too, while the worker drains."""

@@ -44,7 +44,8 @@ def parse_traceparent(text: str) -> tuple[SpanContext, bool] | None:
 
     Of a later version what level 1 has is read, as the recommendation asks for.
     """
-    found = _TRACEPARENT.fullmatch(text)
+    # Nine in ten requests have none: a regular expression behind a model's step takes 20 us.
+    found = _TRACEPARENT.fullmatch(text) if text else None
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()

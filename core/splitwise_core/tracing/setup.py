@@ -8,6 +8,7 @@ from splitwise_core.errors import UserError
 from splitwise_core.metric import Component
 from splitwise_core.metrics.process import SPANS
 from splitwise_core.telemetry import Telemetry
+from splitwise_core.tracing.ahead import Ahead, Sample
 from splitwise_core.tracing.context import SpanContext
 from splitwise_core.tracing.recorder import OFF, Attribute, Recorder
 
@@ -21,24 +22,25 @@ DELAY: Final = ("OTEL_BSP_SCHEDULE_DELAY", 5000)  # ms
 MOST: Final = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
 BATCH: Final = ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)
 
-Sample = Callable[[tuple[SpanContext, bool] | None], SpanContext | None]
-"""From the caller's context, if it has one, to that of a new span; None: it is not traced."""
-
 
 def _never(parent: tuple[SpanContext, bool] | None) -> SpanContext | None:
     return None
 
 
 def _nothing() -> None:
-    """There is nothing to close."""
+    """There is nothing to close, or to decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tracing:
-    """What a process traces with; `close` sends what is left, within two seconds."""
+    """What a process traces with; `close` sends what is left, within two seconds.
+
+    `sample` is quick where `decide_ahead` was called once for each request before.
+    """
 
     recorder: Recorder = OFF
     sample: Sample = _never
+    decide_ahead: Callable[[], None] = _nothing
     close: Callable[[], None] = _nothing
 
 
@@ -76,7 +78,8 @@ def open_tracing(
         is_default_sampler=SAMPLER not in environment,
     )
     exporter.start()
-    return Tracing(recorder, exporter.sample, exporter.close)
+    ahead = Ahead(exporter.sample)
+    return Tracing(recorder, ahead.sample, ahead.decide, exporter.close)
 
 
 def _is_wanted(environment: Mapping[str, str]) -> bool:
