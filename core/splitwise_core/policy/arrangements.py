@@ -17,6 +17,7 @@ from math import inf
 from typing import Final
 
 from splitwise_core.policy.batching import CHUNK_TOKENS
+from splitwise_core.policy.chance import waiting
 from splitwise_core.policy.scaling.slo import MOST_BUSY
 
 SHRINKING: Final = 0.0, 0.5
@@ -208,8 +209,5 @@ def split_over(load: Load, prompts: int, tokens: int, shrinks: float = 0.0) -> E
 def _wait_s(load: Load, workers: int) -> float:
     """The mean wait of a prompt for the first of so many workers (Erlang's C formula)."""
     offered = load.rate * load.work_s
-    blocked = 1.0  # Erlang's B formula, worker by worker
-    for number in range(1, workers + 1):
-        blocked = offered * blocked / (number + offered * blocked)
-    waits = blocked / (1 - offered / workers * (1 - blocked))
+    *_, waits = waiting(offered, workers)
     return waits * load.work_s / (workers - offered)

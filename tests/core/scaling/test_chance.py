@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from splitwise_core.policy.chance import bursts, queues, waiting
 from splitwise_core.policy.scaling import Counts, Reading, Reason
-from splitwise_core.policy.scaling.chance import bursts, queues, waiting
 from splitwise_core.policy.scaling.law import LONG, QUEUE
 from tests.core.scaling.world import PROMPT, SPEED, alone, prompts, whole_window
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from typing import Final
 
-from splitwise_core.policy.scaling.chance import bursts, queues
+from splitwise_core.policy.chance import bursts, queues
 from splitwise_core.policy.scaling.demand import RECENT_S, Demand, demand, may_wait_s
 from splitwise_core.policy.scaling.law import (
     BUSY_UP,

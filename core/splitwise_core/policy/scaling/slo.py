@@ -2,7 +2,7 @@
 
 from math import exp
 
-from splitwise_core.policy.scaling.chance import waiting
+from splitwise_core.policy.chance import waiting
 
 MOST_BUSY = 0.95
 """A target is never met by workers that are busier: the formula is exact for random arrivals, and
