@@ -81,11 +81,13 @@ class Hand:
         return made
 
     async def _commit_behind(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply:
+        loop = asyncio.get_running_loop()
         with self.line() as line:
             message = kv_pb2.FromShmSender(wire_id=b"any", commit=request)
             line.send(message.SerializeToString())
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                data = await asyncio.get_running_loop().sock_recv(line, DATAGRAM_BYTES)
+                await loop.sock_recv(line, DATAGRAM_BYTES)  # the counters of the line
+                data = await loop.sock_recv(line, DATAGRAM_BYTES)
         answer = kv_pb2.ShmAnswer.FromString(data)
         assert (answer.wire_id, answer.WhichOneof("kind")) == (b"any", "committed")
         return answer.committed
