@@ -67,20 +67,28 @@ class Running:
     def components(self) -> dict[str, list[int]]:
         """The processes of its pods, by what they are: `router`, `prompt worker` and their like."""
         found: dict[str, list[int]] = {}
-        for pod in self.status["pods"]:
-            for container in pod["containers"]:
-                name = " ".join(dict.fromkeys([pod["role"], container["name"]]))
-                found.setdefault(name, []).append(container["pid"])
+        for role, container in self._containers():
+            name = " ".join(dict.fromkeys([role, container["name"]]))
+            found.setdefault(name, []).append(container["pid"])
         return found
+
+    def processes(self) -> list[Process]:
+        """Every process of its pods."""
+        return [Process(container["pid"]) for _, container in self._containers()]
 
     def workers(self) -> list[Process]:
         """The processes that compute."""
         return [
             Process(container["pid"])
-            for pod in self.status["pods"]
-            for container in pod["containers"]
+            for _, container in self._containers()
             if container["name"] == "worker"
         ]
+
+    def _containers(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Each container, behind the role of its pod."""
+        for pod in self.status["pods"]:
+            for container in pod["containers"]:
+                yield pod["role"], container
 
     def router_metrics(self) -> list[str]:
         """Where the routers' metrics are."""
