@@ -14,12 +14,12 @@ from splitwise_sidecar.pool import Span
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What a Commit says: the digest of each layer, the tokens to go on after, streams begun, and
-    since when the prompt was done, by the event loop's clock here."""
+    how long ago the prompt was done."""
 
     digests: Mapping[int, int]
     output_tokens: tuple[int, ...]
     streams: int
-    since_s: float
+    waited_s: float
 
 
 class Arrivals:

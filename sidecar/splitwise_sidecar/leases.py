@@ -219,6 +219,7 @@ class Leases:
                 del self._awaited[transfer_id]  # whoever else waits for it looks again in the end
 
     async def _check(self, held: Held, sent: Sent) -> list[int]:
+        done_s = self._clock() - sent.waited_s  # the prompt
         try:
             if not await held.landed(sent.streams, LANDING_STALL_S) or held.arrivals.in_use:
                 raise Refused(kv_pb2.TRANSPORT_FAILED, "bytes of the transfer are still under way")
@@ -231,7 +232,7 @@ class Leases:
         if bad:
             self._damage(held, bad)
         else:
-            self._verify(held, sent)
+            self._verify(held, sent.output_tokens, self._clock() - done_s)
         return bad
 
     def _damage(self, held: Held, bad: list[int]) -> None:
@@ -244,15 +245,15 @@ class Leases:
             detail = f"{len(bad)} layers arrived damaged, {MAX_PUSHES} times"
             self._end(held, Event.RUIN, kv_pb2.DIGEST_MISMATCH, detail)
 
-    def _verify(self, held: Held, sent: Sent) -> None:
+    def _verify(self, held: Held, output_tokens: tuple[int, ...], visible_s: float) -> None:
         held.step(Event.MATCH)
         self._forget(held, kv_pb2.OK)
         verified = kv_pb2.LeaseVerified(
             transfer_id=held.lease.id,
-            output_tokens=sent.output_tokens,
+            output_tokens=output_tokens,
             kv_bytes=held.span.total_bytes,
             transport=held.transport,
-            visible_s=self._clock() - sent.since_s,
+            visible_s=visible_s,
         )
         held.send(kv_pb2.FromSidecarToWorker(lease_verified=verified))
 

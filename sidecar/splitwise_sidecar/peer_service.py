@@ -1,6 +1,5 @@
 """What other sidecars may ask of this one: the KvPeer service, in front of the present leases."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sized
@@ -134,8 +133,8 @@ class PeerService(kv_pb2_grpc.KvPeerServicer):
             _must_not_exceed(MAX_OUTPUT_TOKENS, "output tokens", request.output_tokens)
             _must_not_exceed(here.geometry.num_layers, "digests", request.digests)
             digests = {digest.layer: digest.xxh3 for digest in request.digests}
-            since_s = asyncio.get_running_loop().time() - _waited_s(request)
-            sent = Sent(digests, tuple(request.output_tokens), request.streams, since_s)
+            tokens = tuple(request.output_tokens)
+            sent = Sent(digests, tokens, request.streams, _waited_s(request))
             bad = await here.leases.commit(request.transfer_id, sent, request.write_token)
         except REFUSALS as error:
             return kv_pb2.CommitReply(outcome=self._count(error), detail=str(error))

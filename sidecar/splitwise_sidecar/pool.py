@@ -1,20 +1,17 @@
 """The worker's KV pool as its sidecar sees it: the same memory, mapped, and never trusted."""
 
 import ctypes
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
-from typing import Final
 
 from splitwise_core.kv import DTYPE_BYTES, KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.layout import SpanLayout, address_of
 from splitwise_sidecar.refusal import Refused
-
-_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+from splitwise_sidecar.sealed import is_sealed, new_sealed, only_to_read
 
 
 class Pool:
@@ -140,22 +137,18 @@ def geometry_of(message: kv_pb2.Geometry) -> KvGeometry:
 
 
 def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool = True) -> Pool:
-    """Maps a worker's memfd; `fd` stays the caller's. Raises Refused(INVALID).
-
-    A file that could shrink under the mapping would kill this process at the next read.
-    """
+    """Maps a worker's memfd; `fd` stays the caller's. Raises Refused(INVALID)."""
     size = num_blocks * geometry.block_bytes
     try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-        actual = os.fstat(fd).st_size
+        keeps_its_size, actual = is_sealed(fd), os.fstat(fd).st_size
     except OSError as error:
         raise Refused(kv_pb2.INVALID, f"the pool is no sealed memory: {error.strerror}") from error
-    if seals & _SEALS != _SEALS:
+    if not keeps_its_size:
         raise Refused(kv_pb2.INVALID, "the pool is not sealed against growing and shrinking")
     if actual != size or size == 0:
         raise Refused(kv_pb2.INVALID, f"the pool has {actual} bytes, its geometry says {size}")
     try:
-        to_read = _only_to_read(fd)
+        to_read = only_to_read(fd)
     except OSError as error:
         raise Refused(kv_pb2.NO_CAPACITY, f"no descriptor for the pool: {error}") from error
     try:
@@ -169,19 +162,12 @@ def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool =
 def new_pool(geometry: KvGeometry, content: bytes) -> Pool:
     """Blocks of memory of this process's own, with this content. Raises Refused."""
     try:
-        fd = os.memfd_create("splitwise-kv", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = new_sealed("splitwise-kv", len(content))
     except OSError as error:
         raise Refused(kv_pb2.NO_CAPACITY, f"no memory to probe with: {error}") from error
     try:
-        os.ftruncate(fd, len(content))
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         pool = map_pool(fd, geometry, len(content) // geometry.block_bytes)
     finally:
         os.close(fd)
     pool.memory[:] = content
     return pool
-
-
-def _only_to_read(fd: int) -> int:
-    """Another descriptor of the same memory: who is handed it cannot write."""
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)

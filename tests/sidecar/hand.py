@@ -73,21 +73,22 @@ class Hand:
         reply: kv_pb2.CommitReply = await self.stub.Commit(request)
         return reply
 
-    def line(self) -> socket.socket:
-        """A connection to the socket of the transport shm."""
+    async def line(self) -> socket.socket:
+        """A connection to the socket of the transport shm, whose counters were offered."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         made.setblocking(False)
         made.connect(self.node.sidecar.endpoints["shm"])
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            greeting = await asyncio.get_running_loop().sock_recv(made, DATAGRAM_BYTES)
+        assert kv_pb2.ShmAnswer.FromString(greeting).HasField("counters")
         return made
 
     async def _commit_behind(self, request: kv_pb2.CommitRequest) -> kv_pb2.CommitReply:
-        loop = asyncio.get_running_loop()
-        with self.line() as line:
+        with await self.line() as line:
             message = kv_pb2.FromShmSender(wire_id=b"any", commit=request)
             line.send(message.SerializeToString())
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                await loop.sock_recv(line, DATAGRAM_BYTES)  # the counters of the line
-                data = await loop.sock_recv(line, DATAGRAM_BYTES)
+                data = await asyncio.get_running_loop().sock_recv(line, DATAGRAM_BYTES)
         answer = kv_pb2.ShmAnswer.FromString(data)
         assert (answer.wire_id, answer.WhichOneof("kind")) == (b"any", "committed")
         return answer.committed

@@ -220,8 +220,7 @@ async def test_more_commits_at_once_than_there_can_be_cost_the_line(tmp_path: Pa
     await hand.reserve()
     request = hand.commit_request(streams=1)  # it waits for bytes that do not come
     waiting = kv_pb2.FromShmSender(wire_id=b"x", commit=request).SerializeToString()
-    with hand.line() as line:
-        await asyncio.get_running_loop().sock_recv(line, 100)  # its counters
+    with await hand.line() as line:
         for _ in range(MAX_COMMITS):
             await asyncio.get_running_loop().sock_sendall(line, waiting)
         await asyncio.sleep(0.05)

@@ -6,7 +6,6 @@ hint, and nothing rests on it.
 """
 
 import ctypes
-import fcntl
 import os
 import socket
 from array import array
@@ -16,13 +15,13 @@ from typing import Final, NamedTuple
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.layout import address_of
+from splitwise_sidecar.sealed import is_sealed, new_sealed, only_to_read
 
 COUNTERS: Final = 512
 """Of a line; pushes beyond so many at once keep no pace."""
 
 _NUMBER_BYTES: Final = 8
 _BYTES: Final = COUNTERS * _NUMBER_BYTES
-_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 class Counters:
@@ -45,12 +44,10 @@ class Counters:
 
 def offer(line: socket.socket) -> Counters:
     """Makes counters, and hands the peer of a new line what reads them. Raises OSError."""
-    fd = os.memfd_create("splitwise-copied", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = new_sealed("splitwise-copied", _BYTES)
     try:
-        os.ftruncate(fd, _BYTES)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         counters = Counters(mmap(fd, _BYTES, MAP_SHARED, PROT_READ | PROT_WRITE))
-        to_read = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        to_read = only_to_read(fd)
     finally:
         os.close(fd)
     try:
@@ -65,7 +62,7 @@ def offer(line: socket.socket) -> Counters:
 def accept(fd: int) -> Counters | None:
     """A peer's; None for what is none, or could shrink when mapped. `fd` stays the caller's."""
     try:
-        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size != _BYTES:
+        if not is_sealed(fd) or os.fstat(fd).st_size != _BYTES:
             return None
         return Counters(mmap(fd, _BYTES, MAP_SHARED, PROT_READ))
     except OSError:
