@@ -31,8 +31,9 @@ class Network:
         Pushed by layer it goes while the step computes; a short prompt goes at the end. What is
         there already is not sent.
         """
-        bytes_s = [self._bytes_there(job, began_s, now_s) for job in jobs]
-        costs_s = [self._link(job).latency_s for job in jobs]
+        links = [self._link(job) for job in jobs]
+        bytes_s = [self._bytes_there(*pair, began_s, now_s) for pair in zip(jobs, links)]
+        costs_s = [link.latency_s for link in links]
         ends = {end for job in jobs for end in (job.prompt_worker, job.token_worker)}
         # A sidecar goes to and fro between those that end together: all are done at the same time.
         done_s = max(now_s, *(self._busy_until[end] for end in ends)) + sum(costs_s)
@@ -40,10 +41,9 @@ class Network:
             self._busy_until[end] = done_s
         return [max(done_s, came_s + cost_s) for came_s, cost_s in zip(bytes_s, costs_s)]
 
-    def _bytes_there(self, job: Job, began_s: float, now_s: float) -> float:
+    def _bytes_there(self, job: Job, link: Link, began_s: float, now_s: float) -> float:
         """When the bytes of one prompt are there."""
         source, target = job.prompt_worker, job.token_worker
-        link = self._link(job)
         kv_bytes = (job.prompt - job.found_there) * self._token_bytes
         is_layerwise = job.prompt >= self._workers[source].hardware.layerwise_min
         earliest_s = began_s if is_layerwise else now_s
