@@ -32,4 +32,6 @@ def why_not() -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return tried.stderr.strip() if tried.returncode else ""
+    if tried.returncode == 0:
+        return ""
+    return tried.stderr.strip() or f"{tried.args[0]} ended with {tried.returncode}"
