@@ -30,6 +30,7 @@ TOKENS = 8_000  # 33 MB a layer: there is time to stop a sender in the middle of
 BLOCKS = range(GEOMETRY.blocks_for(TOKENS))
 BACK_WITHIN_S = 10.0
 START_S = 60.0
+_LANES_TOLD = re.compile(r'msg="UCX connected" .*lanes="?(\[.*?\])')
 
 
 class Process:
@@ -71,9 +72,12 @@ class Process:
         lines = [line.split() for line in page.decode().splitlines() if line.startswith(name)]
         return sum(float(line[-1]) for line in lines)
 
-    def lanes(self) -> list[str]:
-        """The lanes of each connection of UCX's, as the log tells them."""
-        return re.findall(r'msg="UCX connected" .*lanes="?(\[.*?\])', self.log.read_text())
+    async def lanes(self) -> list[str]:
+        """The lanes of each connection of UCX's, as the log tells them: lines come a moment later."""
+        async with asyncio.timeout(START_S):
+            while not (told := _LANES_TOLD.findall(self.log.read_text())):
+                await asyncio.sleep(0.02)
+        return told
 
     def stop(self) -> None:
         """Ends the sidecar and the worker."""
@@ -201,10 +205,10 @@ async def test_between_two_pods_of_one_machine_ucx_has_tcp_and_says_so(tmp_path:
     pod = ("unshare", "--pid", "--ipc", "--fork", "--kill-child")
     async with processes(tmp_path, LANES["nixl over cma"], pod) as (prompt, token):
         await moves(prompt, token)
-        assert prompt.lanes() == ["['tcp']"]
+        assert await prompt.lanes() == ["['tcp']"]
 
 
 async def test_in_one_pod_ucx_has_cma_and_says_so(tmp_path: Path) -> None:
     async with processes(tmp_path, LANES["nixl over cma"]) as (prompt, token):
         await moves(prompt, token)
-        assert prompt.lanes() == ["['cma', 'tcp']"]
+        assert await prompt.lanes() == ["['cma', 'tcp']"]
