@@ -17,7 +17,7 @@ from typing import Final
 from psutil import Process
 
 from bench.kv import link
-from bench.kv.control import CONTROL_S, control
+from bench.kv.control import BULK_TOKENS, CONTROL_S, control, control_on_link
 from bench.kv.overlap import LLAMA_3_8B, Point, overlap, overlap_on_link
 from bench.kv.pair import pair
 from bench.kv.picture import draw
@@ -26,7 +26,6 @@ from splitwise_core.rdma import nixl_module
 from splitwise_sidecar.config import TRANSPORTS
 from splitwise_sidecar.transports.ucx import NIXL
 
-BULK_TOKENS: Final = 4096  # 512 MiB of Llama-3-8B: Reserve and Commit do not count any more
 ROUNDS: Final = 9
 WARM_UP: Final = 2
 HIDDEN_TOKENS: Final = 2048
@@ -52,10 +51,15 @@ async def main() -> None:
 
 
 async def over_a_link() -> list[Point]:
-    """How much is hidden over tcp where processors are not the link; nothing where none can be."""
+    """How much is hidden over tcp where processors are not the link; nothing where none can be.
+
+    Prints how long control calls take there too, which share the link with the bytes.
+    """
     if reason := link.why_not():
         print(f"this machine lets nobody make a link with a rate of its own: {reason}")
         return []
+    print(f"on a link of {link.GBIT} Gb/s, which bytes fill:")
+    await control_on_link(("tcp", "grpc"))
     return await overlap_on_link(link.NAME, "tcp")
 
 

@@ -1,20 +1,31 @@
-"""How long a control call takes while bulk moves: made by a process of its own, as peers are."""
+"""How long a control call takes while bulk moves: made by a process of its own, as peers are.
+
+`python -m bench.kv.control TRANSPORT...` measures beside each: the way into a namespace whose
+loopback is another link.
+"""
 
 import asyncio
 import multiprocessing
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
-from bench.kv.pair import Pair
+from bench.kv.link import on_link
+from bench.kv.overlap import LLAMA_3_8B
+from bench.kv.pair import Pair, pair
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.rpc.kv_pb2_grpc import KvPeerStub
 
+BULK_TOKENS: Final = 4096  # 512 MiB of Llama-3-8B: Reserve and Commit do not count any more
 CONTROL_S: Final = 5.0
 EVERY_S: Final = 0.005
 START_S: Final = 60.0
@@ -29,6 +40,7 @@ async def control(
     asked = (measured.address, measured.token.epoch, theirs)
     caller = spawn.Process(target=_call, args=asked, daemon=True)
     caller.start()
+    theirs.close()  # ours is at its end when the caller is
     try:
         await asyncio.to_thread(_next, ours)  # it is ready
         telling = asyncio.create_task(asyncio.to_thread(_next, ours))
@@ -44,7 +56,7 @@ async def control(
 
 
 def _next(ours: Connection) -> list[float]:
-    """What the caller says next. Raises TimeoutError when it says nothing."""
+    """What the caller says next. Raises TimeoutError, and EOFError when it has ended."""
     if not ours.poll(START_S):
         raise TimeoutError(f"the process that makes control calls said nothing for {START_S} s")
     said: list[float] = ours.recv()
@@ -70,3 +82,21 @@ async def _calls(address: str, epoch: int, tell: Connection) -> None:
             times_ms.append((time.perf_counter() - began) * 1000)
             await asyncio.sleep(EVERY_S)
     tell.send(times_ms)
+
+
+async def control_on_link(transports: Sequence[str]) -> None:
+    """The same on the link of `bench.kv.link`, printed. Raises CalledProcessError."""
+    command = [sys.executable, "-m", "bench.kv.control", *transports]
+    await asyncio.to_thread(subprocess.run, on_link(command), check=True)
+
+
+async def main(transports: Sequence[str]) -> None:
+    """Measures beside each of the transports."""
+    with tempfile.TemporaryDirectory(prefix="kv-") as place:
+        for name in transports:
+            async with pair(name, LLAMA_3_8B, BULK_TOKENS, Path(place)) as measured:
+                await control(measured, name, lambda of=measured: of.move(BULK_TOKENS))  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

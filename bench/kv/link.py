@@ -2,8 +2,9 @@
 
 On the plain loopback the processors are the link, and who moves bytes takes them from whoever
 computes; between two hosts they are not. A network namespace of its own has a loopback of its own,
-and Linux's token bucket filter lets no more through than the rate. Needs `unshare`, `ip` and `tc`,
-and either root or a kernel that lets users make namespaces.
+and Linux's token bucket filter lets no more through than the rate. Who waits for it has the three
+classes that the kernel's queues have had by default for long (`pfifo_fast`). Needs `unshare`, `ip`
+and `tc`, and either root or a kernel that lets users make namespaces.
 """
 
 import subprocess
@@ -15,7 +16,9 @@ ASK_S: Final = 10.0
 
 _NAMESPACE: Final = ("unshare", "--map-root-user", "--net", "sh", "-ec")
 _SET_UP: Final = (
-    f"ip link set lo up; tc qdisc add dev lo root tbf rate {GBIT}gbit burst 1mb latency 5ms"
+    "ip link set lo up; "
+    f"tc qdisc add dev lo root handle 1: tbf rate {GBIT}gbit burst 1mb latency 5ms; "
+    "tc qdisc add dev lo parent 1:1 pfifo_fast"
 )
 
 

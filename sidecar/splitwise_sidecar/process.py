@@ -246,8 +246,9 @@ class Sidecar:
     def _keys(self) -> Keys:
         return self._key_file.keys if self._key_file else ()
 
-    def _dial(self, address: str) -> grpc.aio.Channel:
-        return plaintext(address) if self._tls is None else self._tls.dial(address)
+    def _dial(self, address: str, *options: tuple[str, int]) -> grpc.aio.Channel:
+        dial = plaintext if self._tls is None else self._tls.dial
+        return dial(address, *options)
 
     def _transports(self, metrics: SidecarMetrics) -> dict[str, Transport]:
         """The sending sides that this sidecar may use, cheapest first."""

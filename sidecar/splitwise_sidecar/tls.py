@@ -108,12 +108,12 @@ class Tls:
             require_client_authentication=True,
         )
 
-    def dial(self, address: str) -> grpc.aio.Channel:
+    def dial(self, address: str, *options: tuple[str, int]) -> grpc.aio.Channel:
         """A channel to the peer at host:port, with the newest certificate."""
         files = self._now().files
         made = grpc.ssl_channel_credentials(files.ca, files.key, files.certificate)
         named = ("grpc.ssl_target_name_override", self.server_name)
-        return grpc.aio.secure_channel(address, made, options=[*DIAL_OPTIONS, named])
+        return grpc.aio.secure_channel(address, made, options=[*DIAL_OPTIONS, named, *options])
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         files = self._now().files

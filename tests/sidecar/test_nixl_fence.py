@@ -73,7 +73,7 @@ class Process:
         return sum(float(line[-1]) for line in lines)
 
     async def lanes(self) -> list[str]:
-        """The lanes of each connection of UCX's, as the log tells them: lines come a moment later."""
+        """The lanes of each connection of UCX's, as the log tells them a moment later."""
         async with asyncio.timeout(START_S):
             while not (told := _LANES_TOLD.findall(self.log.read_text())):
                 await asyncio.sleep(0.02)
