@@ -158,24 +158,6 @@ CASES = {
         13,
         False,
     ),
-    "leases without a worker": Case(
-        "SplitwiseLeasesOrphaned",
-        {
-            f'splitwise_kv_leases{{{POOL},state="reserved"}}': "2x20",
-            f"splitwise_kv_attached_workers{{{POOL}}}": "0x20",
-        },
-        3,
-        True,
-    ),
-    "leases of a worker": Case(
-        "SplitwiseLeasesOrphaned",
-        {
-            f'splitwise_kv_leases{{{POOL},state="reserved"}}': "2x20",
-            f"splitwise_kv_attached_workers{{{POOL}}}": "1x20",
-        },
-        3,
-        False,
-    ),
     "a worker that no KV gets to": Case(
         "SplitwiseWorkerCutOff", {f"splitwise_router_cut_off_workers{{{POOL}}}": "1x20"}, 2, True
     ),
