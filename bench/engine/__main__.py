@@ -44,6 +44,9 @@ class PlainStore:
     def publish(self, layer: int, blocks: Any, done: Callable[[], None]) -> None:
         """Nobody reads it."""
 
+    def publish_all(self, blocks: Any, done: Callable[[], None]) -> None:
+        """Nobody reads them."""
+
     def settle(self) -> None:
         """Nothing is on its way."""
 
@@ -73,11 +76,11 @@ def ours(runner: Runner, count: int, prompt: list[int], tokens: int) -> tuple[fl
     """Decode tokens per second in all, and the tokens of the first sequence."""
     running = sequences(count, prompt, tokens)
     for sequence in running:
-        sequence.output_tokens.append(runner.run([sequence])[0].token)
+        sequence.output_tokens += _tokens(runner, [sequence])
     started = time.perf_counter()
     for _ in range(tokens - 1):
-        for sequence, sampled in zip(running, runner.run(running), strict=True):
-            sequence.output_tokens.append(sampled.token)
+        for sequence, token in zip(running, _tokens(runner, running), strict=True):
+            sequence.output_tokens.append(token)
     seconds = time.perf_counter() - started
     return count * (tokens - 1) / seconds, running[0].output_tokens
 
@@ -87,8 +90,13 @@ def prompt_s(runner: Runner, prompt: list[int], cached: int) -> tuple[float, int
     (sequence,) = sequences(1, prompt, 1)
     sequence.computed_tokens = cached
     started = time.perf_counter()
-    (sampled,) = runner.run([sequence])
-    return time.perf_counter() - started, sampled.token
+    (token,) = _tokens(runner, [sequence])
+    return time.perf_counter() - started, token
+
+
+def _tokens(runner: Runner, batch: list[LiveSequence]) -> list[int]:
+    """One step; every sequence of the batch gets a token by it."""
+    return [sampled.token for sampled in runner.run(batch) if sampled is not None]
 
 
 def theirs(model: Any, prompt: list[int], tokens: int) -> tuple[float, list[int]]:

@@ -59,8 +59,8 @@ class Worker:
     """A scheduler and a runner, and the times of the tokens that came."""
 
     def __init__(self, decoder: Decoder, rule: NextStep) -> None:
-        scheduling.next_step = rule  # type: ignore[assignment]
-        self._runner = Runner(decoder, PlainStore(decoder, BLOCKS), BLOCK_TOKENS, "cpu")  # type: ignore[arg-type]
+        scheduling.next_step = rule  # type: ignore[attr-defined, assignment]
+        self._runner = Runner(decoder, PlainStore(decoder, BLOCKS), BLOCK_TOKENS, "cpu")
         self._scheduler = Scheduler(BlockPool(BLOCKS), BLOCK_TOKENS, 2 * DECODING)
         self._vocabulary = decoder.config.vocab_size
         self._numbers = 0

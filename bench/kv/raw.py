@@ -73,7 +73,7 @@ class Unary:
 
     def __init__(self, port: int, server: Process, total_bytes: int) -> None:
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=_UNLIMITED)
-        self._call = channel.unary_unary("/bench/Put")
+        self._call: Any = channel.unary_unary("/bench/Put")
         self._memory = memoryview(bytearray(total_bytes))
         self.processes = [Process(), server]
 

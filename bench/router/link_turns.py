@@ -55,7 +55,7 @@ async def measure(workers: int, links: int) -> dict[str, Any]:
 
 async def figures() -> list[dict[str, Any]]:
     """One row a size of the fleet and number of links, printed as they come."""
-    Session.run = wait  # type: ignore[method-assign]
+    Session.run = wait  # type: ignore[assignment, method-assign]
     rows = []
     for workers in WORKERS:
         for links in (min(LINKS, workers // 5), workers * 3 // 5):

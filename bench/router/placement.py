@@ -163,7 +163,7 @@ async def measure(workers: int, scene: Scene) -> dict[str, float]:
     fleet.prefixes.note(names, *islice(fleet.sessions, 20, 52))
     reported = Timed(lambda session, said: session._receive(FromWorker(load=said)))
     decided, found = Timed(place), Timed(fleet.find)
-    router.place = decided
+    router.place = decided  # type: ignore[attr-defined, assignment]
     for _ in range(REQUESTS):
         session = draw.choice([s for s in fleet.sessions if s not in cut_off])
         reported(session, load(draw, scene, session.endpoint.role))
@@ -174,7 +174,7 @@ async def measure(workers: int, scene: Scene) -> dict[str, float]:
 
 async def figures() -> list[dict[str, Any]]:
     """One row a scene and size of the fleet, printed as they come."""
-    Session.run = wait  # type: ignore[method-assign]
+    Session.run = wait  # type: ignore[assignment, method-assign]
     rows = []
     for name, scene in SCENES.items():
         for workers in WORKERS:

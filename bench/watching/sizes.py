@@ -8,6 +8,7 @@ out, and each of three requests is traced: exemplars are in the page too.
 import logging
 import random
 import time
+from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 
@@ -72,7 +73,7 @@ def worker_bytes(requests: int) -> dict[str, int]:
     telemetry = Telemetry(Component.WORKER, role="token", pool="token")
     machine = Machine(2.0, PowerModel(100.0, 600.0, 400.0), 1e15, 1e12)
     estimates = Estimates(telemetry, ModelWork(10**9, 10**8, 10**5, 10**9, 10**5, None), machine)
-    outcomes = list(kv_pb2.Outcome.values())
+    outcomes: list[Any] = kv_pb2.Outcome.values()
     metrics, draw = EngineMetrics(telemetry, lambda: 1.0, estimates, 1024), random.Random(7)
     for number in range(requests):
         tokens, seconds = draw.randrange(1, 5000), draw.lognormvariate(-4, 2)

@@ -51,7 +51,7 @@ async def the_third_wrongly(exchange: Exchange) -> None:
 
 
 def test_each_right_answer_is_a_row_that_a_simulation_can_be_compared_with(desk: Desk) -> None:
-    bench(desk, the_third_wrongly, "--rate", "50", "--out", "requests.csv")
+    bench(desk, the_third_wrongly, "--rate", "5", "--out", "requests.csv")
     with (desk.directory / "requests.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(int(row["request_id"]) for row in rows) == [0, 1, 3]

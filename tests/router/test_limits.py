@@ -96,7 +96,7 @@ def test_a_full_house_queues_some_and_refuses_the_rest(start: Start, model: Path
                     assert answer.json()["error"]["code"] == "no_capacity"
             return sorted(answer.status_code for answer in answers)
 
-    workers = [Worker("w0", "mixed", {"max_sequences": 1, "prefill_ms": 200})]
+    workers = [Worker("w0", "mixed", {"max_sequences": 1, "prefill_ms": 1000})]
     with start(workers, max_queued=2) as stack:
         assert asyncio.run(crowd(stack.url)) == [200, 200, 200, 429, 429, 429]
         told = httpx.get(f"{stack.url}/queue").json()

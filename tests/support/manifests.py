@@ -23,7 +23,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 def put(document: dict[str, Any], path: str, value: object) -> None:
     """Replaces the value at a dotted path; a mapping that is not there yet is made."""
-    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    steps: list[Any] = [int(part) if part.isdigit() else part for part in path.split(".")]
+    *parents, last = steps
     place: Any = document
     for part in parents:
         place = place[part] if isinstance(place, list) else place.setdefault(part, {})

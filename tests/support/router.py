@@ -61,7 +61,8 @@ class Worker:
         """What the worker says of itself to somebody who connects now."""
         with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=OPTIONS) as channel:
             call = WorkerStub(channel).Session(iter(()), timeout=10)
-            return next(call).load
+            load: Load = next(call).load
+            return load
 
 
 @dataclass(eq=False)
