@@ -28,8 +28,8 @@ class Trace:
     file: Path
     length_scale: float
 
-    def rate(self, requests: int = 1000) -> float:
-        """Requests a second of its first part, as recorded."""
+    def rate(self, requests: int) -> float:
+        """Requests a second of so many at its start, as recorded."""
         with self.file.open(encoding="utf-8", newline="") as lines:
             times_s = [a.at_s for a in islice(read_trace(lines, str(self.file)), requests)]
         return (len(times_s) - 1) / times_s[-1]
@@ -37,7 +37,8 @@ class Trace:
     def options(self, rate: float, seconds: float) -> list[str]:
         """Replays it at `rate` for `seconds`."""
         scale = ["--length-scale", str(self.length_scale)]
-        time = ["--time-scale", str(self.rate() / rate), "--duration", str(seconds)]
+        recorded = self.rate(max(2, round(rate * seconds)))
+        time = ["--time-scale", str(recorded / rate), "--duration", str(seconds)]
         return ["--trace", str(self.file), *scale, *time]
 
     def burst(self, requests: int) -> list[str]:

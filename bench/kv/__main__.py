@@ -9,8 +9,10 @@ import asyncio
 import json
 import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ from psutil import Process
 from bench.kv import link
 from bench.kv.control import BULK_TOKENS, CONTROL_S, control, control_on_link
 from bench.kv.overlap import LLAMA_3_8B, Point, overlap, overlap_on_link
-from bench.kv.pair import pair
+from bench.kv.pair import Pair, pair
 from bench.kv.picture import draw
 from bench.kv.raw import Memcpy, RawTcp, Unary, raw_tcp, unary
 from splitwise_core.rdma import nixl_module
@@ -66,6 +68,14 @@ async def over_a_link() -> list[Point]:
 # ---- how fast ----
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Who moves the bytes: its processes, and one move, which says how many seconds it took."""
+
+    processes: Sequence[Process]
+    move: Callable[[], Awaitable[float]]
+
+
 async def bulk(place: Path) -> tuple[dict[str, float], float]:
     """Throughput of each transport as a ratio to a plain socket's; P99 of control calls in ms."""
     total = LLAMA_3_8B.sequence_bytes(BULK_TOKENS)
@@ -77,39 +87,47 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             "plain socket": raw,
             "gRPC unary": stack.enter_context(unary(total)),
         }
-        pairs = {}
+        rows = {
+            name: Row(plain.processes, partial(_plain, plain)) for name, plain in plains.items()
+        }
+        pairs: dict[str, Pair] = {}
         for name in (*TRANSPORTS, *([NIXL] if nixl_module() else [])):
             made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
             pairs[name] = await stack.enter_async_context(made)
-        rows = [*plains, *pairs]
-        seconds: dict[str, list[float]] = {name: [] for name in rows}
-        cpu_s: dict[str, float] = dict.fromkeys(rows, 0.0)
-        for number in range(ROUNDS + WARM_UP):
-            for name in rows:
-                plain = plains.get(name)
-                processes = plain.processes if plain else pairs[name].processes
-                before = used_s(processes)
-                took = (
-                    plain.move()
-                    if plain
-                    else (await pairs[name].move(BULK_TOKENS)).ended.transfer_s
-                )
-                if number >= WARM_UP:
-                    seconds[name].append(took)
-                    cpu_s[name] += used_s(processes) - before
-        ratios = {name: ratio(seconds["plain socket"], seconds[name]) for name in rows}
-        print(f"{'':14}{'GB/s':>8}{'of a plain socket':>20}{'CPU s/GB':>10}")
-        for name in rows:
-            rate = total / statistics.median(seconds[name]) / 1e9
-            cost = cpu_s[name] / ROUNDS / total * 1e9
-            print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
-        some = pairs[TRANSPORTS[0]]
-        await control(some, "nothing", lambda: asyncio.sleep(CONTROL_S / 10))
-        await control(some, "a plain socket", lambda: asyncio.to_thread(raw.move))
-        latencies = []
-        for name, measured in pairs.items():
-            latencies.append(await control(measured, name, lambda m=measured: m.move(BULK_TOKENS)))  # type: ignore[misc]
-    return {name: round(ratios[name], 2) for name in pairs}, max(latencies)
+            rows[name] = Row(pairs[name].processes, partial(_kv, pairs[name]))
+        ratios = await table(rows, total)
+        await control(pairs[TRANSPORTS[0]], "nothing", lambda: asyncio.sleep(CONTROL_S / 10))
+        await control(pairs[TRANSPORTS[0]], "a plain socket", lambda: asyncio.to_thread(raw.move))
+        p99_ms = [await control(kv, name, partial(_kv, kv)) for name, kv in pairs.items()]
+    return {name: round(ratios[name], 2) for name in pairs}, max(p99_ms)
+
+
+async def table(rows: Mapping[str, Row], total: int) -> dict[str, float]:
+    """Measures all rows in each of the rounds and prints them; ratios to the plain socket."""
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    cpu_s: dict[str, float] = dict.fromkeys(rows, 0.0)
+    for number in range(ROUNDS + WARM_UP):
+        for name, row in rows.items():
+            before = used_s(row.processes)
+            took_s = await row.move()
+            if number >= WARM_UP:
+                seconds[name].append(took_s)
+                cpu_s[name] += used_s(row.processes) - before
+    ratios = {name: ratio(seconds["plain socket"], seconds[name]) for name in rows}
+    print(f"{'':14}{'GB/s':>8}{'of a plain socket':>20}{'CPU s/GB':>10}")
+    for name in rows:
+        rate = total / statistics.median(seconds[name]) / 1e9
+        cost = cpu_s[name] / ROUNDS / total * 1e9
+        print(f"{name:14}{rate:8.2f}{ratios[name]:20.2f}{cost:10.2f}")
+    return ratios
+
+
+async def _plain(plain: RawTcp | Unary | Memcpy) -> float:
+    return plain.move()
+
+
+async def _kv(kv: Pair) -> float:
+    return (await kv.move(BULK_TOKENS)).ended.transfer_s
 
 
 def used_s(processes: Iterable[Process]) -> float:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -95,7 +96,7 @@ async def main(transports: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="kv-") as place:
         for name in transports:
             async with pair(name, LLAMA_3_8B, BULK_TOKENS, Path(place)) as measured:
-                await control(measured, name, lambda of=measured: of.move(BULK_TOKENS))  # type: ignore[misc]
+                await control(measured, name, partial(measured.move, BULK_TOKENS))
 
 
 if __name__ == "__main__":
