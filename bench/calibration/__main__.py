@@ -1,10 +1,10 @@
 """`python -m bench.calibration`: what the simulator foretells of a live cluster, and what it does.
 
 Starts the cluster of a prompt and a token worker that `bench.cluster` has, each with a core of its
-own; measures a profile on it, while nothing else is asked for; then draws traces that the profile
-was not fitted to, simulates each and replays it live. `--busy` are the parts of the time for which
-the prompt worker should compute. Prints a table, and what others took of the machine meanwhile;
-the last line is one JSON object.
+own. For each load it measures a profile, while nothing else is asked for, since a machine that is
+shared does not keep its speed; then draws a trace that the profile was not fitted to, simulates it
+and replays it live. `--busy` are the parts of the time for which the prompt worker should compute.
+Prints tables, and what others took of the machine meanwhile; the last line is one JSON object.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from bench.calibration.others import since_now
 from bench.cluster.__main__ import warm_up
 from bench.cluster.load import bench
 from bench.cluster.model import MAX_LENGTH, written
-from bench.cluster.setups import DISAGGREGATED, running, setups
+from bench.cluster.setups import DISAGGREGATED, Running, running, setups
 from bench.cluster.synthetic import trace
 from splitwise_cli.bench.arrivals import fitted, scaled
 from splitwise_core.trace import Arrival, write_trace
@@ -62,22 +62,29 @@ def main() -> None:
         place = asked.keep or Path(until_the_end.enter_context(TemporaryDirectory()))
         with running(setups(CORES)[DISAGGREGATED], model, place, CORES) as cluster:
             warm_up(cluster, place)
-            grid = ["--repeats", str(asked.repeats), "--under-way", UNDER_WAY]
-            others = since_now(cluster.processes)
-            times, overheads = profiled(cluster.url, place, grid)
-            print(f"profile: others took {others():.1%} of the machine", flush=True)
-            catalog = catalogue(place, overheads, link_bytes_per_s(cluster.url))
             for seed, busy in enumerate(asked.busy):
-                load = drawn(times, busy, asked, seed)
-                file, live, simulated = (place / f"{n}.csv" for n in ("trace", "live", "simulated"))
-                file.write_text("".join(write_trace(load)))
-                foretold(times, catalog, file, simulated)
-                others = since_now(cluster.processes)
-                report = bench(cluster.url, ["--trace", str(file), "--out", str(live)], place)
-                seen = figures(live) | _tokens_seen(report)
-                found.append(compared(busy, load, report, figures(simulated), seen, others()))
+                found.append(tried(cluster, place, asked, busy, seed))
                 show(found[-1])
-    print(json.dumps({"overheads": overheads, "loads": found}))
+    print(json.dumps({"loads": found}))
+
+
+def tried(
+    cluster: Running, place: Path, asked: argparse.Namespace, busy: float, seed: int
+) -> dict[str, Any]:
+    """One load, foretold by a profile that is measured just before it, and replayed."""
+    grid = ["--repeats", str(asked.repeats), "--under-way", UNDER_WAY]
+    others = since_now(cluster.processes)
+    times, overheads = profiled(cluster.url, place, grid)
+    print(f"profile: others took {others():.1%} of the machine", flush=True)
+    catalog = catalogue(place, overheads, link_bytes_per_s(cluster.url))
+    load = drawn(times, busy, asked, seed)
+    file, live, simulated = (place / f"{name}.csv" for name in ("trace", "live", "simulated"))
+    file.write_text("".join(write_trace(load)))
+    foretold(times, catalog, file, simulated)
+    others = since_now(cluster.processes)
+    report = bench(cluster.url, ["--trace", str(file), "--out", str(live)], place)
+    seen = figures(live) | _tokens_seen(report)
+    return compared(busy, load, report, figures(simulated), seen, others()) | overheads
 
 
 def drawn(times: Path, busy: float, asked: argparse.Namespace, seed: int) -> list[Arrival]:
