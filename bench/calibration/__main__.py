@@ -82,7 +82,8 @@ def tried(
     file.write_text("".join(write_trace(load)))
     foretold(times, catalog, file, simulated)
     others = since_now(cluster.processes)
-    report = bench(cluster.url, ["--trace", str(file), "--out", str(live)], place)
+    replay = ["--trace", str(file), "--seed", str(seed), "--out", str(live)]
+    report = bench(cluster.url, replay, place)
     seen = figures(live) | _tokens_seen(report)
     return compared(busy, load, report, figures(simulated), seen, others()) | overheads
 

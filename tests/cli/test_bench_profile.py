@@ -136,6 +136,15 @@ def test_a_server_is_measured_alone_and_with_more_under_way(desk: Desk) -> None:
         assert all(ms >= 1000 * STEP_S * 0.9 for ms in shape.token_ms), "none shorter than a step"
 
 
+def test_a_second_profile_asks_for_nothing_that_the_first_has_left_in_a_cache(desk: Desk) -> None:
+    sizes = ["--prompt-tokens", "5,9", "--under-way", "2", "--output-tokens", "10"]
+    with serving(slowly, "m") as server:
+        for _ in range(2):
+            desk.says("bench", "profile", "--url", server.url, *ABOUT, *sizes, "--repeats", "1")
+    beginnings = [tuple(asked["prompt"][:5]) for asked in server.asked]
+    assert len(set(beginnings)) == len(beginnings) > 4
+
+
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import sys
 from pathlib import Path
 from typing import Final, Literal
@@ -59,8 +60,9 @@ async def _measured(url: str, model: str, grid: Grid) -> Measured:
     def tell(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
+    prompts = Prompts(model, False, secrets.randbits(64))  # an earlier profile's may be cached
     async with Client(url, TIMEOUT_S) as client:
-        return await Profiler(client, Prompts(model, False, seed=0), tell).run(grid)
+        return await Profiler(client, prompts, tell).run(grid)
 
 
 def _check(grid: Grid, tensor_parallel: int) -> None:

@@ -32,7 +32,7 @@ ROUTER: Final = {
     "maxQueuedRequests": 5000,
     "requestTimeoutSeconds": REQUEST_S,
 }
-MANY: Final = 200
+MANY: Final = 600
 LONG: Final = 900
 DAYS_LEFT: Final = 6
 READY_S: Final = 90.0
