@@ -34,9 +34,9 @@ pytestmark = [
 NAME = "test-scaling"
 WITHIN_S = 120.0
 QUEUE_TOKENS = "splitwise_worker_queue_tokens"
-CALM_SHARE = 0.5
-"""Of what the cluster computes of few prompts at a time. Of many it computes up to twice as much:
-six times this share is too much for one worker even so."""
+CALM_SHARE = 0.4
+"""Of what the cluster computes of few prompts at a time, which is half of what it does of many: one
+worker is enough, and for six times as much it is not."""
 STEP_S = 8.0
 """So long the step goes on once it was seen: a shorter one would be taken for a peak."""
 
