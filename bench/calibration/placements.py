@@ -92,16 +92,18 @@ def compared(
     lines: list[Mapping[str, Any]], placements: Mapping[str, Mapping[str, Any]], simulated: Path
 ) -> dict[str, float]:
     """Shares of the requests that went to the same workers in both, and of those that did not
-    though the live queues were equally long."""
+    though the live queues were equally long. Those of a single token are left out."""
     with simulated.open(encoding="utf-8", newline="") as file:
         rows = {int(row["request_id"]): row for row in csv.DictReader(file)}
-    found: dict[str, float] = {"requests": len(lines)}
+    moved = [number for number, line in enumerate(lines) if line["token_worker"] in POOLS["token"]]
+    found: dict[str, float] = {"requests": len(moved)}
     same = {}
     for phase, names in POOLS.items():
-        live = [names.index(line[f"{phase}_worker"]) for line in lines]
-        there = [int(rows[number][f"{phase}_worker"]) for number in range(len(lines))]
+        live = [names.index(lines[number][f"{phase}_worker"]) for number in moved]
+        there = [int(rows[number][f"{phase}_worker"]) for number in moved]
         same[phase] = _same(live, there)
-        tied = [len(set(_queues(placements[line["request_id"]], phase))) == 1 for line in lines]
+        seen = [_queues(placements[lines[number]["request_id"]], phase) for number in moved]
+        tied = [len(set(queues)) == 1 for queues in seen]
         found[f"{phase}_same"] = fmean(same[phase])
         found[f"{phase}_other_of_equal_queues"] = fmean(
             tie and not one for tie, one in zip(tied, same[phase], strict=True)

@@ -93,7 +93,7 @@ async def streams(url: str) -> AsyncIterator[Streams]:
             yield load
         finally:
             await load.end()
-    assert load.failed == []
+    assert load.failed == [], load.failed[:3]
     assert load.ended > 0
 
 

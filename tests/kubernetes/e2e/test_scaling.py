@@ -40,6 +40,9 @@ worker is enough, and for six times as much it is not."""
 STEP_S = 8.0
 """So long the step goes on once it was seen: a shorter one would be taken for a peak."""
 
+PATIENCE_S = 240.0
+"""A pool that has grown waits ten windows of 10 s before it shrinks, unless its load has halved."""
+
 Looks = dict[float, dict[str, Any]]
 
 
@@ -47,7 +50,7 @@ def scaled(model: Path, **law: Any) -> dict[str, Any]:
     """Two pools of two workers at most; windows are short, and token workers have few places."""
     windows = {"upWindowSeconds": 2, "downWindowSeconds": 10, "idleSeconds": 10}
     # What a step of the load piles up is worked off, and nobody turned away.
-    document = quickstart(model, router={"maxQueueSeconds": 60})
+    document = quickstart(model, router={"maxQueueSeconds": 60, "maxQueuedRequests": 5000})
     for pool in document["spec"]["pools"]:
         del pool["replicas"]
         pool["autoscaling"] = {"maxReplicas": 2, "behavior": windows, **law}
@@ -76,9 +79,9 @@ def inside(running_machine: Machine) -> Iterator[None]:
         yield
 
 
-async def soon(holds: Callable[[], bool], cluster: Operated) -> None:
+async def soon(holds: Callable[[], bool], cluster: Operated, within_s: float = WITHIN_S) -> None:
     """As `eventually`, while the load goes on."""
-    await asyncio.to_thread(eventually, holds, WITHIN_S, cluster.report)
+    await asyncio.to_thread(eventually, holds, within_s, cluster.report)
 
 
 def pool(cluster: Operated, name: str) -> dict[str, Any]:
@@ -212,7 +215,7 @@ async def test_prompts_that_step_to_six_times_and_back_cost_nobody_an_answer(
         await asyncio.sleep(STEP_S)
         load.pace(calm, PROMPT_TOKENS, 1)
         await soon(lambda: pool(cluster, "prompt")["ready"] == 2, cluster)
-        await soon(is_one_again, cluster)
+        await soon(is_one_again, cluster, PATIENCE_S)
         print(f"{load.ended} requests, {len(load.failed)} failed")
     first, second = decided()
     record_property("first_decision_s", took_s)
