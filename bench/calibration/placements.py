@@ -95,14 +95,15 @@ def compared(
     though the live queues were equally long. Those of a single token are left out."""
     with simulated.open(encoding="utf-8", newline="") as file:
         rows = {int(row["request_id"]): row for row in csv.DictReader(file)}
-    moved = [number for number, line in enumerate(lines) if line["token_worker"] in POOLS["token"]]
+    both = [(line, rows[number]) for number, line in enumerate(lines)]
+    moved = [(line, row) for line, row in both if line["token_worker"] in POOLS["token"]]
     found: dict[str, float] = {"requests": len(moved)}
     same = {}
     for phase, names in POOLS.items():
-        live = [names.index(lines[number][f"{phase}_worker"]) for number in moved]
-        there = [int(rows[number][f"{phase}_worker"]) for number in moved]
+        live = [names.index(line[f"{phase}_worker"]) for line, _ in moved]
+        there = [int(row[f"{phase}_worker"]) for _, row in moved]
         same[phase] = _same(live, there)
-        seen = [_queues(placements[lines[number]["request_id"]], phase) for number in moved]
+        seen = [_queues(placements[line["request_id"]], phase) for line, _ in moved]
         tied = [len(set(queues)) == 1 for queues in seen]
         found[f"{phase}_same"] = fmean(same[phase])
         found[f"{phase}_other_of_equal_queues"] = fmean(

@@ -7,7 +7,6 @@ loopback is another link.
 import asyncio
 import multiprocessing
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Final
 
 import grpc.aio
 
-from bench.kv.link import on_link
+from bench.kv.link import run_on_link
 from bench.kv.overlap import LLAMA_3_8B
 from bench.kv.pair import Pair, pair
 from splitwise_core.rpc import kv_pb2
@@ -87,8 +86,7 @@ async def _calls(address: str, epoch: int, tell: Connection) -> None:
 
 async def control_on_link(transports: Sequence[str]) -> None:
     """The same on the link of `bench.kv.link`, printed. Raises CalledProcessError."""
-    command = [sys.executable, "-m", "bench.kv.control", *transports]
-    await asyncio.to_thread(subprocess.run, on_link(command), check=True)
+    await run_on_link("bench.kv.control", *transports)
 
 
 async def main(transports: Sequence[str]) -> None:

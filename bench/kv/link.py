@@ -7,7 +7,9 @@ classes that the kernel's queues have had by default for long (`pfifo_fast`). Ne
 and `tc`, and either root or a kernel that lets users make namespaces.
 """
 
+import asyncio
 import subprocess
+import sys
 from typing import Final
 
 GBIT: Final = 10
@@ -20,6 +22,12 @@ _SET_UP: Final = (
     f"tc qdisc add dev lo root handle 1: tbf rate {GBIT}gbit burst 1mb latency 5ms; "
     "tc qdisc add dev lo parent 1:1 pfifo_fast"
 )
+
+
+async def run_on_link(module: str, *arguments: str) -> None:
+    """Runs a module of ours, as a program, there. Raises CalledProcessError."""
+    command = [sys.executable, "-m", module, *arguments]
+    await asyncio.to_thread(subprocess.run, on_link(command), check=True)
 
 
 def on_link(command: list[str]) -> list[str]:

@@ -7,14 +7,13 @@ namespace whose loopback is another link.
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.kv.link import on_link
+from bench.kv.link import run_on_link
 from bench.kv.pair import Pair, pair
 from splitwise_core.kv import KvGeometry
 
@@ -75,8 +74,7 @@ async def overlap(name: str, transport: str) -> list[Point]:
 async def overlap_on_link(name: str, transport: str) -> list[Point]:
     """The same on the link of `bench.kv.link`. Raises CalledProcessError."""
     with tempfile.NamedTemporaryFile(prefix="kv-", suffix=".json") as file:
-        command = [sys.executable, "-m", "bench.kv.overlap", name, transport, file.name]
-        await asyncio.to_thread(subprocess.run, on_link(command), check=True)
+        await run_on_link("bench.kv.overlap", name, transport, file.name)
         return [Point(**fields) for fields in json.load(file)]
 
 
