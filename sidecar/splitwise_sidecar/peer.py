@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import grpc
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
-from splitwise_sidecar.dial import Dial
+from splitwise_sidecar.dial import Dial, must_be_an_address
 from splitwise_sidecar.refusal import Refused, label
 from splitwise_sidecar.transports import Push, Transport
 
@@ -85,6 +85,7 @@ class Peer:
 
     async def introduce(self) -> Introduction:
         """The peer's epoch, and the first transport that works; asked for once. Raises Refused."""
+        must_be_an_address(self.address)
         async with self._meeting:
             if self._introduction is None:
                 reply = await self.call(self._stub.Hello, self._hello)

@@ -222,6 +222,19 @@ async def test_a_peer_that_falls_silent_is_lost_within_three_seconds(proxied_pai
     assert time.monotonic() - silent < 3.0
 
 
+@pytest.mark.parametrize(
+    "peer", ["", "token-1", ":50052", "token-1:0", "token-1:70000", "t:3\x995"]
+)
+async def test_what_is_no_address_is_not_dialed(
+    pair: Pair, caplog: pytest.LogCaptureFixture, peer: str
+) -> None:
+    pair.prompt.worker.start_transfer("t", peer, [1], 5)
+    ended = await pair.prompt.worker.expect("transfer_ended")
+    assert ended.outcome == kv_pb2.INVALID
+    assert "is host:port" in ended.detail
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_a_peer_that_is_not_there_is_lost_at_once(pair: Pair) -> None:
     await pair.proxy.stop()
     pair.prompt.worker.start_transfer("t", pair.proxy.address, [1], 5)
