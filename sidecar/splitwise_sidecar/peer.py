@@ -85,9 +85,9 @@ class Peer:
 
     async def introduce(self) -> Introduction:
         """The peer's epoch, and the first transport that works; asked for once. Raises Refused."""
-        must_be_an_address(self.address)
         async with self._meeting:
             if self._introduction is None:
+                must_be_an_address(self.address)
                 reply = await self.call(self._stub.Hello, self._hello)
                 if reply.outcome != kv_pb2.OK:
                     raise Refused(reply.outcome, reply.detail)

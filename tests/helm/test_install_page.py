@@ -22,8 +22,7 @@ WITHIN_S: Final = 180
 @pytest.fixture
 def untouched(kube_programs: Path, tmp_path: Path) -> Iterator[ControlPlane]:
     """An API server for one try of the page: half of its commands leave something there."""
-    (place := tmp_path / "control-plane").mkdir()
-    with control_plane(kube_programs, place) as running:
+    with control_plane(kube_programs, tmp_path) as running:
         yield running
 
 
