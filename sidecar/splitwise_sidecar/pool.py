@@ -10,6 +10,7 @@ from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from splitwise_core.kv import DTYPE_BYTES, KvGeometry
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.layout import SpanLayout, address_of
+from splitwise_sidecar.populate import populate
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.sealed import is_sealed, new_sealed, only_to_read
 
@@ -156,6 +157,7 @@ def map_pool(fd: int, geometry: KvGeometry, num_blocks: int, *, writable: bool =
     except OSError as error:
         os.close(to_read)
         raise Refused(kv_pb2.NO_CAPACITY, f"the pool cannot be mapped: {error}") from error
+    populate(mapped, fd, writable=writable)
     return Pool(geometry, num_blocks, mapped, to_read)
 
 
