@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-FOUND_THERE = {"torch", "triton", "safetensors", "psutil"}
+FOUND_THERE = {"torch", "triton", "cuda", "safetensors", "psutil"}
 """What a GPU machine on which nothing can be installed is sure to have, of what we would use."""
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from splitwise_core.errors import UserError
+from splitwise_worker.kv import scattered_copy
 from splitwise_worker.kv.host_pool import HostPool
 
 
@@ -52,19 +53,22 @@ class HostStore:
 
 
 class DeviceStore:
-    """On a GPU the host pool mirrors the device pool block for block.
+    """On a GPU the host pool mirrors the device pool block for block, at the same offsets.
 
     Copies run on a stream of their own, so the compute stream never waits for a push; a thread
-    waits for each copy's event and reports it. Not yet run on a GPU.
+    waits for each copy's event and reports it.
     """
 
     def __init__(self, pool: HostPool, device: torch.device) -> None:
-        self._host = pool.tensor
+        scattered_copy.check_installed()
         self._device = device
-        self.tensor = _device_pool(self._host, device)
+        self.tensor = _device_pool(pool.tensor, device)
+        self._block_bytes = pool.geometry.block_bytes
+        self._layer_bytes = pool.geometry.layer_bytes
         self._stream = torch.cuda.Stream(device)
         self._copied: SimpleQueue[tuple[torch.cuda.Event, Callable[[], None]]] = SimpleQueue()
-        _pin(self._host)
+        _pin(pool.tensor)
+        self._host = pool.tensor
         Thread(target=self._report, name="kv-publish", daemon=True).start()
 
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
@@ -72,20 +76,19 @@ class DeviceStore:
 
         A layer of a block is contiguous on both sides, so each copy is one DMA transfer.
         """
-        pieces = [(self._host[block, layer], self.tensor[block, layer]) for block in blocks]
-        self._copy_out(pieces, done)
+        start = layer * self._layer_bytes
+        offsets = [start + block * self._block_bytes for block in blocks]
+        self._copy_out(offsets, self._layer_bytes, done)
 
     def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """The same for all layers: a block is contiguous, and its copy one DMA transfer."""
-        self._copy_out([(self._host[block], self.tensor[block]) for block in blocks], done)
+        self._copy_out(self._whole(blocks), self._block_bytes, done)
 
-    def _copy_out(self, pieces: Sequence[tuple[Tensor, Tensor]], done: Callable[[], None]) -> None:
+    def _copy_out(self, offsets: Sequence[int], size: int, done: Callable[[], None]) -> None:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        self._copy(self._host, self.tensor, offsets, size)
         copied = torch.cuda.Event(blocking=True)  # the thread sleeps: the engine needs the core
-        with torch.cuda.stream(self._stream):
-            for host, device in pieces:
-                host.copy_(device, non_blocking=True)
-            copied.record(self._stream)
+        copied.record(self._stream)
         self._copied.put((copied, done))
 
     def settle(self) -> None:
@@ -98,10 +101,16 @@ class DeviceStore:
         And after all that it runs now: the blocks may have been another sequence's a moment ago.
         """
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            for block in blocks:
-                self.tensor[block].copy_(self._host[block], non_blocking=True)
+        self._copy(self.tensor, self._host, self._whole(blocks), self._block_bytes)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
+
+    def _whole(self, blocks: Sequence[int]) -> list[int]:
+        return [block * self._block_bytes for block in blocks]
+
+    def _copy(self, target: Tensor, source: Tensor, offsets: Sequence[int], size: int) -> None:
+        to, out_of = target.data_ptr(), source.data_ptr()
+        targets, sources = ([start + offset for offset in offsets] for start in (to, out_of))
+        scattered_copy.copy(targets, sources, size, self._stream)
 
     def _report(self) -> None:
         while True:
