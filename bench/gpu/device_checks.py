@@ -9,6 +9,7 @@ import torch
 from bench.gpu.checks import TOLERANCE
 from bench.gpu.inputs import error, ints, normal, paged, worst
 from bench.gpu.plan import PlannedCheck
+from bench.gpu.weights import RandomWeights, llama
 from splitwise_core.kv import KvGeometry
 from splitwise_worker import kernels
 from splitwise_worker.kernels.decode_attention import decode_attention_torch
@@ -16,6 +17,11 @@ from splitwise_worker.kernels.prefill_attention import prefill_attention_torch
 from splitwise_worker.kernels.rope_kv_write import rope_kv_write_torch
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.store import DeviceStore
+from splitwise_worker.model.batch import Span, make_batch
+from splitwise_worker.model.decode_graphs import DecodeGraphs
+from splitwise_worker.model.decoder import Decoder
+from splitwise_worker.model.ops_gpu import GpuOps
+from splitwise_worker.model.rope import cos_sin
 
 BF16 = torch.bfloat16
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128  # of Llama 3 8B
@@ -32,6 +38,7 @@ def device_checks() -> Iterator[PlannedCheck]:
     twice = 2 * tolerance  # rounded by one kernel, then by the next
     yield PlannedCheck("a pool of more than 2**31 values", twice, _large_pool)
     yield PlannedCheck("decode_attention replayed in a CUDA graph", tolerance, _graph)
+    yield PlannedCheck("decoder: captured steps of every size", twice, _captured_steps)
     yield PlannedCheck("DeviceStore: published blocks reach the host", 0.0, _publish)
     yield PlannedCheck("DeviceStore: fetched blocks reach the device", 0.0, _fetch)
 
@@ -96,6 +103,26 @@ def _graph() -> float:
     out.fill_(torch.nan)
     graph.replay()
     return error(out, decode_attention_torch(*args))
+
+
+@torch.inference_mode()
+def _captured_steps() -> float:
+    """Steps of 1 to 11 sequences in graphs for up to 11, against the same steps launched."""
+    blocks, block_tokens, layers = 44, 32, 2
+    config = llama(layers, 512, 8, 2, 64, 1024, 4096)
+    ops = GpuOps(config, cos_sin(config, 4 * block_tokens).to("cuda"))
+    decoder = Decoder.assemble(config, RandomWeights(1, BF16, "cuda"), ops, "bfloat16")
+    kv = normal(blocks, layers, 2, block_tokens, 2, 64, dtype=BF16, device="cuda")
+    graphs = DecodeGraphs(decoder, kv, block_tokens, max_sequences=11, max_blocks=4)
+    order = torch.randperm(blocks).view(11, 4).tolist()
+    errors = []
+    for rows in (11, 1, 2, 3, 8, 9):
+        starts = torch.randint(4 * block_tokens, (rows,)).tolist()
+        steps = zip(starts, order[:rows], strict=True)
+        spans = [Span([start], start, table) for start, table in steps]
+        wanted = decoder.forward(make_batch(spans, block_tokens, "cuda"), kv)
+        errors.append(error(graphs.forward(spans), wanted))
+    return worst(*errors)
 
 
 @cache

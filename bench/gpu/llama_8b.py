@@ -39,7 +39,7 @@ def why_not() -> str:
 
 
 def step_figures(ceilings: Ceilings) -> Iterator[PlannedFigure]:
-    """Decode launched op by op, as the worker does, and as one CUDA graph; then a prompt."""
+    """Decode launched op by op, and as one CUDA graph, as the worker does; then a prompt."""
     for sequences, length in STEPS:
         kv_bytes = 2 * 2 * CONFIG.num_layers * CONFIG.kv_heads * CONFIG.head_dim
         step_bytes = 2 * _weights_read() + sequences * length * kv_bytes

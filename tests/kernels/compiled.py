@@ -59,7 +59,9 @@ def compile_launch(launch: Launch, arch: int) -> Compiled:
         signature[name] = "constexpr" if name in launch.constants else _type(value)
         if signature[name] == "constexpr":
             constants[name] = value
-        elif _is_aligned(value) and not parameter.do_not_specialize:
+        elif _is_aligned(value) and not (
+            parameter.do_not_specialize or parameter.do_not_specialize_on_alignment
+        ):
             attributes[index,] = ALIGNED
     compiled = triton.compile(
         ASTSource(launch.kernel, signature, constants, attributes),

@@ -26,7 +26,7 @@ from splitwise_core.rpc import kv_pb2, worker_pb2
 from splitwise_core.status_server import StatusServer
 from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import open_tracing
-from splitwise_worker import commands, load_meter
+from splitwise_worker import commands, gpu_start, load_meter
 from splitwise_worker.admission import Limits
 from splitwise_worker.config import WorkerConfig
 from splitwise_worker.engine import Engine
@@ -113,8 +113,9 @@ class _Process:
         self._sessions = Sessions()
         geometry = loaded.geometry
         self._pool = HostPool(geometry, loaded.num_blocks)
-        cuda = loaded.device != "cpu"
-        store = DeviceStore(self._pool, torch.device("cuda")) if cuda else HostStore(self._pool)
+        on_gpu = loaded.device != "cpu"
+        store = DeviceStore(self._pool, torch.device("cuda")) if on_gpu else HostStore(self._pool)
+        graphs = gpu_start.prepare(loaded, store.tensor, config.max_sequences) if on_gpu else None
         self._link = SidecarLink(
             config.sidecar_socket, config.worker_id, self._pool, self._hear, self._lost
         )
@@ -139,7 +140,7 @@ class _Process:
                 config.max_tbt_seconds,
                 Duty(ROLES[config.role], config.repurpose_seconds),
             ),
-            runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device),
+            runner=Runner(loaded.decoder, store, geometry.block_tokens, loaded.device, graphs),
             store=store,
             handover=handover,
             probe=Probe(blocks, handover, config.sidecar_address),

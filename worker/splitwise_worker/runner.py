@@ -7,6 +7,7 @@ import torch
 
 from splitwise_worker.kv.store import KvStore
 from splitwise_worker.model.batch import Span, make_batch
+from splitwise_worker.model.decode_graphs import DecodeGraphs
 from splitwise_worker.model.decoder import Decoder
 from splitwise_worker.sampling import UNFINISHED, Sampled, SampleInput, sample
 from splitwise_worker.sequence import LiveSequence
@@ -17,13 +18,24 @@ OnLayer = Callable[[int], None]
 
 
 class Runner:
-    """One model and its KV. Prompts and single tokens are the same thing here: pending tokens."""
+    """One model and its KV. Prompts and single tokens are the same thing here: pending tokens.
 
-    def __init__(self, decoder: Decoder, store: KvStore, block_tokens: int, device: str) -> None:
+    With `graphs`, steps of one token a sequence are theirs.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        store: KvStore,
+        block_tokens: int,
+        device: str,
+        graphs: DecodeGraphs | None = None,
+    ) -> None:
         self._decoder = decoder
         self._store = store
         self._block_tokens = block_tokens
         self._device = device
+        self._graphs = graphs
 
     def run(
         self,
@@ -59,9 +71,8 @@ class Runner:
             Span(s.pending_tokens[:count], s.computed_tokens, s.blocks)
             for s, count in zip(sequences, counts, strict=True)
         ]
-        batch = make_batch(spans, self._block_tokens, self._device)
         with torch.inference_mode():
-            logits = self._decoder.forward(batch, self._store.tensor, on_layer)
+            logits = self._forward(spans, on_layer)
             done = [
                 row
                 for row, (sequence, count) in enumerate(zip(sequences, counts, strict=True))
@@ -78,6 +89,12 @@ class Runner:
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.computed_tokens += count
         return found
+
+    def _forward(self, spans: Sequence[Span], on_layer: OnLayer | None) -> torch.Tensor:
+        if self._graphs and on_layer is None and max(len(span.tokens) for span in spans) == 1:
+            return self._graphs.forward(spans)
+        batch = make_batch(spans, self._block_tokens, self._device)
+        return self._decoder.forward(batch, self._store.tensor, on_layer)
 
 
 def _sample_input(sequence: LiveSequence) -> SampleInput:

@@ -2,13 +2,14 @@
 
 Autotuning would time candidates inside the first requests and choose differently on each worker.
 Each row compiles without a register spill and fits the shared memory of its family
-(tests/kernels/test_compile.py); none is timed yet.
+(tests/kernels/test_compile.py). Those of Hopper are timed on an H200 (bench/gpu/results).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from splitwise_core.errors import UserError
+from splitwise_worker.kernels.triton_backend import next_power_of_2
 
 MIN_DOT_ROWS: Final = 16
 """A tensor core multiplies at least 16 rows: a smaller group of query heads is padded to it."""
@@ -70,13 +71,14 @@ def decode_tiles(arch: int, head_dim: int, group: int) -> Tiles:
 def decode_splits(
     batch: int, kv_heads: int, multiprocessors: int, *, most_tokens: int, tile: int
 ) -> int:
-    """Programs that share one sequence, a power of two unless the tokens end first.
+    """Programs that share one sequence, a power of two: each number is compiled by itself, and a
+    worker compiles them all before it serves.
 
     Two programs per multiprocessor hide each other's loads; a split without a tile is waste.
     """
     programs = 2 * multiprocessors // (batch * kv_heads)
-    splits = 1 << max(programs - 1, 0).bit_length()
-    return max(1, min(splits, MAX_SPLITS, -(-most_tokens // tile)))
+    tiles = -(-most_tokens // tile)
+    return min(next_power_of_2(programs), next_power_of_2(tiles), MAX_SPLITS)
 
 
 def _family(arch: int) -> str:

@@ -43,11 +43,16 @@ def jit(kernel: Callable[..., None], **options: Any) -> Any:
 
 
 def jit_paged(kernel: Callable[..., None]) -> Any:
-    """`jit` for a kernel that walks block tables, compiled once for tables of any width.
+    """`jit` for a kernel that walks block tables, compiled once for tables of any width and start.
 
-    Else a width of 1, of a multiple of 16 and of anything else would each compile, while serving.
+    Else a width of 1, of a multiple of 16 and of anything else would each compile, while serving;
+    and so would the rows of a batch that begin at an address which is no multiple of 16.
     """
-    return jit(kernel, do_not_specialize=["table_stride"])
+    return jit(
+        kernel,
+        do_not_specialize=["table_stride"],
+        do_not_specialize_on_alignment=["block_tables", "cu_seqlens", "seq_lens"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ HEAD_DIMS: Final = (16, 32, 64, 128)
 
 
 class GpuOps:
-    """The same operations as `CpuOps`, as kernels. Not yet run on a GPU as a whole.
+    """The same operations as `CpuOps`, as kernels.
 
     Raises UserError for a model or a chip that the kernels do not serve.
     """
