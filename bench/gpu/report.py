@@ -67,9 +67,8 @@ class Report:
         path.write_text(json.dumps(self.fields(), indent=1, allow_nan=False) + "\n", "utf-8")
 
     def default_path(self) -> Path:
-        """results/<gpu>-<date>.json beside this file."""
-        gpu = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
-        return Path(__file__).parent / "results" / f"{gpu}-{self.started:%Y-%m-%d}.json"
+        """Where the file goes unless somebody says where."""
+        return results_path(self.started)
 
     def table(self) -> str:
         """Every figure with its goal, and the checks: how many passed, and which did not."""
@@ -109,6 +108,13 @@ class Report:
             for c in failed
         ]
         return [*lines, f"{len(self.checks) - len(failed)} of {len(self.checks)} checks passed"]
+
+
+def results_path(started: datetime, what: str = "") -> Path:
+    """results/<gpu>-<what>-<date>.json beside this file."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
+    name = "-".join(filter(None, [gpu, what, f"{started:%Y-%m-%d}"]))
+    return Path(__file__).parent / "results" / f"{name}.json"
 
 
 @cache

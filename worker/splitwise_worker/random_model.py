@@ -86,11 +86,20 @@ def write(directory: Path, preset: str, seed: int) -> None:
     write_shape(directory, PRESETS[preset], seed)
 
 
-def write_shape(directory: Path, shape: Preset, seed: int) -> None:
-    """Writes a checkpoint of any shape to `directory`; its vocabulary holds the tiny model's."""
+def write_shape(
+    directory: Path,
+    shape: Preset,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    drawn_on: str = "cpu",
+) -> None:
+    """Writes a checkpoint of any shape to `directory`; its vocabulary holds the tiny model's.
+
+    The weights are the same for the same seed, `dtype` and device they are drawn on.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    draw = torch.Generator().manual_seed(seed)
-    tensors = dict(_tensors(shape, draw))
+    draw = torch.Generator(drawn_on).manual_seed(seed)
+    tensors = {name: value.to("cpu", dtype) for name, value in _tensors(shape, draw)}
     assert shape.vocabulary >= len(VOCABULARY)
     head = tensors["model.embed_tokens.weight" if shape.tied else "lm_head.weight"]
     head[[token for token in range(shape.vocabulary) if token not in SHOWN]] *= FAINT
@@ -102,7 +111,7 @@ def write_shape(directory: Path, shape: Preset, seed: int) -> None:
 
 def _tensors(shape: Preset, draw: torch.Generator) -> Iterator[tuple[str, Tensor]]:
     def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=draw) * 0.02
+        return torch.randn(*size, generator=draw, device=draw.device) * 0.02
 
     yield "model.embed_tokens.weight", normal(shape.vocabulary, shape.width)
     if not shape.tied:
