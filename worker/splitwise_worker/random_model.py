@@ -99,7 +99,7 @@ def write_shape(
     """
     directory.mkdir(parents=True, exist_ok=True)
     draw = torch.Generator(drawn_on).manual_seed(seed)
-    tensors = {name: value.to("cpu", dtype) for name, value in _tensors(shape, draw)}
+    tensors = {name: value.to(dtype).cpu() for name, value in _tensors(shape, draw)}
     assert shape.vocabulary >= len(VOCABULARY)
     head = tensors["model.embed_tokens.weight" if shape.tied else "lm_head.weight"]
     head[[token for token in range(shape.vocabulary) if token not in SHOWN]] *= FAINT
