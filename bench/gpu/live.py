@@ -30,7 +30,7 @@ LENGTHS: Final = (256, 512, 1024, 2048, 4096, 8000)
 SETUPS: Final = ("mixed", "shm", "tcp")
 REQUESTS: Final = 6
 ANSWER_TOKENS: Final = 32
-RATE: Final = 2.0
+RATE: Final = 1.0
 """Requests a second: each is over before the next one comes."""
 
 START_S: Final = 300.0
@@ -64,8 +64,21 @@ def main() -> int:
         sys.stderr.write("there is no GPU: this measures one\n")
         return 2
     started = datetime.now(UTC)
+    path = asked.output or results_path(started, "live")
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     print(f"{'ms':<8}{'prompt':>8}{'TTFT':>10}{'transfer':>10}{'second':>10}{'TBT':>10}")
+    for row in _rows(asked):
+        rows.append(row)
+        seen = f"{row.transfer or 0:>10.1f}{row.second_token:>10.1f}{row.tbt:>10.2f}"
+        print(f"{row.setup:<8}{row.prompt_tokens:>8}{row.ttft:>10.1f}{seen}", flush=True)
+        result = _result(started, asked.preset, rows)  # a run that is cut short leaves its part
+        path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    sys.stderr.write(f"wrote {path}\n")
+    return 0
+
+
+def _rows(asked: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(dir=asked.directory) as place:
         model = Path(place) / "model"
         write_shape(model, PRESETS[asked.preset], 0, torch.bfloat16, "cuda")
@@ -73,23 +86,19 @@ def main() -> int:
         for setup in asked.setups.split(","):
             with _cluster(setup, model, Path(place) / setup) as state:
                 for length in map(int, asked.lengths.split(",")):
-                    rows.append(row := _measured(setup, length, state))
-                    seen = f"{row.transfer or 0:>10.1f}{row.second_token:>10.1f}{row.tbt:>10.2f}"
-                    print(f"{setup:<8}{length:>8}{row.ttft:>10.1f}{seen}", flush=True)
-    result = {
+                    yield _measured(setup, length, state)
+
+
+def _result(started: datetime, preset: str, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
         "date": started.isoformat(timespec="seconds"),
-        "model": asked.preset,
+        "model": preset,
         "requests": REQUESTS,
         "answer_tokens": ANSWER_TOKENS,
         "versions": versions(),
         "device": device_properties(),
         "rows": [asdict(row) | {"second_token": round(row.second_token, 2)} for row in rows],
     }
-    path = asked.output or results_path(started, "live")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    sys.stderr.write(f"wrote {path}\n")
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -146,6 +155,7 @@ def _measured(setup: str, prompt_tokens: int, state: Path) -> Row:
         "requests": REQUESTS,
         "prompt-tokens": prompt_tokens,
         "output-tokens": ANSWER_TOKENS,
+        "seed": prompt_tokens,  # no prompt begins as one of another length did
         "json": report,
         "state-dir": state,
     }

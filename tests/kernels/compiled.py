@@ -26,7 +26,7 @@ POINTERS = {
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 ALIGNED = [["tt.divisibility", 16]]  # what a launch tells the compiler of multiples of 16
 
-WIDE_LOAD = re.compile(r"cp\.async\.cg\.shared\.global.*0x10|ld\.global[\w.]*\.v4\.b32")
+WIDE_LOAD = re.compile(r"cp\.async\.cg\.shared\.global.*0x10|ld\.global[\w.]*\.(v4\.b32|v2\.b64)")
 """16 bytes at once: an asynchronous copy to shared memory, or a load to four registers."""
 
 

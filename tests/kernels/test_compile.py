@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from splitwise_worker.kernels.copy_blocks import plan_copy
 from splitwise_worker.kernels.decode_attention import plan_decode, plan_merge
 from splitwise_worker.kernels.prefill_attention import plan_prefill
 from splitwise_worker.kernels.rms_norm import plan_rms_norm
@@ -133,6 +134,15 @@ def test_rope_kv_write(arch: int, head_dim: int, normed: bool) -> None:
     caches = kv(head_dim, torch.bfloat16)
     launch = plan_rope(q, qkv, cos_sin, tokens, tokens, *caches, weight, weight, 1e-5)
     compiled = compile_launch(launch, arch)
+    assert_fits(compiled, arch)
+    assert compiled.wide_loads > 0
+
+
+@ARCHS
+@pytest.mark.parametrize("kv_heads", [3, 8])
+def test_copy_blocks(arch: int, kv_heads: int) -> None:
+    pool = meta(1000, LAYERS, 2, BLOCK_TOKENS, kv_heads, 128)
+    compiled = compile_launch(plan_copy(pool, pool, integers(40), 3), arch)
     assert_fits(compiled, arch)
     assert compiled.wide_loads > 0
 

@@ -17,7 +17,7 @@ LONG = 1 << 20
     ("batch", "most_tokens", "expected"),
     [
         pytest.param(1, LONG, 64, id="one sequence is shared by as many programs as allowed"),
-        pytest.param(8, LONG, 4, id="two programs a multiprocessor, or somewhat less"),
+        pytest.param(8, LONG, 8, id="four programs a multiprocessor, or somewhat less"),
         pytest.param(64, LONG, 1, id="many sequences fill the chip by themselves"),
         pytest.param(1, 130, 4, id="about a tile a program, but a power of two"),
         pytest.param(1, 0, 1, id="no tokens still need one program to write zeros"),

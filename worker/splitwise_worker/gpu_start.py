@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 import torch
-from torch import Tensor
 
+from splitwise_worker.kv.store import DeviceStore
 from splitwise_worker.loaded import Loaded
 from splitwise_worker.model.batch import Batch, Span, make_batch
 from splitwise_worker.model.decode_graphs import DecodeGraphs
@@ -19,18 +19,20 @@ PROMPT_TOKENS: Final = 2048
 """Of the prompt that is computed: so many that its memory and its matrix products are there."""
 
 
-def prepare(loaded: Loaded, kv: Tensor, max_sequences: int) -> DecodeGraphs:
+def prepare(loaded: Loaded, store: DeviceStore, max_sequences: int) -> DecodeGraphs:
     """Compiles every kernel that serving may need, and captures the decode steps.
 
-    Writes nothing to `kv`, the device's KV pool. Without it each kernel was compiled when a
-    request first needed it, 0.3 to 1 s each (H200, an empty cache of Triton's).
+    Nothing is written to the device's KV. Without it each kernel was compiled when a request first
+    needed it, 0.3 to 1 s each (H200, an empty cache of Triton's).
     """
     started = time.monotonic()
+    kv = store.tensor
     block_tokens = loaded.geometry.block_tokens
     max_blocks = loaded.geometry.blocks_for(loaded.max_model_len)
     with torch.inference_mode():
         for step in _every_kernel(loaded.max_model_len, max_blocks, block_tokens, kv.device):
             loaded.decoder.forward(step, kv)
+    store.publish(0, [0], lambda: None)
     torch.cuda.synchronize()
     compiled = time.monotonic()
     graphs = DecodeGraphs(loaded.decoder, kv, block_tokens, max_sequences, max_blocks)

@@ -35,7 +35,7 @@ from splitwise_worker.estimates import Estimates
 from splitwise_worker.handover import Handover
 from splitwise_worker.kv.host_pool import HostPool
 from splitwise_worker.kv.sidecar_link import SidecarLink
-from splitwise_worker.kv.store import DeviceStore, HostStore
+from splitwise_worker.kv.store import DeviceStore, HostStore, KvStore
 from splitwise_worker.loaded import Loaded, load
 from splitwise_worker.machine import Machine, machine_of
 from splitwise_worker.model_work import ModelWork
@@ -113,9 +113,11 @@ class _Process:
         self._sessions = Sessions()
         geometry = loaded.geometry
         self._pool = HostPool(geometry, loaded.num_blocks)
-        on_gpu = loaded.device != "cpu"
-        store = DeviceStore(self._pool, torch.device("cuda")) if on_gpu else HostStore(self._pool)
-        graphs = gpu_start.prepare(loaded, store.tensor, config.max_sequences) if on_gpu else None
+        store: KvStore = HostStore(self._pool)
+        graphs = None
+        if loaded.device != "cpu":
+            store = DeviceStore(self._pool, torch.device("cuda"))
+            graphs = gpu_start.prepare(loaded, store, config.max_sequences)
         self._link = SidecarLink(
             config.sidecar_socket, config.worker_id, self._pool, self._hear, self._lost
         )

@@ -1,16 +1,22 @@
 """Where the model's KV is, and how it comes to and from the host pool that peers write to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from queue import SimpleQueue
 from threading import Thread
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from splitwise_core.errors import UserError
+from splitwise_worker.kernels import copy_blocks
 from splitwise_worker.kv import scattered_copy
 from splitwise_worker.kv.host_pool import HostPool
+
+PROMPTS_OF_A_STEP: Final = 64
+"""Whose block ids stay on the device from one layer to the next."""
 
 
 class KvStore(Protocol):
@@ -56,7 +62,8 @@ class DeviceStore:
     """On a GPU the host pool mirrors the device pool block for block, at the same offsets.
 
     Copies run on a stream of their own, so the compute stream never waits for a push; a thread
-    waits for each copy's event and reports it.
+    waits for each copy's event and reports it. Whole blocks go by DMA; the layer of a prompt that
+    is computed, by a kernel, which is one command whatever the number of its blocks.
     """
 
     def __init__(self, pool: HostPool, device: torch.device) -> None:
@@ -64,29 +71,39 @@ class DeviceStore:
         self._device = device
         self.tensor = _device_pool(pool.tensor, device)
         self._block_bytes = pool.geometry.block_bytes
-        self._layer_bytes = pool.geometry.layer_bytes
         self._stream = torch.cuda.Stream(device)
         self._copied: SimpleQueue[tuple[torch.cuda.Event, Callable[[], None]]] = SimpleQueue()
+        self._ids = lru_cache(PROMPTS_OF_A_STEP)(self._upload)
         _pin(pool.tensor)
         self._host = pool.tensor
         Thread(target=self._report, name="kv-publish", daemon=True).start()
 
     def publish(self, layer: int, blocks: Sequence[int], done: Callable[[], None]) -> None:
-        """Copies the layer to the host behind the compute that wrote it; `done` runs in a thread.
-
-        A layer of a block is contiguous on both sides, so each copy is one DMA transfer.
-        """
-        start = layer * self._layer_bytes
-        offsets = [start + block * self._block_bytes for block in blocks]
-        self._copy_out(offsets, self._layer_bytes, done)
+        """Copies the layer to the host behind the compute that wrote it. `done` is a thread's."""
+        ids = self._ids(tuple(blocks))
+        with self._behind_compute():
+            copy_blocks(self._host, self.tensor, ids, layer)
+        self._tell(done)
 
     def publish_all(self, blocks: Sequence[int], done: Callable[[], None]) -> None:
         """The same for all layers: a block is contiguous, and its copy one DMA transfer."""
-        self._copy_out(self._whole(blocks), self._block_bytes, done)
+        with self._behind_compute():
+            self._copy(self._host, self.tensor, blocks)
+        self._tell(done)
 
-    def _copy_out(self, offsets: Sequence[int], size: int, done: Callable[[], None]) -> None:
+    @contextmanager
+    def _behind_compute(self) -> Iterator[None]:
+        """On the copy stream, after all that the compute stream runs now."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        self._copy(self._host, self.tensor, offsets, size)
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _upload(self, blocks: tuple[int, ...]) -> Tensor:
+        ids = torch.tensor(blocks, dtype=torch.int32, device=self._device)
+        ids.record_stream(self._stream)  # its memory is nobody else's before the copies have run
+        return ids
+
+    def _tell(self, done: Callable[[], None]) -> None:
         copied = torch.cuda.Event(blocking=True)  # the thread sleeps: the engine needs the core
         copied.record(self._stream)
         self._copied.put((copied, done))
@@ -100,17 +117,15 @@ class DeviceStore:
 
         And after all that it runs now: the blocks may have been another sequence's a moment ago.
         """
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        self._copy(self.tensor, self._host, self._whole(blocks), self._block_bytes)
+        with self._behind_compute():
+            self._copy(self.tensor, self._host, blocks)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
-    def _whole(self, blocks: Sequence[int]) -> list[int]:
-        return [block * self._block_bytes for block in blocks]
-
-    def _copy(self, target: Tensor, source: Tensor, offsets: Sequence[int], size: int) -> None:
+    def _copy(self, target: Tensor, source: Tensor, blocks: Sequence[int]) -> None:
         to, out_of = target.data_ptr(), source.data_ptr()
+        offsets = [block * self._block_bytes for block in blocks]
         targets, sources = ([start + offset for offset in offsets] for start in (to, out_of))
-        scattered_copy.copy(targets, sources, size, self._stream)
+        scattered_copy.copy(targets, sources, self._block_bytes, self._stream)
 
     def _report(self) -> None:
         while True:
