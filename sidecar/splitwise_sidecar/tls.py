@@ -80,7 +80,7 @@ class Tls:
         """
         return self._now().client
 
-    def check_peer(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
+    def check_peer(self, connection: ssl.SSLObject) -> None:
         """Raises Refused(DENIED) unless who is at the other end has our name.
 
         A server has to ask after the handshake: that the authority has signed is not enough where

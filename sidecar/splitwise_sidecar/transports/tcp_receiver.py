@@ -106,7 +106,7 @@ class TcpReceiver:
         async with asyncio.timeout(HANDSHAKE_S):
             wire = await secure(accepted, self._tls.server_context())
         try:
-            self._tls.check_peer(wire.connection)
+            self._tls.check_peer(wire.tls)
         except Refused:
             wire.connection.close()
             raise

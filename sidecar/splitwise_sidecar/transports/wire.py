@@ -17,9 +17,6 @@ from splitwise_sidecar.transports.sockets import readable, writable
 CHUNK_BYTES: Final = 256 << 10
 """Copied out of the pool and encrypted while the processor has it in its cache."""
 
-RECORD_BYTES: Final = 16 << 10
-"""TLS gives no more at once."""
-
 
 class Wire(Protocol):
     """One connection. Raises OSError when it breaks, EOFError at its end."""
@@ -86,107 +83,156 @@ class PlainWire:
 
 
 class SecureWire:
-    """Bytes are encrypted by OpenSSL, or by the kernel where it does that."""
+    """Bytes are encrypted by OpenSSL, in memory; the socket takes and gives many records at once.
 
-    def __init__(self, connection: ssl.SSLSocket) -> None:
+    On a socket of its own OpenSSL asks the kernel once to write a record of 16 KiB, and twice to
+    read one: a transfer then took nearly twice the time of the kernel, and 0.98 GB/s.
+    """
+
+    def __init__(
+        self, connection: socket.socket, context: ssl.SSLContext, server_name: str | None
+    ) -> None:
+        """A server names none."""
         self.connection = connection
-        self._out = memoryview(b"")  # taken out of the pool, and not sent yet
+        self._come, self._go = ssl.MemoryBIO(), ssl.MemoryBIO()
+        is_server = server_name is None
+        self.tls = context.wrap_bio(self._come, self._go, is_server, server_name)
+        self._out = memoryview(b"")  # encrypted, and not sent yet
         self._early = b""  # read before somebody wanted it
-        self._in = memoryview(bytearray(RECORD_BYTES))
+        self._in = memoryview(bytearray(CHUNK_BYTES))
+        self._raw = memoryview(bytearray(CHUNK_BYTES))
 
     async def shake_hands(self) -> None:
         """Returns when each knows who the other is. Raises OSError."""
         while True:
             try:
-                self.connection.do_handshake()
-                return
+                self.tls.do_handshake()
+                break
             except ssl.SSLWantReadError:
+                await self._flush()
+                if self._fetch():
+                    continue
                 await readable(self.connection)
-            except ssl.SSLWantWriteError:
-                await writable(self.connection)
+            except ssl.SSLError:
+                self._push()  # what is wrong, for the peer
+                raise
+        await self._flush()
 
     def send(self, move: Move, patience_ms: int) -> bool:
         """Whether all of the move is on its way; False when the peer took nothing for so long."""
         while not move.is_stopped:
-            if not self._out:
-                if move.at == move.end:
-                    return True
-                self._out = memoryview(move.gather(CHUNK_BYTES))
-            try:
-                self._out = self._out[self.connection.send(self._out) :]
-            except (ssl.SSLWantWriteError, ssl.SSLWantReadError) as wanted:
-                if not self._is_ready(wanted, patience_ms):
+            if not self._push():
+                if not is_ready(self.connection, select.POLLOUT, patience_ms):
                     return False
+            elif move.at == move.end:
+                return True
+            else:
+                self._encrypt(move.gather(CHUNK_BYTES))
         return False
 
     def receive(self, move: Move, patience_ms: int) -> bool:
         """Whether all of the move is there; False when nothing came for so long."""
         while move.at < move.end and not move.is_stopped:
-            try:
-                count = self.connection.recv_into(self._in, min(RECORD_BYTES, move.end - move.at))
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
-                if not self._is_ready(wanted, patience_ms):
-                    return False
-                continue
-            if count == 0:
-                raise EOFError
-            move.scatter(self._in[:count])
+            count = self._decrypt(self._in[: move.end - move.at])
+            if count:
+                move.scatter(self._in[:count])
+            elif not self._fetch() and not is_ready(self.connection, select.POLLIN, patience_ms):
+                return False
         return move.at == move.end
 
     async def read(self, count: int) -> bytes:
         """The next `count` bytes."""
         data, self._early = self._early[:count], self._early[count:]
+        buffer = memoryview(bytearray(count))
         while len(data) < count:
-            try:
-                more = self.connection.recv(count - len(data))
-            except ssl.SSLWantReadError:
+            if more := self._decrypt(buffer[: count - len(data)]):
+                data += buffer[:more]
+            elif not self._fetch():
                 await readable(self.connection)
-                continue
-            if not more:
-                raise EOFError
-            data += more
         return data
 
     async def write(self, data: bytes) -> None:
         """Returns when all of it is on its way."""
-        while data:
-            try:
-                data = data[self.connection.send(data) :]
-            except ssl.SSLWantWriteError:
-                await writable(self.connection)
+        self._encrypt(data)
+        await self._flush()
 
     def has_news(self) -> bool:
         """Whether the peer has said something, or hung up."""
+        byte = memoryview(bytearray(1))
         try:
-            self._early += self.connection.recv(1)
-        except ssl.SSLWantReadError:
-            return False
-        except OSError:
+            while not self._decrypt(byte):
+                if not self._fetch():
+                    return False
+        except (OSError, EOFError):
             return True
+        self._early += byte
         return True
 
-    def _is_ready(self, wanted: ssl.SSLError, patience_ms: int) -> bool:
-        reads = isinstance(wanted, ssl.SSLWantReadError)
-        events = select.POLLIN if reads else select.POLLOUT
-        return is_ready(self.connection, events, patience_ms)
+    # ---- between the plain and the encrypted ----
+
+    def _encrypt(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self.tls.write(left) :]
+
+    def _decrypt(self, buffer: memoryview) -> int:
+        """How many bytes of `buffer` the records that are here have filled. Raises EOFError."""
+        filled = 0
+        try:
+            while filled < len(buffer):
+                count: int = self.tls.read(len(buffer) - filled, buffer[filled:])  # type: ignore[assignment]
+                if not count:
+                    break
+                filled += count
+        except ssl.SSLWantReadError:
+            self._push()  # an answer of OpenSSL's own, to a peer that wants other keys
+            return filled
+        except ssl.SSLZeroReturnError:
+            pass
+        if not filled and buffer:
+            raise EOFError
+        return filled
+
+    def _fetch(self) -> bool:
+        """Whether anything has come from the socket. Raises EOFError, and OSError."""
+        try:
+            count = self.connection.recv_into(self._raw)
+        except BlockingIOError:
+            return False
+        if not count:
+            raise EOFError
+        self._come.write(self._raw[:count])
+        return True
+
+    def _push(self) -> bool:
+        """Whether the socket has taken all that is encrypted. Raises OSError."""
+        while True:
+            if not self._out:
+                self._out = memoryview(self._go.read())
+                if not self._out:
+                    return True
+            try:
+                self._out = self._out[self.connection.send(self._out) :]
+            except BlockingIOError:
+                return False
+
+    async def _flush(self) -> None:
+        while not self._push():
+            await writable(self.connection)
 
 
 async def secure(
     connection: socket.socket, context: ssl.SSLContext, server_name: str | None = None
 ) -> SecureWire:
     """The connection in TLS, after the handshake; a server names none. Raises OSError."""
-    wire = SecureWire(
-        context.wrap_socket(
-            connection,
-            server_side=server_name is None,
-            server_hostname=server_name,
-            do_handshake_on_connect=False,
-        )
-    )
+    wire = SecureWire(connection, context, server_name)
     try:
         await wire.shake_hands()
+    except EOFError as error:
+        connection.close()
+        raise ConnectionResetError("the peer hung up in the handshake") from error
     except BaseException:
-        wire.connection.close()
+        connection.close()
         raise
     return wire
 
