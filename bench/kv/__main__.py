@@ -27,6 +27,7 @@ from bench.kv.raw import Memcpy, RawTcp, Unary, raw_tcp, unary
 from splitwise_core.rdma import nixl_module
 from splitwise_sidecar.config import TRANSPORTS
 from splitwise_sidecar.transports.ucx import NIXL
+from tests.support.certificates import bundle, put
 
 ROUNDS: Final = 9
 WARM_UP: Final = 2
@@ -95,6 +96,9 @@ async def bulk(place: Path) -> tuple[dict[str, float], float]:
             made = pair(name, LLAMA_3_8B, BULK_TOKENS, place)
             pairs[name] = await stack.enter_async_context(made)
             rows[name] = Row(pairs[name].processes, partial(_kv, pairs[name]))
+        encrypted = pair("tcp", LLAMA_3_8B, BULK_TOKENS, place, put(place / "tls", bundle()))
+        kv = await stack.enter_async_context(encrypted)
+        rows["tcp in TLS"] = Row(kv.processes, partial(_kv, kv))
         ratios = await table(rows, total)
         await control(pairs[TRANSPORTS[0]], "nothing", lambda: asyncio.sleep(CONTROL_S / 10))
         await control(pairs[TRANSPORTS[0]], "a plain socket", lambda: asyncio.to_thread(raw.move))

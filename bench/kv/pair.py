@@ -15,6 +15,7 @@ from psutil import Process
 
 from splitwise_core.kv import KvGeometry
 from splitwise_core.rpc import kv_pb2
+from tests.support.certificates import NAME
 from tests.support.kv_worker import KvWorker
 from tests.support.ports import free_port
 
@@ -97,15 +98,19 @@ async def _until(due: float) -> None:
 
 @asynccontextmanager
 async def pair(
-    transport: str, geometry: KvGeometry, num_tokens: int, directory: Path
+    transport: str,
+    geometry: KvGeometry,
+    num_tokens: int,
+    directory: Path,
+    certificates: Path | None = None,
 ) -> AsyncIterator[Pair]:
-    """Starts them; pools hold a sequence of `num_tokens`."""
+    """Starts them; pools hold a sequence of `num_tokens`. With certificates they meet in TLS."""
     processes, workers, addresses = [], [], []
     try:
         for name in ("p", "t"):
             address = f"127.0.0.1:{free_port()}"
-            socket = directory / f"{transport}-{name}.sock"
-            processes.append(_sidecar(transport, name, address, socket))
+            socket = directory / f"{transport}-{name}{'-tls' if certificates else ''}.sock"
+            processes.append(_sidecar(transport, name, address, socket, certificates))
             addresses.append(address)
             worker = KvWorker(geometry, geometry.blocks_for(num_tokens), name)
             workers.append(worker)
@@ -134,7 +139,9 @@ async def _attach(worker: KvWorker, socket: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
-def _sidecar(transport: str, name: str, address: str, socket: Path) -> subprocess.Popen[bytes]:
+def _sidecar(
+    transport: str, name: str, address: str, socket: Path, certificates: Path | None
+) -> subprocess.Popen[bytes]:
     program = str(Path(sys.executable).parent / "splitwise-sidecar")
     options = {
         "socket": socket,
@@ -144,6 +151,8 @@ def _sidecar(transport: str, name: str, address: str, socket: Path) -> subproces
         "pool": name,
         "transports": transport,
     }
+    if certificates:
+        options |= {"tls-dir": certificates, "tls-name": NAME}
     flags = [f"--{option}={value}" for option, value in options.items()]
     # Where UCX is to find its peer, unless somebody knows better; its bytes go by CMA here.
     environment = {"UCX_NET_DEVICES": "lo"} | os.environ

@@ -18,7 +18,6 @@ KEY_FILE: Final = "tls.key"
 MAX_FILE_BYTES: Final = 1 << 20
 """What a Secret holds at most."""
 
-_KTLS: Final = int(getattr(ssl, "OP_ENABLE_KTLS", 0))  # Python 3.12: the kernel encrypts
 _FLIGHTS: Final = 8
 """Messages that each side of a handshake has its turn for; TLS 1.3 needs two."""
 
@@ -61,7 +60,6 @@ def _context(files: Files, *, is_server: bool) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.verify_mode = ssl.CERT_REQUIRED
-    made.options |= _KTLS
     if is_server:
         made.num_tickets = 0  # whoever resumes a session is not asked for a certificate again
     try:
