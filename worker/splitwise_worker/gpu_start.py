@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 
+from splitwise_core.errors import UserError
 from splitwise_worker.kv.store import DeviceStore
 from splitwise_worker.loaded import Loaded
 from splitwise_worker.model.batch import Batch, Span, make_batch
@@ -23,8 +24,22 @@ def prepare(loaded: Loaded, store: DeviceStore, max_sequences: int) -> DecodeGra
     """Compiles every kernel that serving may need, and captures the decode steps.
 
     Nothing is written to the device's KV. Without it each kernel was compiled when a request first
-    needed it, 0.3 to 1 s each (H200, an empty cache of Triton's).
+    needed it, 0.3 to 1 s each (H200, an empty cache of Triton's). Raises UserError where the GPU
+    has no room for it.
     """
+    try:
+        return _prepare(loaded, store, max_sequences)
+    except torch.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info()
+        raise UserError(
+            "out-of-memory",
+            where="kvMemory",
+            wrong=f"weights and KV leave {free} of the GPU's {total} bytes, too few for a step",
+            fix="lower kvMemory of the pool, or use a GPU with more memory",
+        ) from error
+
+
+def _prepare(loaded: Loaded, store: DeviceStore, max_sequences: int) -> DecodeGraphs:
     started = time.monotonic()
     kv = store.tensor
     block_tokens = loaded.geometry.block_tokens

@@ -7,6 +7,7 @@ import asyncio
 import select
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -16,6 +17,9 @@ from splitwise_sidecar.transports.sockets import readable, writable
 
 CHUNK_BYTES: Final = 256 << 10
 """Copied out of the pool and encrypted while the processor has it in its cache."""
+
+HANDSHAKE_BYTES: Final = 16 << 10
+"""Read at once of who has not yet shown a certificate, and kept until it makes sense."""
 
 
 class Wire(Protocol):
@@ -82,6 +86,17 @@ class PlainWire:
         return True
 
 
+class _Scratch(threading.local):
+    """A thread's own: what passes through is gone before it turns to another connection."""
+
+    def __init__(self) -> None:
+        self.plain = memoryview(bytearray(CHUNK_BYTES))
+        self.encrypted = memoryview(bytearray(CHUNK_BYTES))
+
+
+_scratch = _Scratch()
+
+
 class SecureWire:
     """Bytes are encrypted by OpenSSL, in memory; the socket takes and gives many records at once.
 
@@ -99,8 +114,6 @@ class SecureWire:
         self.tls = context.wrap_bio(self._come, self._go, is_server, server_name)
         self._out = memoryview(b"")  # encrypted, and not sent yet
         self._early = b""  # read before somebody wanted it
-        self._in = memoryview(bytearray(CHUNK_BYTES))
-        self._raw = memoryview(bytearray(CHUNK_BYTES))
 
     async def shake_hands(self) -> None:
         """Returns when each knows who the other is. Raises OSError."""
@@ -110,9 +123,8 @@ class SecureWire:
                 break
             except ssl.SSLWantReadError:
                 await self._flush()
-                if self._fetch():
-                    continue
-                await readable(self.connection)
+                if not self._fetch(HANDSHAKE_BYTES):
+                    await readable(self.connection)
             except ssl.SSLError:
                 self._push()  # what is wrong, for the peer
                 raise
@@ -133,9 +145,9 @@ class SecureWire:
     def receive(self, move: Move, patience_ms: int) -> bool:
         """Whether all of the move is there; False when nothing came for so long."""
         while move.at < move.end and not move.is_stopped:
-            count = self._decrypt(self._in[: move.end - move.at])
-            if count:
-                move.scatter(self._in[:count])
+            plain = _scratch.plain[: move.end - move.at]
+            if count := self._decrypt(plain):
+                move.scatter(plain[:count])
             elif not self._fetch() and not is_ready(self.connection, select.POLLIN, patience_ms):
                 return False
         return move.at == move.end
@@ -193,15 +205,15 @@ class SecureWire:
             raise EOFError
         return filled
 
-    def _fetch(self) -> bool:
+    def _fetch(self, most: int = CHUNK_BYTES) -> bool:
         """Whether anything has come from the socket. Raises EOFError, and OSError."""
         try:
-            count = self.connection.recv_into(self._raw)
+            count = self.connection.recv_into(_scratch.encrypted, most)
         except BlockingIOError:
             return False
         if not count:
             raise EOFError
-        self._come.write(self._raw[:count])
+        self._come.write(_scratch.encrypted[:count])
         return True
 
     def _push(self) -> bool:
