@@ -32,7 +32,9 @@ from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.lease import State
 from splitwise_sidecar.refusal import label
 from splitwise_sidecar.spans import SidecarSpans
+from splitwise_sidecar.transports import NONE
 
+_DIRECTIONS: Final = ("sent", "received")
 _OUTCOMES: Final = tuple(name.lower() for name in kv_pb2.Outcome.keys()[1:])
 """All but "unspecified"."""
 
@@ -63,6 +65,8 @@ class SidecarMetrics:
         self._forced_fences = telemetry.counter(FORCED_FENCES)
         for reason in Refusal:
             telemetry.counter(REFUSED_CALLS, refusal=reason.value)
+        for direction in _DIRECTIONS:  # what ends before a transport is chosen has mostly failed
+            self._show_ends(direction, NONE)
 
     def attached(self, attached: bool) -> None:
         """A worker's pool was attached, or let go."""
@@ -100,11 +104,14 @@ class SidecarMetrics:
         """
         key = direction, transport
         if key not in self._ends:
-            counts = self._ends[key] = dict.fromkeys(_OUTCOMES, 0)
-            for name in _OUTCOMES:
-                labels = _labels(*key) | {"outcome": name}
-                self._telemetry.show_total(TRANSFERS, partial(counts.__getitem__, name), **labels)
+            self._show_ends(*key)
         self._ends[key][label(outcome)] += 1
+
+    def _show_ends(self, direction: str, transport: str) -> None:
+        counts = self._ends[direction, transport] = dict.fromkeys(_OUTCOMES, 0)
+        for name in _OUTCOMES:
+            labels = _labels(direction, transport) | {"outcome": name}
+            self._telemetry.show_total(TRANSFERS, partial(counts.__getitem__, name), **labels)
 
     def refused(self, reason: Refusal) -> None:
         """A peer asked for what it has no right to."""
