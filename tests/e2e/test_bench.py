@@ -23,10 +23,9 @@ def test_a_running_cluster_is_measured_for_the_planner(cluster: Cluster, tmp_pat
     assert set(overheads) == {"request_s", "transfer_latency_s"}
     shapes = load_phase_times(out)["tiny", "cpu", 1]
     alone = [s for s in shapes if s.prompt_ms and s.token_ms]
-    assert [(s.prompt_tokens, s.sequences, len(s.prompt_ms)) for s in alone] == [
-        (32, 1, 2),
-        (256, 1, 2),
-    ]
+    assert [(s.prompt_tokens, s.sequences) for s in alone] == [(32, 1), (256, 1)]
+    # An answer that came all at once, because its reader had no processor, tells no times.
+    assert all(1 <= len(s.prompt_ms) <= 2 for s in alone)
     assert max(s.sequences for s in shapes if s.token_ms) > 1, "several decoded together"
     profile = profile_of({("tiny", "cpu", 1): shapes}, "tiny", "cpu", 1)
     assert profile.prompt.seconds(128, 128) > 0
