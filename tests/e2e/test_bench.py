@@ -16,7 +16,7 @@ def test_a_running_cluster_is_measured_for_the_planner(cluster: Cluster, tmp_pat
     """Its phase times are read and fitted, and what requests cost beside them is told."""
     out = tmp_path / "times.csv"
     sizes = ["--prompt-tokens", "32,256", "--under-way", "3", "--output-tokens", "32"]
-    about = ["--model", "tiny", "--gpu", "cpu", "--repeats", "2", "--out", str(out), "-o", "json"]
+    about = ["--model", "tiny", "--gpu", "cpu", "--repeats", "5", "--out", str(out), "-o", "json"]
     done = splitwise("bench", "profile", "--url", cluster.url, *sizes, *about)
     assert done.returncode == 0, done.stdout + done.stderr
     overheads = json.loads(done.stdout)
@@ -25,7 +25,7 @@ def test_a_running_cluster_is_measured_for_the_planner(cluster: Cluster, tmp_pat
     alone = [s for s in shapes if s.prompt_ms and s.token_ms]
     assert [(s.prompt_tokens, s.sequences) for s in alone] == [(32, 1), (256, 1)]
     # An answer that came all at once, because its reader had no processor, tells no times.
-    assert all(1 <= len(s.prompt_ms) <= 2 for s in alone)
+    assert all(1 <= len(s.prompt_ms) <= 5 for s in alone)
     assert max(s.sequences for s in shapes if s.token_ms) > 1, "several decoded together"
     profile = profile_of({("tiny", "cpu", 1): shapes}, "tiny", "cpu", 1)
     assert profile.prompt.seconds(128, 128) > 0
