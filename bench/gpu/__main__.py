@@ -36,12 +36,12 @@ def main() -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    from bench.gpu.report import Report
+    from bench.gpu.report import Report, results_path
 
     seed = random.SystemRandom().randrange(2**31) if asked.seed is None else asked.seed
     torch.manual_seed(seed)
     report = Report("interpret" if asked.interpret else "gpu", seed)
-    path = asked.output if asked.interpret or asked.output else report.default_path()
+    path = asked.output if asked.interpret or asked.output else results_path(report.started)
     _run(report, _interpreted(report) if asked.interpret else _on_gpu(report, asked.skip_8b), path)
     print(report.table())
     if path:

@@ -66,10 +66,6 @@ class Report:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.fields(), indent=1, allow_nan=False) + "\n", "utf-8")
 
-    def default_path(self) -> Path:
-        """Where the file goes unless somebody says where."""
-        return results_path(self.started)
-
     def table(self) -> str:
         """Every figure with its goal, and the checks: how many passed, and which did not."""
         return "\n".join([*self._figure_lines(), "", *self._check_lines(), *self.left_out])

@@ -19,11 +19,17 @@ LARGE = [Span([1], 9, [3, 0]), Span([2], 3, [1]), Span([9], 12, [2, 4])]
 SMALL = [Span([4], 4, [1])]
 
 
-def test_a_step_in_larger_buffers_gives_the_same_and_writes_the_same() -> None:
+def decoder_and_kv() -> tuple[Decoder, torch.Tensor]:
+    """On the CPU, where the kernels' formulas compute; five blocks of eight tokens."""
     weights = RandomWeights(1, torch.float32, "cpu")
     ops = GpuOps(CONFIG, cos_sin(CONFIG, 64))
     decoder = Decoder.assemble(CONFIG, weights, ops, "float32")
     kv = torch.zeros(5, CONFIG.num_layers, 2, 8, CONFIG.kv_heads, CONFIG.head_dim)
+    return decoder, kv
+
+
+def test_a_step_in_larger_buffers_gives_the_same_and_writes_the_same() -> None:
+    decoder, kv = decoder_and_kv()
     buffers = StepBuffers(8, 6, kv.device)
     with torch.inference_mode():
         decoder.forward(make_batch(BEGUN, 8, "cpu"), kv)
@@ -37,10 +43,7 @@ def test_a_step_in_larger_buffers_gives_the_same_and_writes_the_same() -> None:
 
 
 def test_buffers_that_hold_nothing_write_nothing() -> None:
-    weights = RandomWeights(1, torch.float32, "cpu")
-    ops = GpuOps(CONFIG, cos_sin(CONFIG, 64))
-    decoder = Decoder.assemble(CONFIG, weights, ops, "float32")
-    kv = torch.zeros(5, CONFIG.num_layers, 2, 8, CONFIG.kv_heads, CONFIG.head_dim)
+    decoder, kv = decoder_and_kv()
     with torch.inference_mode():
         decoder.forward(StepBuffers(4, 6, kv.device).batch, kv)
     assert not kv.any()
