@@ -51,4 +51,4 @@ def _populate(mapped: mmap, advice: int) -> None:
         log.info(MET, extra={"fields": {"why": error.strerror}})
         return
     fields = {"bytes": len(mapped), "seconds": round(time.monotonic() - began_s, 3)}
-    log.info("pool mapped", extra={"fields": fields})
+    log.debug("pool mapped", extra={"fields": fields})  # of a probe's small pool too, each time
