@@ -58,7 +58,7 @@ def network_policies(cluster: SplitwiseCluster) -> list[Object]:
             workers,
             [
                 _allow([names.WORKER_PORT], routers),
-                _allow([names.SIDECAR_PORT, names.SIDECAR_TCP_PORT], workers),
+                _allow(list(names.KV_PORTS), workers),
                 _allow([names.WORKER_STATUS_PORT, names.SIDECAR_STATUS_PORT]),
             ],
         ),

@@ -146,6 +146,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "socket": _SOCKET,
         "listen": f"$(POD_IP):{names.SIDECAR_PORT}",
         "listen-tcp": f"$(POD_IP):{names.SIDECAR_TCP_PORT}",
+        "listen-grpc": f"$(POD_IP):{names.SIDECAR_GRPC_PORT}",
         "status": f"$(POD_IP):{names.SIDECAR_STATUS_PORT}",
         "role": pool.role,
         "pool": pool.name,
@@ -173,6 +174,7 @@ def _sidecar(cluster: SplitwiseCluster, pool: Pool, images: Images) -> Object:
         "ports": [
             {"name": "kv", "containerPort": names.SIDECAR_PORT},
             {"name": "kv-tcp", "containerPort": names.SIDECAR_TCP_PORT},
+            {"name": "kv-grpc", "containerPort": names.SIDECAR_GRPC_PORT},
             {"name": "kv-status", "containerPort": names.SIDECAR_STATUS_PORT},
         ],
         "volumeMounts": [_RUN_MOUNT, kv_secret.MOUNT],

@@ -26,6 +26,7 @@ class SidecarConfig:
     socket: Path
     listen: str
     listen_tcp: str
+    listen_grpc: str
     status: str
     role: str
     pool: str
@@ -46,16 +47,14 @@ def parse(arguments: Sequence[str]) -> SidecarConfig:
     if given["tls_dir"] is not None and not given["tls_name"]:
         parser.error("--tls-dir needs --tls-name: the name in all peers' certificates")
     host = given["listen"].rpartition(":")[0]
-    listen_tcp = given["listen_tcp"] or f"{host}:0"
+    listens = {name: given[name] or f"{host}:0" for name in ("listen_tcp", "listen_grpc")}
     named = given["transports"] is not None or given["require_rdma"]
     transports = given["transports"] or (WITH_RDMA if has_device(DEVICES) else TRANSPORTS)
     if given["require_rdma"]:
         transports = tuple(name for name in transports if name == ucx.RDMA)
     elif given["tls_dir"] is not None and not named:
         transports = ENCRYPTED
-    return SidecarConfig(
-        **given | {"listen_tcp": listen_tcp, "named": named, "transports": transports}
-    )
+    return SidecarConfig(**given | listens | {"named": named, "transports": transports})
 
 
 def _parser() -> ArgumentParser:
@@ -66,6 +65,11 @@ def _parser() -> ArgumentParser:
         "--listen-tcp",
         type=address,
         help="host:port for KV over TCP; else any port beside --listen",
+    )
+    parser.add_argument(
+        "--listen-grpc",
+        type=address,
+        help="host:port for KV over gRPC; else any port beside --listen",
     )
     parser.add_argument("--status", required=True, type=address, help="host:port of /metrics")
     parser.add_argument("--role", required=True, choices=["prompt", "token", "mixed"])

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -16,6 +16,7 @@ from splitwise_core.errors import UserError
 from splitwise_core.key_file import KeyFile
 from splitwise_core.metric import Component
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc, nixl_pb2_grpc
+from splitwise_core.rpc.channel import OPTIONS
 from splitwise_core.telemetry import Telemetry
 from splitwise_core.tracing import OFF, Recorder
 from splitwise_sidecar.attachment import Attachment
@@ -33,6 +34,7 @@ from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp, ucx
+from splitwise_sidecar.transports.grpc_receiver import GrpcReceiver
 from splitwise_sidecar.transports.nixl import NixlTransport
 from splitwise_sidecar.transports.nixl_agent import NixlAgent
 from splitwise_sidecar.transports.nixl_receiver import NixlReceiver
@@ -58,6 +60,10 @@ class Sidecar:
         if config.tls_dir is not None:
             self._tls = Tls(config.tls_dir, config.tls_name, self._metrics)
         self._handshakes = Handshakes()
+        self._gate: Gate | None = None
+        if self._tls is not None:
+            refuse = partial(self._refuse, grpc_bytes.NAME)
+            self._gate = Gate(self._tls.server_name, self._handshakes, refuse)
         self._tls_watch: asyncio.Task[None] | None = None
         self._probes_metrics = SidecarMetrics(Telemetry(Component.SIDECAR))  # nobody reads these
         path = config.capability_key
@@ -72,6 +78,7 @@ class Sidecar:
         self._tcp = TcpReceiver(
             self._movers, self._present_sink, self._tls, partial(self._refuse, tcp.NAME)
         )
+        self._grpc = GrpcReceiver(self._present_sink, self._gate)
         self._nixl = NixlReceiver(self._movers, self._present_sink, self._metrics.fenced_by_force)
         self._agents: dict[str, NixlAgent] = {}
         self._connection: Connection | None = None
@@ -88,29 +95,30 @@ class Sidecar:
         if self._tls is not None:
             self._tls.load()
             self._tls_watch = asyncio.create_task(self._keep_watch(self._tls))
-        server = grpc.aio.server(interceptors=self._gates(), options=grpc_bytes.SERVER_OPTIONS)
+        gates = [] if self._gate is None else [self._gate]
+        server = grpc.aio.server(interceptors=gates, options=OPTIONS)
         self._start_receivers()
         kv_pb2_grpc.add_KvPeerServicer_to_server(self._service, server)
-        grpc_bytes.add_receiver(server, self._present_sink)
         nixl_pb2_grpc.add_KvNixlServicer_to_server(self._nixl, server)
-        try:
-            self.port = self._open_port(server)
-        except RuntimeError as error:
-            raise UserError(
-                "port-taken",
-                where=f"--listen {self._config.listen}",
-                wrong="the sidecar cannot listen there",
-                fix="stop the process that listens there, or choose another address",
-            ) from error
+        self.port = self._open_port("--listen", self._config.listen, server)
         self._server = server
         await server.start()
         self._worker_socket.start()
 
-    def _open_port(self, server: grpc.aio.Server) -> int:
-        if self._tls is None:
-            return server.add_insecure_port(self._config.listen)
-        asked_for = self._tls.server_credentials(self._handshakes.begun)
-        return server.add_secure_port(self._config.listen, asked_for)
+    def _open_port(self, flag: str, address: str, server: Any) -> int:
+        """The port that a gRPC server, of either kind, listens to. Raises UserError."""
+        try:
+            if self._tls is None:
+                return int(server.add_insecure_port(address))
+            asked_for = self._tls.server_credentials(self._handshakes.begun)
+            return int(server.add_secure_port(address, asked_for))
+        except RuntimeError as error:
+            raise UserError(
+                "port-taken",
+                where=f"{flag} {address}",
+                wrong="the sidecar cannot listen there",
+                fix="stop the process that listens there, or choose another address",
+            ) from error
 
     async def _keep_watch(self, tls: Tls) -> None:
         """Takes new certificates as they come, and counts who was not let in."""
@@ -120,12 +128,6 @@ class Sidecar:
             if refused := self._handshakes.refused():
                 self._refuse(grpc_bytes.NAME, refused)
                 log.warning("connections refused", extra={"fields": {"count": refused}})
-
-    def _gates(self) -> list[grpc.aio.ServerInterceptor]:
-        if self._tls is None:
-            return []
-        refuse = partial(self._refuse, grpc_bytes.NAME)
-        return [Gate(self._tls.server_name, self._handshakes, refuse)]
 
     def _refuse(self, transport: str, count: int = 1) -> None:
         self._metrics.connections_refused(transport, count)
@@ -140,6 +142,9 @@ class Sidecar:
                 host, _, port = self._config.listen_tcp.rpartition(":")
                 self._tcp.start(host.strip("[]"), int(port))
                 address = str(self._tcp.port)
+            elif name == grpc_bytes.NAME:
+                listen = "--listen-grpc", self._config.listen_grpc
+                address = str(self._grpc.start(partial(self._open_port, *listen)))
             elif name in ucx.NAMES and not self._start_agent(name):
                 continue
             self.endpoints[name] = address
@@ -176,6 +181,7 @@ class Sidecar:
         await asyncio.gather(*self._ending)
         self._shm.stop()
         await self._tcp.stop()
+        await self._grpc.stop()
         if self._server is not None:
             await self._server.stop(grace=0)
         self._movers.close()

@@ -5,7 +5,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -46,11 +46,8 @@ class ChunkDoor:
         return [answer for some in _few(messages) for answer in await self._stream(some)]
 
     async def _stream(self, messages: Sequence[tuple[str, bytes]]) -> Said:
-        async def chunks() -> AsyncIterator[bytes]:
-            for _, data in messages:
-                yield data
-
-        answer = label(ACK.unpack(await self._push(chunks(), None))[0])
+        chunks = iter([data for _, data in messages])
+        answer = label(ACK.unpack(await asyncio.to_thread(self._push, chunks, None))[0])
         return [answer] * len(messages)
 
     async def close(self) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, Final
 
 import grpc
@@ -17,8 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.refusal import label
 from splitwise_sidecar.rights import WRITE_TOKEN_BYTES
-from splitwise_sidecar.transports import grpc_bytes
-from splitwise_sidecar.transports.grpc_bytes import SERVICE
+from splitwise_sidecar.transports.grpc_receiver import GrpcReceiver
 from tests.sidecar.conftest import GEOMETRY, Node
 
 ID: Final = "fuzz"
@@ -51,7 +49,7 @@ Said = list[str]
 
 
 class Inside:
-    """A gRPC server's other side: takes what a sidecar registers, and lets it be called."""
+    """The other side of gRPC servers: what a sidecar has them call, to be called without them."""
 
     def __init__(self) -> None:
         self.service: Any = None
@@ -61,28 +59,23 @@ class Inside:
     def looking(self) -> Iterator[None]:
         """A sidecar that starts meanwhile is looked into."""
         add_service: Any = kv_pb2_grpc.add_KvPeerServicer_to_server
-        add_receiver: Any = grpc_bytes.add_receiver
+        start_receiver: Any = GrpcReceiver.start
 
         def service(servicer: Any, server: Any) -> None:
             self.service = servicer
             add_service(servicer, server)
 
-        def receiver(server: Any, sink: Any) -> None:
-            add_receiver(self, sink)
-            add_receiver(server, sink)
+        def receiver(receiver: GrpcReceiver, open_port: Any) -> Any:
+            self.push = receiver.push
+            return start_receiver(receiver, open_port)
 
         kv_pb2_grpc.add_KvPeerServicer_to_server = service
-        grpc_bytes.add_receiver = receiver
+        GrpcReceiver.start = receiver  # type: ignore[method-assign]
         try:
             yield
         finally:
             kv_pb2_grpc.add_KvPeerServicer_to_server = add_service
-            grpc_bytes.add_receiver = add_receiver
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """As grpc.aio.Server has it."""
-        details = SimpleNamespace(method=f"/{SERVICE}/Push", invocation_metadata=())
-        self.push = handlers[0].service(details).stream_unary
+            GrpcReceiver.start = start_receiver  # type: ignore[method-assign]
 
 
 class Kv:

@@ -15,7 +15,7 @@ from splitwise_core.rpc.geometry import geometry_message
 from splitwise_sidecar.refusal import label
 from tests.fuzz.doors import BLOCKS, LAYERS, TOKENS, Said
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node
-from tests.support.answering_peer import AnsweringPeer, correct_answers
+from tests.support.answering_peer import AnsweringPeer
 from tests.support.kv_worker import ANSWER_WITHIN_S, KvWorker
 
 DEADLINE_S = 2.0
@@ -139,7 +139,7 @@ class AnswerDoor:
     def __init__(self, node: Node, peer: AnsweringPeer) -> None:
         self._node = node
         self._peer = peer
-        self._answers = correct_answers(epoch=5)
+        self._answers = peer.correct_answers(epoch=5)
         self._number = 0
 
     def valid(self, draw: random.Random) -> tuple[str, bytes]:

@@ -22,7 +22,7 @@ from tests.fuzz.doors import BLOCKS, ID, TOKENS, CallDoor, GrpcCallDoor, Inside,
 from tests.fuzz.mutate import mutate_bytes, mutate_message
 from tests.fuzz.own_doors import AnswerDoor, AttachDoor, WorkerDoor
 from tests.sidecar.conftest import Node
-from tests.support.answering_peer import AnsweringPeer, correct_answers
+from tests.support.answering_peer import AnsweringPeer
 
 AT_ONCE: Final = 32
 GROUPS_A_LEASE: Final = 8
@@ -95,7 +95,7 @@ class Fuzz:
                 token = await self._node(stack, "t")
             own, prompt = await self._node(stack, "o", attach=False), await self._node(stack, "p")
             attached_to = await self._node(stack, "a", attach=False)
-            peer = await AnsweringPeer(correct_answers(5)).start()
+            peer = await AnsweringPeer().start()
             stack.push_async_callback(peer.stop)
             idle = await self._settled()
             calls = self._open_doors(token, own, prompt, attached_to, peer)

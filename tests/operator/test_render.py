@@ -92,7 +92,7 @@ def test_a_worker_takes_requests_from_routers_and_kv_from_workers() -> None:
     requests, kv, metrics = one(objects, "NetworkPolicy", "demo-workers")["spec"]["ingress"]
     assert [port["port"] for port in requests["ports"]] == [50051]
     assert requests["from"][0]["podSelector"]["matchExpressions"][0]["values"] == ["router"]
-    assert [port["port"] for port in kv["ports"]] == [50052, 50053]
+    assert [port["port"] for port in kv["ports"]] == [50052, 50053, 50054]
     assert "router" not in kv["from"][0]["podSelector"]["matchExpressions"][0]["values"]
     assert "from" not in metrics
     off = render(cluster(networkPolicy={"enabled": False}))

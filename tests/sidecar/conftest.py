@@ -72,6 +72,11 @@ class Node:
         return f"127.0.0.1:{self.sidecar.port}"
 
     @property
+    def bytes_address(self) -> str:
+        """Where peers push to it over gRPC."""
+        return f"127.0.0.1:{self.sidecar.endpoints['grpc']}"
+
+    @property
     def registry(self) -> CollectorRegistry:
         """The sidecar's metrics."""
         return self.telemetry.registry
@@ -159,8 +164,9 @@ async def joined(tmp_path: Path, transport: str, more: Sequence[str] = ()) -> As
             stack.push_async_callback(node.stop)
             await node.start()
             nodes.append(node)
-        tcp_port = int(nodes[1].sidecar.endpoints.get("tcp", 0)) or None
-        proxy = await FlippingProxy(nodes[1].address, tcp_port).start()
+        doors = nodes[1].sidecar.endpoints
+        ports = (int(doors[name]) if name in doors else None for name in ("tcp", "grpc"))
+        proxy = await FlippingProxy(nodes[1].address, *ports).start()
         stack.push_async_callback(proxy.stop)
         yield Pair(transport, nodes[0], nodes[1], proxy)
 

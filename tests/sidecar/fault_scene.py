@@ -307,7 +307,7 @@ async def scene(
     for sidecar in (prompt, token):
         if not sidecar.program.is_running:
             sidecar.start()
-    proxy = await FlippingProxy(token.address, token.tcp_port).start()
+    proxy = await FlippingProxy(token.address, token.tcp_port, token.grpc_port).start()
     made = Scene(prompt, token, proxy, seed, sequence)
     try:
         await made.attach()

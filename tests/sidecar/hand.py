@@ -48,9 +48,15 @@ class Hand:
         self.node = node
         self._commits = commits
         self.channel: Any = grpc.aio.insecure_channel(node.address)
+        self._bytes: Any = grpc.aio.insecure_channel(node.bytes_address)
         self.stub: Any = kv_pb2_grpc.KvPeerStub(self.channel)
         draw = random.Random(3)
         self.kv = [draw.randbytes(LAYER_BYTES) for _ in range(LAYERS)]
+
+    async def close(self) -> None:
+        """Hangs up."""
+        await self.channel.close()
+        await self._bytes.close()
 
     @property
     def epoch(self) -> int:
@@ -138,7 +144,7 @@ class Hand:
                 epoch = self.epoch + piece.epoch_off_by
                 yield HEADER.pack(wire_id(piece.id), epoch, start, piece.layer) + content
 
-        (outcome,) = ACK.unpack(await self.channel.stream_unary(f"/{SERVICE}/Push")(chunks()))
+        (outcome,) = ACK.unpack(await self._bytes.stream_unary(f"/{SERVICE}/Push")(chunks()))
         return int(outcome)
 
     async def _push_tcp(self, pieces: Sequence[Piece]) -> int:

@@ -61,10 +61,12 @@ class Protocol(RuleBasedStateMachine):
         self.runner.run(self._begin(transport))
 
     async def _begin(self, transport: str) -> None:
-        self.prompt, self.token = (Node(Path(self.place.name), name, [transport]) for name in "pt")
+        place, taken = Path(self.place.name), list(dict.fromkeys([transport, "grpc"]))
+        self.prompt, self.token = Node(place, "p", [transport]), Node(place, "t", taken)
         await self.prompt.start()
         await self.token.start()
         self.channel: Any = grpc.aio.insecure_channel(self.token.address)
+        self.bytes_channel: Any = grpc.aio.insecure_channel(self.token.bytes_address)
         self.stub: Any = kv_pb2_grpc.KvPeerStub(self.channel)
 
     # ---- the token worker ----
@@ -156,7 +158,7 @@ class Protocol(RuleBasedStateMachine):
                 content[0] ^= damaged
                 yield HEADER.pack(wire_id(name), self.token.worker.epoch, 0, layer) + content
 
-        method: Any = self.channel.stream_unary(f"/{SERVICE}/Push")
+        method: Any = self.bytes_channel.stream_unary(f"/{SERVICE}/Push")
         await method(chunks(), timeout=ANSWER_WITHIN_S)
 
     # ---- what happens to processes ----
@@ -242,6 +244,7 @@ class Protocol(RuleBasedStateMachine):
         self.nothing_is_written_after_the_end()
         assert self.token.value(LEASES) == 0
         await self.channel.close()
+        await self.bytes_channel.close()
         for node in (self.prompt, self.token):
             await node.stop()
 

@@ -232,7 +232,7 @@ async def test_more_commits_at_once_than_there_can_be_cost_the_line(tmp_path: Pa
         assert hung_up
     assert (await hand.abort()).fenced
     assert (await node.worker.expect("lease_ended")).outcome == kv_pb2.CANCELLED
-    await hand.channel.close()
+    await hand.close()
     await node.stop()
 
 

@@ -42,6 +42,10 @@ def at_tcp(s: Scene, manner: Manner) -> None:
     s.proxy.mistreat(s.token.tcp_port, manner)
 
 
+def at_grpc(s: Scene, manner: Manner) -> None:
+    s.proxy.mistreat(s.token.grpc_port, manner)
+
+
 def at_shm(s: Scene, manner: Manner) -> None:
     assert s.line is not None
     s.line.mistreat(manner)
@@ -61,7 +65,8 @@ DOORS: Final = (
     Door("shm", "shm", at_shm),
     Door("tcp", "tcp", at_tcp),
     Door("tcp over TLS", "tcp over TLS", at_tcp),
-    Door("grpc", "grpc", behind_hello),
+    Door("grpc", "grpc", at_grpc),
+    Door("grpc over TLS", "grpc over TLS", at_grpc),
     *(Door(name, name, behind_hello) for name in LANES),
 )
 CASES: Final = [

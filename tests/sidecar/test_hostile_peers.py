@@ -32,7 +32,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 async def end_with(node: Node, answers: dict[str, bytes]) -> kv_pb2.TransferEnded:
     """How a transfer ends whose peer answers so; the sidecar must be as it was."""
     async with AsyncExitStack() as stack:
-        peer = await AnsweringPeer(correct_answers(EPOCH) | answers).start()
+        peer = await AnsweringPeer().start()
+        peer.answers = peer.correct_answers(EPOCH) | answers
         stack.push_async_callback(peer.stop)
         node.worker.start_transfer("t", peer.address, [0], 5)
         node.worker.layers_ready("t")
@@ -76,6 +77,10 @@ async def test_a_senseless_answer_ends_the_transfer(node: Node, answers: dict[st
         ("tcp", "65536"),
         ("tcp", "9" * 5000),
         ("tcp", "-1"),
+        ("tcp", "0"),
+        ("grpc", ""),
+        ("grpc", "65536"),
+        ("grpc", "1"),
         ("shm", "/nowhere"),
         ("shm", "/no\0where"),
         ("shm", "/" + "x" * 5000),
@@ -117,8 +122,9 @@ async def test_an_answer_on_the_tcp_port_that_has_no_name_ends_the_transfer(node
 
 
 async def test_a_made_up_answer_to_a_renewal_is_the_end_of_the_peer(node: Node) -> None:
-    answers = correct_answers(EPOCH) | {"Renew": reply(kv_pb2.RenewReply, outcome=MADE_UP)}
-    peer = await AnsweringPeer(answers).start()
+    peer = await AnsweringPeer().start()
+    renewed = reply(kv_pb2.RenewReply, outcome=MADE_UP)
+    peer.answers = peer.correct_answers(EPOCH) | {"Renew": renewed}
     node.worker.start_transfer("t", peer.address, [0], 5)
     assert (await node.worker.expect("transfer_ended")).outcome == kv_pb2.INVALID
     await peer.stop()

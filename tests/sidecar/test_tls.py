@@ -146,12 +146,6 @@ async def test_plaintext_is_refused_and_counted(two: Two, good: Bundle) -> None:
         await is_refused_and_counted(two, stranger)
 
 
-async def push(stranger: grpc.aio.Channel) -> None:
-    call: Any = stranger.stream_unary("/splitwise.v1.KvBytes/Push")(timeout=5)
-    await call.write(b"x" * 100)
-    await call
-
-
 async def is_refused_and_counted(two: Two, stranger: grpc.aio.Channel) -> None:
     two.begin("t")
     await until(lambda: two.token.value("splitwise_kv_leases", state="reserved") == 1)
@@ -167,10 +161,31 @@ async def is_refused_and_counted(two: Two, stranger: grpc.aio.Channel) -> None:
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.PERMISSION_DENIED,
         )
-    with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
-        await push(stranger)
     await until(lambda: two.token.value(REFUSED, transport="grpc") >= 1)
     assert (await two.end("t")).outcome == kv_pb2.OK, "what was under way goes on"
+    assert (await two.transfer("next")).outcome == kv_pb2.OK
+
+
+async def push(stranger: grpc.aio.Channel) -> None:
+    call: Any = stranger.stream_unary("/splitwise.v1.KvBytes/Push")(timeout=5)
+    await call.write(b"x" * 100)
+    await call
+
+
+@pytest.mark.parametrize("who", [*STRANGERS, "in plaintext"])
+async def test_a_stranger_at_the_door_for_bytes_over_grpc_is_refused_and_counted(
+    two: Two, good: Bundle, who: str
+) -> None:
+    await two.start(good, good)
+    address = two.token.bytes_address
+    made = grpc.aio.insecure_channel(address)
+    if who in STRANGERS:
+        made = channel(address, STRANGERS[who](good), good)
+    async with made as stranger:
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+            await push(stranger)
+    await until(lambda: two.token.value(REFUSED, transport="grpc") >= 1)
+    nothing_came(two)
     assert (await two.transfer("next")).outcome == kv_pb2.OK
 
 

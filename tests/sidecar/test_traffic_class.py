@@ -55,10 +55,9 @@ async def test_kv_is_of_the_class_for_much_data_and_control_calls_are_of_none(
 ) -> None:
     async with joined(tmp_path, transport) as pair:
         control = int(pair.token.address.rpartition(":")[2])
-        bulk = int(pair.token.sidecar.endpoints["tcp"]) if transport == "tcp" else control
+        bulk = int(pair.token.sidecar.endpoints[transport])
         await move(pair)
         found = heard(loopback)
         assert found[bulk, BULK_DSCP] >= GEOMETRY.sequence_bytes(_TOKENS)
         assert 0 < found[control, 0] < found[bulk, BULK_DSCP]
-        if transport == "tcp":
-            assert found[bulk, 0] == found[control, BULK_DSCP] == 0
+        assert found[bulk, 0] == found[control, BULK_DSCP] == 0

@@ -31,7 +31,7 @@ async def hand(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         stack.push_async_callback(node.stop)
         await node.start()
         made = Hand(node, request.param)
-        stack.push_async_callback(made.channel.close)
+        stack.push_async_callback(made.close)
         await made.reserve()
         yield made
 
@@ -229,7 +229,7 @@ def test_whatever_is_pushed_only_what_was_meant_is_verified(
             else:
                 assert node.worker.nothing_came()
         finally:
-            await hand.channel.close()
+            await hand.close()
             await node.stop()
 
     asyncio.run(play())

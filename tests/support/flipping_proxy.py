@@ -129,9 +129,15 @@ class _GrpcBulk:
 
 
 class FlippingProxy:
-    """Listens at `address` for the sidecar at `target` (host:port), and for its `tcp_port`."""
+    """Listens at `address` for the sidecar at `target` (host:port), and at its ports for bytes."""
 
-    def __init__(self, target: str, tcp_port: int | None = None, bulk_bytes: int = 1024) -> None:
+    def __init__(
+        self,
+        target: str,
+        tcp_port: int | None = None,
+        grpc_port: int | None = None,
+        bulk_bytes: int = 1024,
+    ) -> None:
         self.flips = 0  # so many bulk messages are still to be damaged
         self.damaged = 0
         self.connections = 0
@@ -150,6 +156,8 @@ class FlippingProxy:
         self._kinds: dict[int, type[_GrpcBulk | _TcpBulk]] = {int(port): _GrpcBulk}
         if tcp_port is not None:
             self._kinds[tcp_port] = _TcpBulk
+        if grpc_port is not None:
+            self._kinds[grpc_port] = _GrpcBulk
         self._bulk_bytes = bulk_bytes
         self._servers: dict[int, asyncio.Server] = {}
         self._manners: dict[int, Manner] = {}  # of ports at which nobody gets through

@@ -36,6 +36,7 @@ class SidecarProcess:
         self.socket = directory / f"{name}.sock"
         self.address = f"{host}:{free_port(host)}"
         self.tcp_port = free_port(host)
+        self.grpc_port = free_port(host)
         self._status = f"127.0.0.1:{free_port()}"
         self._more = more
         self.transports = transports
@@ -47,6 +48,7 @@ class SidecarProcess:
             "socket": self.socket,
             "listen": self.address,
             "listen-tcp": f"{host}:{self.tcp_port}",
+            "listen-grpc": f"{host}:{self.grpc_port}",
             "status": self._status,
             "role": "mixed",
             "pool": self.name,

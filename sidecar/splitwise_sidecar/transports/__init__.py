@@ -2,7 +2,7 @@
 used, and the cheapest comes first.
 
 A transport pushes layers of a `Span`, and writes what arrives where a `Sink` lets it; it knows
-nothing of leases. It runs on the event loop, and has its bytes moved by `Movers`.
+nothing of leases. It runs on the event loop, and has its bytes moved by threads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.moves import Move
 from splitwise_sidecar.pool import Span
+from splitwise_sidecar.refusal import Refused
 
 NONE: Final = "none"
 """The label of a transfer that moved nothing."""
@@ -97,6 +98,20 @@ class Sink(Protocol):
     def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
         """Memory for bytes [offset, offset + length) of a layer. Raises Refused."""
 
+    def lend_rest(
+        self,
+        wire_id: bytes,
+        epoch: int,
+        layer: int,
+        offset: int,
+        length: int,
+        wanted: Callable[[], None],
+    ) -> Loan:
+        """Memory for these bytes, and for all that follows them in the layer. Raises Refused.
+
+        `wanted` is called when somebody waits for it: at once, if it can be, it is given back.
+        """
+
     def push_closed(self, wire_id: bytes) -> None:
         """No more chunks of that push will arrive, and all that was lent is back."""
 
@@ -127,6 +142,13 @@ def in_a_row(layers: Sequence[int], most: int | None = None) -> Iterator[Sequenc
         if is_cut or end - start == most:
             yield layers[start:end]
             start = end
+
+
+def port_of(peer: str, address: str) -> int:
+    """The port that a peer's Hello names. Raises Refused(INVALID) when it is none."""
+    if not address.isdecimal() or len(address) > 5 or not 0 < int(address) < 1 << 16:
+        raise Refused(kv_pb2.INVALID, f"{peer} listens on port {address!r}")
+    return int(address)
 
 
 FindSink = Callable[[], Sink | None]

@@ -18,7 +18,7 @@ from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label, must_be_taken
 from splitwise_sidecar.tls import Tls
-from splitwise_sidecar.transports import STALL_S, Push, in_a_row, wire_id
+from splitwise_sidecar.transports import STALL_S, Push, in_a_row, port_of, wire_id
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
 from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
@@ -53,9 +53,7 @@ class TcpTransport:
     async def connect(self, peer: str, address: str) -> None:
         """Opens a connection to the peer's port `address`, for the first push. Raises Refused."""
         host = peer.rpartition(":")[0].strip("[]")
-        if not address.isdecimal() or len(address) > 5 or int(address) > 65535:
-            raise Refused(kv_pb2.INVALID, f"{peer} listens on TCP port {address!r}")
-        door = _Door(host, int(address), self._tls)
+        door = _Door(host, port_of(peer, address), self._tls)
         door.give_back(await door.take())
         await self.forget(peer)
         self._doors[peer] = door

@@ -11,9 +11,8 @@ from typing import Any, Final
 import psutil
 
 from splitwise_operator.names import (
-    SIDECAR_PORT,
+    KV_PORTS,
     SIDECAR_STATUS_PORT,
-    SIDECAR_TCP_PORT,
     WORKER_STATUS_PORT,
 )
 from tests.helm.release import NAMESPACE
@@ -105,8 +104,7 @@ class Kubernetes:
     def _out_of_reach(self) -> Iterator[None]:
         address = self.cluster.pods("token")[0]["status"]["podIP"]
         shut = [
-            ("to", address, "ipproto", "tcp", "dport", str(port), "prohibit")
-            for port in (SIDECAR_PORT, SIDECAR_TCP_PORT)
+            ("to", address, "ipproto", "tcp", "dport", str(port), "prohibit") for port in KV_PORTS
         ]
         _rule("add", "pref", "100", *LOCAL_TABLE)  # or what is local is found before all rules
         _rule("del", "pref", "0", *LOCAL_TABLE)
