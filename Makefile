@@ -19,7 +19,7 @@ help: ## Show this list
 
 setup: $(READY) ## Install everything into .venv
 
-$(READY): pyproject.toml requirements.lock sidecar/splitwise_sidecar/moves/move.c | $(UV)
+$(READY): pyproject.toml requirements.lock $(wildcard sidecar/splitwise_sidecar/moves/*.[ch]) | $(UV)
 	@$(PYTHON) -c 'import sys; sys.exit("Splitwise needs Python 3.11 to 3.13; set PYTHON=... to one" if not (3, 11) <= sys.version_info[:2] < (3, 14) else 0)'
 	@test -x $(BIN)/python || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv
 	@echo "installing the locked dependencies into .venv (about 5 GB: torch brings its CUDA libraries)"

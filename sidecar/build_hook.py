@@ -17,6 +17,6 @@ class BuildHook(BuildHookInterface[Any]):
         """Builds it, and takes it into the wheel."""
         built = subprocess.run([sys.executable, str(BUILD)], check=False)
         if built.returncode == 0:
-            build_data["artifacts"].append("sidecar/splitwise_sidecar/moves/libmove.so.1")
+            build_data["artifacts"].append("sidecar/splitwise_sidecar/moves/libmove.so.2")
             build_data["pure_python"] = False
             build_data["infer_tag"] = True

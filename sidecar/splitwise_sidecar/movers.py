@@ -40,9 +40,12 @@ class Movers:
     """Runs calls of moves. To wake a thread costs as much as to copy a megabyte: the fewer, the
     better."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int = NICENESS) -> None:
         self._threads = ThreadPoolExecutor(
-            THREADS, thread_name_prefix="mover", initializer=_give_way
+            THREADS,
+            thread_name_prefix="mover",
+            initializer=_give_way,
+            initargs=(niceness,),
         )
 
     async def run(self, moves: Sequence[Move], call: Callable[[], T], *pools: Pool) -> T:
@@ -91,11 +94,11 @@ def _each(call: Callable[[Move], object], moves: Sequence[Move]) -> None:
         call(move)
 
 
-def _give_way() -> None:
+def _give_way(niceness: int) -> None:
     """Lets the event loop go first when processors are short, and never takes its turn from it."""
     thread = threading.get_native_id()
     os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
-    os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+    os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 async def _whatever_comes(running: "asyncio.Future[T]") -> None:

@@ -36,7 +36,7 @@ from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp, ucx
 from splitwise_sidecar.transports.grpc_receiver import GrpcReceiver
 from splitwise_sidecar.transports.nixl import NixlTransport
-from splitwise_sidecar.transports.nixl_agent import NixlAgent
+from splitwise_sidecar.transports.nixl_agent import READERS_NICENESS, NixlAgent
 from splitwise_sidecar.transports.nixl_receiver import NixlReceiver
 from splitwise_sidecar.transports.shm_receiver import ShmReceiver
 from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
@@ -70,6 +70,7 @@ class Sidecar:
         self._key_file = KeyFile(path, self._metrics.key_failed) if path else None
         self._worker_socket = LocalSocket(config.socket, self._connected)
         self._movers = Movers()
+        self._readers = Movers(READERS_NICENESS)
         self.endpoints: dict[str, str] = {}  # transport -> its address, as peers are told
         self._service = PeerService(self._present, self.endpoints, self._metrics)
         self._shm = ShmReceiver(
@@ -79,7 +80,7 @@ class Sidecar:
             self._movers, self._present_sink, self._tls, partial(self._refuse, tcp.NAME)
         )
         self._grpc = GrpcReceiver(self._present_sink, self._gate)
-        self._nixl = NixlReceiver(self._movers, self._present_sink, self._metrics.fenced_by_force)
+        self._nixl = NixlReceiver(self._readers, self._present_sink, self._metrics.fenced_by_force)
         self._agents: dict[str, NixlAgent] = {}
         self._connection: Connection | None = None
         self._attachment: Attachment | None = None
@@ -185,6 +186,7 @@ class Sidecar:
         if self._server is not None:
             await self._server.stop(grace=0)
         self._movers.close()
+        self._readers.close()
         for agent in self._agents.values():
             agent.stop()
 
@@ -268,7 +270,7 @@ class Sidecar:
             grpc_bytes.NAME: partial(grpc_bytes.GrpcTransport, dial=self._dial),
         }
         for name, agent in self._agents.items():
-            known[name] = partial(NixlTransport, agent, self._movers, self._dial)
+            known[name] = partial(NixlTransport, agent, self._readers, self._dial)
         return {name: known[name](count_sent(name)) for name in self.endpoints}
 
     def _hung_up(self, connection: Connection) -> None:

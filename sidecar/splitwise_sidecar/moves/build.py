@@ -1,7 +1,7 @@
-"""`python -m splitwise_sidecar.moves.build`: compiles `move.c`, where there is a C compiler.
+"""`python -m splitwise_sidecar.moves.build`: compiles `move.c` and `turns.c`.
 
-Installing Splitwise does it too. Without a compiler the sidecar moves bytes in Python: the same
-bytes, slower.
+Installing Splitwise does it too, where there is a C compiler. Without one the sidecar moves bytes
+in Python: the same bytes, slower.
 """
 
 import os
@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("move.c")
-TARGET = Path(__file__).with_name("libmove.so.1")  # a name that no import takes for a module's
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("move.c", "turns.c"))
+TARGET = Path(__file__).with_name("libmove.so.2")  # a name that no import takes for a module's
 FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 
@@ -21,7 +21,8 @@ def build() -> bool:
     if compiler is None:
         return False
     fresh = TARGET.with_suffix(f".{os.getpid()}")  # a sidecar may have the old one mapped
-    subprocess.run([*compiler.split(), *FLAGS, "-o", str(fresh), str(SOURCE)], check=True)
+    command = [*compiler.split(), *FLAGS, "-o", str(fresh), *map(str, SOURCES), "-lrt"]
+    subprocess.run(command, check=True)
     fresh.replace(TARGET)
     return True
 

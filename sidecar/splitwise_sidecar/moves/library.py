@@ -1,4 +1,5 @@
-"""`move.c` as ctypes sees it: its records, and its functions, which hold no interpreter lock."""
+"""`move.c` and `turns.c` as ctypes sees them: records, and functions, which hold no interpreter
+lock."""
 
 import ctypes
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any, Final
 
 from splitwise_sidecar.layout import SpanLayout, address_of
 
-PATH: Final = Path(__file__).with_name("libmove.so.1")
+PATH: Final = Path(__file__).with_name("libmove.so.2")
 
 SHORT: Final = 240
 """Bytes up to which xxh3 is another function; it is left to `xxhash`, which gets `head`."""
@@ -73,6 +74,9 @@ def _load() -> Any:
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
     library.kv_read.restype = number
+    library.kv_turns_begin.argtypes = (ctypes.POINTER(memory),)
+    library.kv_turns_begin.restype = number
+    library.kv_turns_end.argtypes, library.kv_turns_end.restype = (memory,), None
     library.kv_digest_value.argtypes = (ctypes.POINTER(Digest),)
     library.kv_digest_value.restype = ctypes.c_uint64
     return library

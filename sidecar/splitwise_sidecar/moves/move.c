@@ -14,6 +14,8 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "turns.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -278,22 +280,6 @@ static int64_t now_ns(void) {
   return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Asks for slices as short as turns: who gives one back early loses no more than that. Kernels before
- * 6.12 do not know them, and then nothing changes. */
-static void ask_for_short_slices(void) {
-  struct {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-  } wanted = {.size = sizeof wanted};
-  if (syscall(SYS_sched_getattr, 0, &wanted, sizeof wanted, 0)) return;
-  wanted.size = sizeof wanted;
-  wanted.runtime = TURN_NS;
-  syscall(SYS_sched_setattr, 0, &wanted, 0);
-}
-
 /* Lets others have their turn now and then. A kernel with 250 ticks a second looks every 4 ms whether
  * somebody waits for a processor that computes, and a control call waits at each of its hops. Only the
  * threads of movers do so, which are the ones in SCHED_BATCH: the event loop is what they make way for. */
@@ -302,7 +288,7 @@ static void take_turns(void) {
   static _Thread_local int64_t since;
   if (makes_way < 0) {
     makes_way = sched_getscheduler(0) == SCHED_BATCH;
-    if (makes_way) ask_for_short_slices();
+    if (makes_way) ask_for_slices(TURN_NS);
   }
   if (!makes_way) return;
   int64_t now = now_ns();

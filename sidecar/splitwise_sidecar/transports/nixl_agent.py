@@ -39,6 +39,14 @@ ASK_S: Final = 10.0
 START_S: Final = 120.0
 """UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
 
+NICENESS: Final = 3
+"""Of the thread: with it, and the turns that it takes while it copies, a control call's P99 is 3.4
+to 3.9 ms instead of 6.5 to 7.2, and transfers are 0 to 3 % slower. 10 and 19, without turns, left
+5.2 and 4.5 ms; movers, at 10, are to come behind it, which what they do waits for."""
+
+READERS_NICENESS: Final = 15
+"""Of the threads that take digests beside it: the copy is what they wait for."""
+
 _PAUSES_S: Final = (200e-6, 1e-3)
 """Between two polls: while something moves, and after a while of nothing."""
 _QUIET_POLLS: Final = 200
@@ -181,6 +189,7 @@ class NixlAgent:
     # ---- for the thread ----
 
     def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while True:
             is_busy = bool(self._flights or self._grants or self._awake)
             try:

@@ -10,6 +10,7 @@ from typing import Any
 from splitwise_core.errors import UserError
 from splitwise_core.kv import Run
 from splitwise_core.rpc import kv_pb2
+from splitwise_sidecar.moves.turns import taking_turns
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import STALL_S
@@ -49,7 +50,8 @@ class Flights:
             flight.done.set_exception(refusal(error))
             return
         self._all.append(flight)
-        self._follow(agent, flight, agent.transfer)
+        with taking_turns():
+            self._follow(agent, flight, agent.transfer)
 
     def poll(self, agent: Any) -> bool:
         """Moves bytes on; whether a write has ended."""
