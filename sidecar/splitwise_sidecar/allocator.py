@@ -3,12 +3,10 @@
 import ctypes
 from typing import Final
 
-from splitwise_sidecar.transports.grpc_bytes import CHUNK_BYTES
-
 _M_TRIM_THRESHOLD: Final = -1  # as in the C library's malloc.h, like the next
 _M_MMAP_THRESHOLD: Final = -3
 
-FROM_HEAP_BYTES: Final = 32 * CHUNK_BYTES
+FROM_HEAP_BYTES: Final = 32 << 20
 """The C library takes no more. Allocations above it go back to the system when they are freed."""
 
 KEPT_BYTES: Final = 256 << 20

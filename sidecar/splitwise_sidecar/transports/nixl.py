@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from splitwise_core.kv import Run
 from splitwise_core.rpc import kv_pb2, nixl_pb2
 from splitwise_sidecar.dial import Dial
 from splitwise_sidecar.movers import Movers
@@ -131,8 +130,8 @@ class NixlPush(Push):
                 await self._landed()
         if self._refused:
             raise self._refused
-        runs = partial(_absolute, span, first, count)
-        source, target = runs(span.blocks, span.pool.address), runs(grant.blocks, grant.base)
+        rows = partial(_rows, span, first, count)
+        source, target = rows(span.blocks, span.pool.address), rows(grant.blocks, grant.base)
         notice = NOTICE.pack(grant.grant, first, count)
         self._writes.append(self._agent.write(self._line.remote, span.pool, source, target, notice))
         self._layers += count
@@ -232,10 +231,25 @@ _winding_up: set[asyncio.Task[None]] = set()
 """Tasks that are held by nothing else."""
 
 
-def _absolute(span: Span, first: int, count: int, blocks: Sequence[int], base: int) -> list[Run]:
-    """Where these layers lie from `base` on, if the sequence had these blocks."""
-    runs = span.pool.geometry.runs(first, count, blocks, span.num_tokens)
-    return [Run(base + offset, length) for offset, length in runs]
+def _rows(span: Span, first: int, count: int, blocks: Sequence[int], base: int) -> Any:
+    """Where these layers lie from `base` on, if the sequence had these blocks: NIXL's descriptors.
+
+    Rows of address, bytes and a device. In Python each row took a microsecond, and a transfer has
+    thousands.
+    """
+    import numpy  # as NIXL does: not there without it
+
+    geometry = span.pool.geometry
+    full, rest = divmod(span.num_tokens, geometry.block_tokens)
+    (whole,) = geometry.runs(first, count, (0,), geometry.block_tokens)
+    last = list(geometry.runs(first, count, blocks[full:], rest)) if rest else []
+    rows = numpy.zeros((full + len(last), 3), numpy.uint64)
+    rows[:full, 0] = numpy.array(blocks[:full], numpy.uint64) * geometry.block_bytes + whole.offset
+    rows[:full, 1] = whole.length
+    if last:
+        rows[full:, :2] = last
+    rows[:, 0] += base
+    return rows
 
 
 def _hear(landing: asyncio.Future[None]) -> None:

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -20,13 +20,12 @@ from struct import Struct
 from typing import Any, Final, TypeVar
 
 from splitwise_core.errors import UserError
-from splitwise_core.kv import Run
 from splitwise_core.rdma import EXTRA, nixl_module
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.pool import Pool
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports.nixl_flights import Flight, Flights, refusal
-from splitwise_sidecar.transports.ucx import environment, process_log, settings
+from splitwise_sidecar.transports.ucx import NIXL, RDMA, environment, process_log, settings
 
 log = logging.getLogger("splitwise.sidecar.nixl")
 
@@ -39,16 +38,18 @@ ASK_S: Final = 10.0
 START_S: Final = 120.0
 """UCX looks at every device there is: 1 s, and a minute on an emulated processor."""
 
-NICENESS: Final = 3
-"""Of the thread: with it, and the turns that it takes while it copies, a control call's P99 is 3.4
-to 3.9 ms instead of 6.5 to 7.2, and transfers are 0 to 3 % slower. 10 and 19, without turns, left
-5.2 and 4.5 ms; movers, at 10, are to come behind it, which what they do waits for."""
+NICENESS: Final = 1
+"""Of the thread: with it, and the turns that it takes while it copies, a control call's P99 is 3.3
+to 3.7 ms instead of 6.5 to 7.2. Without turns 10 left 5.2 ms and 19 left 4.5, and were slower."""
 
-READERS_NICENESS: Final = 15
-"""Of the threads that take digests beside it: the copy is what they wait for."""
+READERS_NICENESS: Final = 19
+"""Of the threads that take digests beside it, which wait for its copies: at 10, as movers are, they
+took so much of a processor from it that transfers were 6 % slower."""
 
-_PAUSES_S: Final = (200e-6, 1e-3)
-"""Between two polls: while something moves, and after a while of nothing."""
+_PAUSE_S: Final = {RDMA: 200e-6, NIXL: 500e-6}
+"""Between two polls. A network card copies by itself; elsewhere polls take from what copies need."""
+_QUIET_PAUSE_S: Final = 1e-3
+"""After a while of nothing."""
 _QUIET_POLLS: Final = 200
 
 T = TypeVar("T")
@@ -137,9 +138,12 @@ class NixlAgent:
         self._soon(lambda: self._part(remote))
 
     def write(
-        self, remote: str, pool: Pool, source: Sequence[Run], target: Sequence[Run], notice: bytes
+        self, remote: str, pool: Pool, source: Any, target: Any, notice: bytes
     ) -> Future[None]:
-        """Writes runs of `pool` to addresses of another agent; the future raises Refused."""
+        """Writes rows of addresses in `pool` to those of another agent; the future raises Refused.
+
+        Rows are NIXL's: address, bytes, device.
+        """
         done: Future[None] = Future()
         done.set_running_or_notify_cancel()  # it cannot be cancelled from here on
         flight = Flight(remote, pool, source, target, notice, done)
@@ -262,7 +266,8 @@ class NixlAgent:
         if self._grants or self._awake:
             moved |= self._hear()
         self._quiet = 0 if moved else self._quiet + 1
-        time.sleep(_PAUSES_S[self._quiet > _QUIET_POLLS])
+        is_quiet = self._quiet > _QUIET_POLLS
+        time.sleep(_QUIET_PAUSE_S if is_quiet else _PAUSE_S[self.transport])
 
     def _hear(self) -> bool:
         """Passes on what other agents say they have written; whether there was anything."""

@@ -1,14 +1,13 @@
 """Writes of NIXL's that have begun, and how they end. For the agent's thread alone."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from splitwise_core.errors import UserError
-from splitwise_core.kv import Run
 from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.moves.turns import taking_turns
 from splitwise_sidecar.pool import Pool
@@ -18,12 +17,12 @@ from splitwise_sidecar.transports import STALL_S
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """A write: runs of `pool` to addresses of another agent, and who waits for it."""
+    """A write: rows of addresses in `pool`, and in another agent, and who waits for it."""
 
     remote: str
     pool: Pool
-    source: Sequence[Run]
-    target: Sequence[Run]
+    source: Any
+    target: Any
     notice: bytes
     done: Future[None]
     handle: Any = None
@@ -42,7 +41,9 @@ class Flights:
     def begin(self, agent: Any, flight: Flight) -> None:
         """Posts the write; over CMA it is over when this returns."""
         try:
-            source, target = _runs(agent, flight.source), _runs(agent, flight.target)
+            source, target = (
+                agent.get_xfer_descs(rows, "DRAM") for rows in (flight.source, flight.target)
+            )
             flight.handle = agent.initialize_xfer(
                 "WRITE", source, target, flight.remote, flight.notice
             )
@@ -91,14 +92,6 @@ class Flights:
             flight.done.set_result(None)
         else:
             flight.done.set_exception(refused)
-
-
-def _runs(agent: Any, runs: Sequence[Run]) -> Any:
-    import numpy  # as NIXL does: not there without it
-
-    table = numpy.zeros((len(runs), 3), numpy.uint64)
-    table[:, :2] = runs
-    return agent.get_xfer_descs(table, "DRAM")
 
 
 def refusal(error: BaseException) -> Exception:
