@@ -47,7 +47,7 @@ READERS_NICENESS: Final = 19
 took so much of a processor from it that transfers were 6 % slower."""
 
 _PAUSE_S: Final = {RDMA: 200e-6, NIXL: 500e-6}
-"""Between two polls. A network card copies by itself; elsewhere polls take from what copies need."""
+"""Between two polls. A network card copies by itself; elsewhere polls cost what copies need."""
 _QUIET_PAUSE_S: Final = 1e-3
 """After a while of nothing."""
 _QUIET_POLLS: Final = 200
