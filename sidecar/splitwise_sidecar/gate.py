@@ -31,19 +31,18 @@ class Gate(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """The handler of the call, behind the gate. Ours have one answer each, and no stream."""
+        """The handler of the call, behind the gate. Who is let in asks, and is answered, once."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        make, serve = grpc.unary_unary_rpc_method_handler, handler.unary_unary
-        if handler.request_streaming:
-            make, serve = grpc.stream_unary_rpc_method_handler, handler.stream_unary
 
         async def behind(request: Any, context: Any) -> Any:
             await self._look_at(context)
-            return await serve(request, context)
+            return await handler.unary_unary(request, context)
 
-        return make(behind, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(
+            behind, handler.request_deserializer, handler.response_serializer
+        )
 
     async def _look_at(self, context: Any) -> None:
         if not self.lets_in(context.peer(), context.auth_context().get(NAMES, ())):
