@@ -4,15 +4,11 @@ A layer's digest is taken of the pool's memory as its bytes get there, while the
 them in its cache: afterwards it would cost two thirds of another copy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from splitwise_sidecar.moves import Move, new_move
 from splitwise_sidecar.pool import Span
-
-
-def _nobody() -> None:
-    """Whoever writes all of what is lent in one go needs not be asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,7 @@ class Arrivals:
     def __init__(self, span: Span) -> None:
         self._span = span
         self._moves: list[Move | None] = [None] * span.pool.geometry.num_layers
-        self._lent: dict[int, Callable[[], None]] = {}  # who hears that it is wanted back
+        self._lent: set[int] = set()
 
     @property
     def in_use(self) -> bool:
@@ -44,24 +40,9 @@ class Arrivals:
         """That have arrived, of all layers."""
         return sum(move.at for move in self._moves if move is not None)
 
-    def lend_rest(
-        self, layer: int, offset: int, length: int, wanted: Callable[[], None]
-    ) -> Move | None:
-        """The same for these bytes and all that follow; `wanted()` asks for them back."""
-        move = self.lend(layer, offset, length, wanted)
-        if move is not None:
-            move.end = self._span.layer_bytes
-        return move
-
-    def lend(
-        self, layer: int, offset: int, length: int, wanted: Callable[[], None] = _nobody
-    ) -> Move | None:
+    def lend(self, layer: int, offset: int, length: int) -> Move | None:
         """The move for these bytes; None when they are not what comes next of a layer."""
-        if layer >= len(self._moves) or length < 1:
-            return None
-        if holder := self._lent.get(layer):
-            holder()
-        if layer in self._lent:
+        if layer >= len(self._moves) or length < 1 or layer in self._lent:
             return None
         move = self._moves[layer]
         if move is None:
@@ -71,19 +52,18 @@ class Arrivals:
         if offset == 0:
             move.restart()
         move.end = offset + length
-        self._lent[layer] = wanted
+        self._lent.add(layer)
         return move
 
     def give_back(self, layer: int) -> None:
         """Nobody writes this layer any more."""
-        del self._lent[layer]
+        self._lent.remove(layer)
 
     def stop(self) -> None:
         """Asks whoever is writing to give back soon."""
-        for layer, wanted in list(self._lent.items()):
+        for layer in self._lent:
             if move := self._moves[layer]:
                 move.stop()
-            wanted()
 
     def damaged(self, sent: Mapping[int, int]) -> list[int]:
         """The layers that are not whole, or not what was sent; `sent` has a digest of each."""

@@ -5,7 +5,7 @@ of them in: the name says who is a sidecar of this cluster.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
@@ -14,7 +14,7 @@ from splitwise_sidecar.handshakes import Handshakes
 
 log = logging.getLogger("splitwise.sidecar.gate")
 
-NAMES: Final = "x509_subject_alternative_name"
+_NAMES: Final = "x509_subject_alternative_name"
 """Where gRPC keeps the names in a certificate."""
 
 
@@ -45,21 +45,13 @@ class Gate(grpc.aio.ServerInterceptor):
         )
 
     async def _look_at(self, context: Any) -> None:
-        if not self.lets_in(context.peer(), context.auth_context().get(NAMES, ())):
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, self.why)
-
-    def lets_in(self, peer: str, names: Iterable[bytes]) -> bool:
-        """Whether a call may pass that comes from this connection, with a certificate for these."""
-        is_first = self._handshakes.heard(peer)
+        is_first = self._handshakes.heard(context.peer())
+        names = context.auth_context().get(_NAMES, ())
         if self._name in names:
-            return True
+            return
         if is_first:
             self._refuse()
-            fields = {"peer": peer, "names": [name.decode() for name in names]}
+            fields = {"peer": context.peer(), "names": [name.decode() for name in names]}
             log.warning("a certificate is for another name", extra={"fields": fields})
-        return False
-
-    @property
-    def why(self) -> str:
-        """What is said to others."""
-        return f"your certificate is not for {self._name.decode()}"
+        why = f"your certificate is not for {self._name.decode()}"
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)

@@ -8,7 +8,6 @@ from splitwise_core.rpc import kv_pb2
 from splitwise_sidecar.held import Held
 from splitwise_sidecar.lease import WRITABLE, Event, State
 from splitwise_sidecar.metrics import SidecarMetrics
-from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.transports import Loan, wire_id
 
@@ -34,33 +33,13 @@ class Incoming:
 
     def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
         """Memory for a chunk, until it is given back. Raises Refused."""
-        held = self._writable(wire_id, epoch)
-        return self._loan(held, layer, offset, length, held.arrivals.lend(layer, offset, length))
-
-    def lend_rest(
-        self,
-        wire_id: bytes,
-        epoch: int,
-        layer: int,
-        offset: int,
-        length: int,
-        wanted: Callable[[], None],
-    ) -> Loan:
-        """Memory for a chunk and the rest of its layer. Raises Refused."""
-        held = self._writable(wire_id, epoch)
-        move = held.arrivals.lend_rest(layer, offset, length, wanted)
-        return self._loan(held, layer, offset, length, move)
-
-    def _writable(self, wire_id: bytes, epoch: int) -> Held:
         held = self._by_wire.get(wire_id)
         if held is None or epoch != self._epoch or held.lease.state not in WRITABLE:
             self._metrics.late_write()
             is_stale = epoch != self._epoch
             outcome = kv_pb2.STALE_EPOCH if is_stale else kv_pb2.UNKNOWN_TRANSFER
             raise Refused(outcome, "no lease takes this chunk")
-        return held
-
-    def _loan(self, held: Held, layer: int, offset: int, length: int, move: Move | None) -> Loan:
+        move = held.arrivals.lend(layer, offset, length)
         if move is None:
             held.metrics.ended("received", held.transport, kv_pb2.DENIED)
             fields = {"transfer": held.lease.id, "layer": layer, "offset": offset, "bytes": length}

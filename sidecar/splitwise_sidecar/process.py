@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -34,12 +34,12 @@ from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.rights import Rights
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import Sink, Transport, grpc_bytes, shm, tcp, ucx
-from splitwise_sidecar.transports.grpc_receiver import GrpcReceiver
+from splitwise_sidecar.transports.grpc_receiver import grpc_receiver
 from splitwise_sidecar.transports.nixl import NixlTransport
 from splitwise_sidecar.transports.nixl_agent import READERS_NICENESS, NixlAgent
 from splitwise_sidecar.transports.nixl_receiver import NixlReceiver
 from splitwise_sidecar.transports.shm_receiver import ShmReceiver
-from splitwise_sidecar.transports.tcp_receiver import TcpReceiver
+from splitwise_sidecar.transports.tcp_receiver import tcp_receiver
 from splitwise_sidecar.worker_link import ATTACH_WITHIN_S, Connection
 
 log = logging.getLogger("splitwise.sidecar")
@@ -76,10 +76,9 @@ class Sidecar:
         self._shm = ShmReceiver(
             config.socket.parent, self._movers, self._present_sink, self._service.commit
         )
-        self._tcp = TcpReceiver(
-            self._movers, self._present_sink, self._tls, partial(self._refuse, tcp.NAME)
-        )
-        self._grpc = GrpcReceiver(self._present_sink, self._gate)
+        to_pool = self._movers, self._present_sink, self._tls
+        self._tcp = tcp_receiver(*to_pool, partial(self._refuse, tcp.NAME))
+        self._grpc = grpc_receiver(*to_pool, partial(self._refuse, grpc_bytes.NAME))
         self._nixl = NixlReceiver(self._readers, self._present_sink, self._metrics.fenced_by_force)
         self._agents: dict[str, NixlAgent] = {}
         self._connection: Connection | None = None
@@ -101,22 +100,23 @@ class Sidecar:
         self._start_receivers()
         kv_pb2_grpc.add_KvPeerServicer_to_server(self._service, server)
         nixl_pb2_grpc.add_KvNixlServicer_to_server(self._nixl, server)
-        self.port = self._open_port("--listen", self._config.listen, server)
+        self.port = self._open_port(server)
         self._server = server
         await server.start()
         self._worker_socket.start()
 
-    def _open_port(self, flag: str, address: str, server: Any) -> int:
-        """The port that a gRPC server, of either kind, listens to. Raises UserError."""
+    def _open_port(self, server: grpc.aio.Server) -> int:
+        """The port that peers' calls come to. Raises UserError."""
+        address = self._config.listen
         try:
             if self._tls is None:
-                return int(server.add_insecure_port(address))
+                return server.add_insecure_port(address)
             asked_for = self._tls.server_credentials(self._handshakes.begun)
-            return int(server.add_secure_port(address, asked_for))
+            return server.add_secure_port(address, asked_for)
         except RuntimeError as error:
             raise UserError(
                 "port-taken",
-                where=f"{flag} {address}",
+                where=f"--listen {address}",
                 wrong="the sidecar cannot listen there",
                 fix="stop the process that listens there, or choose another address",
             ) from error
@@ -140,12 +140,11 @@ class Sidecar:
                 self._shm.start()
                 address = str(self._shm.path)
             elif name == tcp.NAME:
-                host, _, port = self._config.listen_tcp.rpartition(":")
-                self._tcp.start(host.strip("[]"), int(port))
+                self._tcp.start(self._config.listen_tcp)
                 address = str(self._tcp.port)
             elif name == grpc_bytes.NAME:
-                listen = "--listen-grpc", self._config.listen_grpc
-                address = str(self._grpc.start(partial(self._open_port, *listen)))
+                self._grpc.start(self._config.listen_grpc)
+                address = str(self._grpc.port)
             elif name in ucx.NAMES and not self._start_agent(name):
                 continue
             self.endpoints[name] = address

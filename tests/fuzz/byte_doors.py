@@ -7,9 +7,21 @@ import random
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import Message
+from h2.connection import H2Connection
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from splitwise_core.rpc import kv_pb2
 from splitwise_core.rpc.geometry import geometry_message
@@ -17,52 +29,121 @@ from splitwise_sidecar.refusal import label
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME
-from tests.fuzz.doors import BLOCKS, ID, LAYER_BYTES, LAYERS, TOKENS, Inside, Kv, Said, commit_of
+from tests.fuzz.doors import BLOCKS, ID, LAYER_BYTES, LAYERS, TOKENS, Kv, Said, commit_of
 from tests.sidecar.conftest import GEOMETRY, Node
+from tests.support.http2_client import REQUEST, data_frame, message
 from tests.support.kv_worker import KvWorker
 
 FEW: Final = 3
+FRAME_HEAD_BYTES: Final = 9
 
 
-class ChunkDoor:
-    """The streams of the transport `grpc`, where they come out of gRPC."""
+class _Port:
+    """A port for bytes: a few messages on a connection, which then ends."""
 
-    name = "chunks"
+    name: str
+    transport: str
 
-    def __init__(self, node: Node, kv: Kv, inside: Inside) -> None:
-        self._push = inside.push
+    def __init__(self, node: Node, kv: Kv) -> None:
+        self._address = ("127.0.0.1", int(node.sidecar.endpoints[self.transport]))
         self._epoch = node.worker.epoch
         self._kv = kv
 
-    def valid(self, draw: random.Random) -> tuple[str, bytes]:
-        """A whole layer, or a part of one."""
-        layer = draw.randrange(LAYERS)
-        start, end = draw.choice(((0, LAYER_BYTES), (0, 1000), (1000, LAYER_BYTES)))
-        head = HEADER.pack(wire_id(ID), self._epoch, start, layer)
-        return "chunk", head + self._kv.layers[layer][start:end]
+    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
+        """What is sent of these."""
+        raise NotImplementedError
+
+    def _answer(self, answers: bytes) -> str:
+        """The last one that came."""
+        raise NotImplementedError
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
-        """In short streams: what follows a refused chunk is not read. How each was answered."""
-        return [answer for some in _few(messages) for answer in await self._stream(some)]
+        """A few on a connection; its last answer, for each."""
+        return [answer for some in _few(messages) for answer in await self._connection(some)]
 
-    async def _stream(self, messages: Sequence[tuple[str, bytes]]) -> Said:
-        chunks = iter([data for _, data in messages])
-        answer = label(ACK.unpack(await asyncio.to_thread(self._push, chunks, None))[0])
-        return [answer] * len(messages)
+    async def _connection(self, messages: Sequence[tuple[str, bytes]]) -> Said:
+        loop = asyncio.get_running_loop()
+        answers = b""
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, self._address)
+            with suppress(ConnectionError):
+                await loop.sock_sendall(connection, self._said(messages))
+                connection.shutdown(socket.SHUT_WR)
+                while data := await loop.sock_recv(connection, 4096):
+                    answers += data
+        return [self._answer(answers)] * len(messages)
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
 
-class FrameDoor:
+class ChunkDoor(_Port):
+    """The port of the transport `grpc`: chunks, and frames of HTTP/2 around and between them."""
+
+    name = "chunks"
+    transport = "grpc"
+
+    def __init__(self, node: Node, kv: Kv) -> None:
+        super().__init__(node, kv)
+        speaker: Any = H2Connection()
+        speaker.initiate_connection()
+        speaker.send_headers(1, list(REQUEST.items()))
+        self._begin = speaker.data_to_send()
+        second = speaker.encoder.encode(list(REQUEST.items()))
+        self._frames = [
+            frame.serialize()
+            for frame in (
+                PingFrame(0, b"eight by"),
+                SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 9}),
+                SettingsFrame(0, flags=["ACK"]),
+                WindowUpdateFrame(0, window_increment=1 << 20),
+                PriorityFrame(1, depends_on=3),
+                RstStreamFrame(1, 8),
+                GoAwayFrame(0, 1),
+                HeadersFrame(3, second, flags=["END_HEADERS"]),
+                HeadersFrame(1, second, flags=["END_HEADERS", "END_STREAM"]),
+                ContinuationFrame(1, second, flags=["END_HEADERS"]),
+                DataFrame(1, flags=["END_STREAM"]),
+                DataFrame(3, second),
+            )
+        ]
+
+    def valid(self, draw: random.Random) -> tuple[str, bytes]:
+        """A whole layer, or a part of one, with or without its frame; or another frame."""
+        kind = draw.choice(("chunk", "chunk", "chunk", "data", "frame"))
+        if kind == "frame":
+            return kind, draw.choice(self._frames)
+        layer = draw.randrange(LAYERS)
+        start, end = draw.choice(((0, LAYER_BYTES), (0, 1000), (1000, LAYER_BYTES)))
+        head = HEADER.pack(wire_id(ID), self._epoch, LAYER_BYTES, start, layer)
+        chunk = head + self._kv.layers[layer][start:end]
+        if kind == "chunk":
+            return kind, chunk
+        return kind, data_frame(1, message(chunk), padding=draw.choice((None, 0, 9)))
+
+    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
+        frames = [
+            content if kind != "chunk" else data_frame(1, message(content))
+            for kind, content in messages
+        ]
+        return b"".join((self._begin, *frames, data_frame(1, b"", end=True)))
+
+    def _answer(self, answers: bytes) -> str:
+        at = 0
+        while at + FRAME_HEAD_BYTES < len(answers):
+            length, kind = int.from_bytes(answers[at : at + 3]), answers[at + 3]
+            at += FRAME_HEAD_BYTES + length
+            if kind == DataFrame.type:
+                return label(ACK.unpack(answers[at - ACK.size : at])[0])
+        return "no answer"
+
+
+class FrameDoor(_Port):
     """The port of the transport `tcp`."""
 
     name = "frames"
-
-    def __init__(self, node: Node, kv: Kv) -> None:
-        self._address = ("127.0.0.1", int(node.sidecar.endpoints["tcp"]))
-        self._epoch = node.worker.epoch
-        self._kv = kv
+    transport = "tcp"
 
     def valid(self, draw: random.Random) -> tuple[str, bytes]:
         """A layer, or the end."""
@@ -73,27 +154,12 @@ class FrameDoor:
         head = FRAME.pack(wire_id(ID), self._epoch, LAYER_BYTES, layer, LAYERS - layer)
         return "frame", head + content
 
-    async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
-        """A few on a connection, which then ends; its last answer, for each."""
-        return [answer for some in _few(messages) for answer in await self._connection(some)]
+    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
+        return b"".join(content for _, content in messages)
 
-    async def _connection(self, messages: Sequence[tuple[str, bytes]]) -> Said:
-        loop = asyncio.get_running_loop()
-        answers = b""
-        with socket.socket() as connection:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, self._address)
-            with suppress(ConnectionError):
-                await loop.sock_sendall(connection, b"".join(data for _, data in messages))
-                connection.shutdown(socket.SHUT_WR)
-                while data := await loop.sock_recv(connection, 4096):
-                    answers += data
+    def _answer(self, answers: bytes) -> str:
         last = answers[-ANSWER.size :]
-        said = label(ANSWER.unpack(last)[0]) if last else "no answer"
-        return [said] * len(messages)
-
-    async def close(self) -> None:
-        """Nothing is kept open."""
+        return label(ANSWER.unpack(last)[0]) if last else "no answer"
 
 
 class ShmDoor:

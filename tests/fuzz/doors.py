@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError, Message
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.refusal import label
 from splitwise_sidecar.rights import WRITE_TOKEN_BYTES
-from splitwise_sidecar.transports.grpc_receiver import GrpcReceiver
 from tests.sidecar.conftest import GEOMETRY, Node
 
 ID: Final = "fuzz"
@@ -49,33 +48,25 @@ Said = list[str]
 
 
 class Inside:
-    """The other side of gRPC servers: what a sidecar has them call, to be called without them."""
+    """The other side of gRPC's server: what a sidecar has them call, to be called without them."""
 
     def __init__(self) -> None:
         self.service: Any = None
-        self.push: Any = None
 
     @contextmanager
     def looking(self) -> Iterator[None]:
         """A sidecar that starts meanwhile is looked into."""
         add_service: Any = kv_pb2_grpc.add_KvPeerServicer_to_server
-        start_receiver: Any = GrpcReceiver.start
 
         def service(servicer: Any, server: Any) -> None:
             self.service = servicer
             add_service(servicer, server)
 
-        def receiver(receiver: GrpcReceiver, open_port: Any) -> Any:
-            self.push = receiver.push
-            return start_receiver(receiver, open_port)
-
         kv_pb2_grpc.add_KvPeerServicer_to_server = service
-        GrpcReceiver.start = receiver  # type: ignore[method-assign]
         try:
             yield
         finally:
             kv_pb2_grpc.add_KvPeerServicer_to_server = add_service
-            GrpcReceiver.start = start_receiver  # type: ignore[method-assign]
 
 
 class Kv:

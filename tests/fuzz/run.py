@@ -130,7 +130,7 @@ class Fuzz:
             GrpcCallDoor(token, self._kv),
             FrameDoor(token, self._kv),
             ShmDoor(token, self._kv),
-            ChunkDoor(token, self._kv, self._inside),
+            ChunkDoor(token, self._kv),
             WorkerDoor(own, token.address),
             AttachDoor(attached_to),
             AnswerDoor(prompt, peer),

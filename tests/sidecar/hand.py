@@ -12,7 +12,7 @@ import xxhash
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar.transports import wire_id
-from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, SERVICE
+from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, PATH
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME
 from tests.sidecar.conftest import GEOMETRY, Node
 from tests.support.kv_worker import ANSWER_WITHIN_S, DATAGRAM_BYTES
@@ -137,14 +137,18 @@ class Hand:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             return await push(pieces)
 
+    def chunk(self, piece: Piece) -> bytes:
+        """The piece as a message over gRPC."""
+        start, content = self.content(piece)
+        epoch = self.epoch + piece.epoch_off_by
+        return HEADER.pack(wire_id(piece.id), epoch, LAYER_BYTES, start, piece.layer) + content
+
     async def _push_grpc(self, pieces: Sequence[Piece]) -> int:
         async def chunks() -> AsyncIterator[bytes]:
             for piece in pieces:
-                start, content = self.content(piece)
-                epoch = self.epoch + piece.epoch_off_by
-                yield HEADER.pack(wire_id(piece.id), epoch, start, piece.layer) + content
+                yield self.chunk(piece)
 
-        (outcome,) = ACK.unpack(await self._bytes.stream_unary(f"/{SERVICE}/Push")(chunks()))
+        (outcome,) = ACK.unpack(await self._bytes.stream_unary(PATH)(chunks()))
         return int(outcome)
 
     async def _push_tcp(self, pieces: Sequence[Piece]) -> int:

@@ -19,7 +19,7 @@ from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_sidecar import movers
 from splitwise_sidecar.movers import AT_ONCE_BYTES
 from splitwise_sidecar.transports import wire_id
-from splitwise_sidecar.transports.grpc_bytes import HEADER, SERVICE
+from splitwise_sidecar.transports.grpc_bytes import HEADER, PATH
 from tests.sidecar.conftest import GEOMETRY, NUM_BLOCKS, Node
 from tests.support.kv_worker import ANSWER_WITHIN_S, KvWorker
 
@@ -156,9 +156,10 @@ class Protocol(RuleBasedStateMachine):
             for layer in layers:
                 content = bytearray(self.sent[name][layer])
                 content[0] ^= damaged
-                yield HEADER.pack(wire_id(name), self.token.worker.epoch, 0, layer) + content
+                place = self.token.worker.epoch, len(content), 0, layer
+                yield HEADER.pack(wire_id(name), *place) + content
 
-        method: Any = self.bytes_channel.stream_unary(f"/{SERVICE}/Push")
+        method: Any = self.bytes_channel.stream_unary(PATH)
         await method(chunks(), timeout=ANSWER_WITHIN_S)
 
     # ---- what happens to processes ----

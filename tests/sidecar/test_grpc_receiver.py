@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.transports import grpc_receiver, wire_id
-from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, SERVICE
+from splitwise_sidecar.transports import listener
+from splitwise_sidecar.transports.grpc_bytes import ACK, PATH
 from tests.sidecar.conftest import Node
 from tests.sidecar.hand import BLOCKS, LAYER_BYTES, TOKENS, WHOLE, Hand, Piece
 from tests.support.kv_worker import ANSWER_WITHIN_S, KvWorker
@@ -26,13 +26,11 @@ class Stream:
 
     def __init__(self, hand: Hand, channel: Any) -> None:
         self._hand = hand
-        self._call = channel.stream_unary(f"/{SERVICE}/Push")(timeout=ANSWER_WITHIN_S)
+        self._call = channel.stream_unary(PATH)(timeout=ANSWER_WITHIN_S)
 
     async def say(self, piece: Piece) -> None:
         """Sends a chunk."""
-        start, content = self._hand.content(piece)
-        head = HEADER.pack(wire_id(piece.id), self._hand.epoch, start, piece.layer)
-        await self._call.write(head + content)
+        await self._call.write(self._hand.chunk(piece))
 
     async def end(self) -> int:
         """The outcome that it is answered with."""
@@ -51,7 +49,8 @@ class Door:
 
     async def stream(self) -> Stream:
         """On a connection of its own."""
-        channel = grpc.aio.insecure_channel(self.node.bytes_address)
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        channel = grpc.aio.insecure_channel(self.node.bytes_address, options=own)
         await self._stack.enter_async_context(channel)
         return Stream(self.hand, channel)
 
@@ -148,17 +147,17 @@ async def test_bytes_for_a_sidecar_without_a_worker_are_refused(door: Door) -> N
     assert await stream.end() == kv_pb2.STALE_EPOCH
 
 
-async def test_more_pushes_than_there_are_threads_are_refused_and_the_others_go_on(
+async def test_more_connections_than_are_taken_are_hung_up_on_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_receiver, "MAX_PUSHES", 2)
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
     async with opened(tmp_path) as door:
         first, second = await door.half_written(), await door.stream()
         await second.say(WHOLE[1])
-        await door.until(lambda: door.node.value(BYTES, direction="received") > 0)
+        await door.until(lambda: door.node.value(BYTES, direction="received") > LAYER_BYTES)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await door.hand.push("grpc", WHOLE)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         for piece in (OTHER_HALF, *WHOLE[2:]):
             await first.say(piece)
         assert (await first.end(), await second.end()) == (kv_pb2.OK, kv_pb2.OK)

@@ -85,7 +85,7 @@ async def caught(pair: ProcessPair, side: str) -> AsyncIterator[tuple[Scene, Cou
 
 
 @pytest.mark.parametrize("side", ["sender", "receiver"])
-@pytest.mark.parametrize("transport", ["shm", "tcp"])
+@pytest.mark.parametrize("transport", ["shm", "tcp", "grpc"])
 @pytest.mark.parametrize("fault", STRIKES, ids=lambda fault: fault.strike.__name__)
 async def test_a_fault_while_a_thread_copies_ends_fail_closed(
     pairs: dict[str, ProcessPair], fault: Fault, transport: str, side: str

@@ -14,7 +14,7 @@ import pytest
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_operator.certificates import renewed
-from splitwise_sidecar import handshakes, process
+from splitwise_sidecar import handshakes, movers, process
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.tcp import FRAME
 from tests.sidecar.conftest import GEOMETRY, Node
@@ -100,10 +100,12 @@ async def until(holds: Callable[[], bool]) -> None:
 # ---- who is let in ----
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["on the event loop", "in threads"])
 @pytest.mark.parametrize("transport", ["grpc", "tcp", "shm"])
 async def test_two_sidecars_of_a_cluster_exchange_kv(
-    two: Two, good: Bundle, transport: str
+    two: Two, good: Bundle, monkeypatch: pytest.MonkeyPatch, transport: str, at_once: bool
 ) -> None:
+    monkeypatch.setattr(movers, "AT_ONCE_BYTES", movers.AT_ONCE_BYTES * at_once)
     await two.start(good, good, transport)
     ended = await two.transfer("t")
     assert (ended.outcome, ended.transport) == (kv_pb2.OK, transport)

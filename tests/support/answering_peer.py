@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.transports.grpc_bytes import ACK, SERVICE
+from splitwise_sidecar.transports.grpc_bytes import ACK, PATH
 
 METHODS = ("Hello", "Reserve", "Renew", "Commit", "Abort")
 
@@ -51,7 +51,8 @@ class AnsweringPeer:
             name: grpc.unary_unary_rpc_method_handler(self._unary(name)) for name in METHODS
         }
         push: Any = grpc.stream_unary_rpc_method_handler(self._push)
-        for service, handlers in (("splitwise.v1.KvPeer", methods), (SERVICE, {"Push": push})):
+        of_bytes, _, name = PATH[1:].rpartition("/")
+        for service, handlers in (("splitwise.v1.KvPeer", methods), (of_bytes, {name: push})):
             generic = grpc.method_handlers_generic_handler(service, handlers)
             self._server.add_generic_rpc_handlers((generic,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")

@@ -62,6 +62,7 @@ def _context(files: Files, *, is_server: bool) -> ssl.SSLContext:
     made.verify_mode = ssl.CERT_REQUIRED
     if is_server:
         made.num_tickets = 0  # whoever resumes a session is not asked for a certificate again
+        made.set_alpn_protocols(["h2"])  # for who asks, which gRPC does
     try:
         made.load_verify_locations(cadata=files.ca.decode("ascii"))
     except (OSError, ValueError) as error:

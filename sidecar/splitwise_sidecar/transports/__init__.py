@@ -98,20 +98,6 @@ class Sink(Protocol):
     def lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> Loan:
         """Memory for bytes [offset, offset + length) of a layer. Raises Refused."""
 
-    def lend_rest(
-        self,
-        wire_id: bytes,
-        epoch: int,
-        layer: int,
-        offset: int,
-        length: int,
-        wanted: Callable[[], None],
-    ) -> Loan:
-        """Memory for these bytes, and for all that follows them in the layer. Raises Refused.
-
-        `wanted` is called when somebody waits for it: at once, if it can be, it is given back.
-        """
-
     def push_closed(self, wire_id: bytes) -> None:
         """No more chunks of that push will arrive, and all that was lent is back."""
 

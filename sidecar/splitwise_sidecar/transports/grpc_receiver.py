@@ -1,194 +1,191 @@
-"""The receiving end of `grpc`: a server of its own, whose threads write chunks into the pool.
+"""The receiving end of `grpc`: what gRPC's messages hold goes straight to where it belongs.
 
-What gRPC makes of a message, three copies under the interpreter's lock, is not to be done on the
-event loop: control calls waited there for a whole megabyte at each of their steps, 6 ms at P99
-where they wait 4 now, and the bytes went no faster. A loan covers the rest of a layer: to ask the
-event loop for each chunk cost a fifth of the speed.
+gRPC's own server makes Python's bytes of each message, by three copies under the interpreter's
+lock, and a fourth takes them into the pool: bytes came at half of the speed of a plain socket, and
+control calls waited.
 """
 
 import asyncio
 import logging
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar
-
-import grpc
+from struct import Struct
+from typing import Final, NamedTuple
 
 from splitwise_core.rpc import kv_pb2
-from splitwise_core.rpc.channel import OPTIONS
-from splitwise_sidecar.gate import NAMES, Gate
-from splitwise_sidecar.movers import NICENESS
+from splitwise_sidecar.movers import Movers
+from splitwise_sidecar.moves import Move
 from splitwise_sidecar.refusal import Refused
-from splitwise_sidecar.transports import STALL_S, FindSink, Loan, Sink
-from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, NAME, SERVICE
+from splitwise_sidecar.tls import Tls
+from splitwise_sidecar.transports import FindSink, Sink, lent
+from splitwise_sidecar.transports.grpc_bytes import ACK, HEADER, NAME, PATH
+from splitwise_sidecar.transports.http2 import Headers, Http2, NoHttp2
+from splitwise_sidecar.transports.listener import Listener
+from splitwise_sidecar.transports.wire import Wire
 
 log = logging.getLogger("splitwise.sidecar.grpc_receiver")
 
-T = TypeVar("T")
+MESSAGES_AT_ONCE: Final = 64
+"""Messages, however small, before the event loop has another turn."""
 
-MAX_PUSHES: Final = 256
-"""At once, each in a thread of its own; gRPC refuses those above."""
+PREFIX: Final = Struct(">BI")  # of each message: whether it is compressed, and its length
+_HEAD_BYTES: Final = PREFIX.size + HEADER.size
 
-_OPTIONS: Final = (*OPTIONS, ("grpc.http2.max_frame_size", 4 << 20))
-"""A message is one frame. In frames of 16 KiB, which is what gRPC takes otherwise, it was 5 to 10 %
-slower."""
-
-
-class GrpcReceiver:
-    """Serves pushes into the sink of the moment, to whom the gate lets in."""
-
-    def __init__(self, sink: FindSink, gate: Gate | None) -> None:
-        self._sink = sink
-        self._gate = gate
-        self._threads = ThreadPoolExecutor(
-            MAX_PUSHES, thread_name_prefix="grpc-push", initializer=_give_way
-        )
-        self._server: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def start(self, open_port: Callable[[Any], int]) -> int:
-        """Begins to listen where `open_port` adds a port to the server; that port.
-
-        Raises what `open_port` raises.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._server = grpc.server(
-            self._threads, options=_OPTIONS, maximum_concurrent_rpcs=MAX_PUSHES
-        )
-        handler: Any = grpc.stream_unary_rpc_method_handler(self.push)
-        generic = grpc.method_handlers_generic_handler(SERVICE, {"Push": handler})
-        self._server.add_generic_rpc_handlers((generic,))
-        port = open_port(self._server)
-        # The server's own thread is to give way too: it is as nice as the one that starts it.
-        self._threads.submit(self._server.start).result(STALL_S)
-        return port
-
-    async def stop(self) -> None:
-        """Hangs up on everyone; when this returns no thread writes any more."""
-        if self._server is not None:
-            await asyncio.to_thread(self._stop)
-
-    def _stop(self) -> None:
-        self._server.stop(grace=0).wait(STALL_S)
-        self._threads.shutdown()
-
-    def push(self, chunks: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """What gRPC calls, in a thread, with the stream of one push: the answer to it."""
-        assert self._loop is not None
-        if self._gate is not None:
-            names = context.auth_context().get(NAMES, ())
-            if not _ask(self._loop, self._gate.lets_in, context.peer(), names):
-                context.abort(grpc.StatusCode.PERMISSION_DENIED, self._gate.why)
-        return ACK.pack(_Push(self._loop, self._sink).take(chunks))
+_TYPE: Final = "application/grpc"
+_HEADERS: Final[Headers] = ((":status", "200"), ("content-type", _TYPE))
+_OK: Final[Headers] = (("grpc-status", "0"),)
+_UNIMPLEMENTED: Final[Headers] = (
+    ("grpc-status", "12"),
+    ("grpc-message", f"only {PATH} is served here, without compression"),
+)
 
 
-class _Push:
-    """One stream. Its thread writes what comes; all about leases is done on the event loop.
+def grpc_receiver(
+    movers: Movers, find_sink: FindSink, tls: Tls | None, refused: Callable[[], None]
+) -> Listener:
+    """Listens for pushes into the sink of the moment."""
 
-    Between two chunks the loop may take the memory back without waiting for anybody.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, find_sink: FindSink) -> None:
-        self._loop = loop
-        self._find_sink = find_sink
-        self._writing = threading.Lock()
-        self._sink: Sink | None = None  # once it was opened
-        self._wire_id = b""
-        self._epoch = 0
-        self._loan: Loan | None = None
-
-    def take(self, chunks: Iterator[bytes]) -> kv_pb2.Outcome:
-        """Writes chunks until the stream ends, or one is refused: what follows it is not read."""
+    async def serve(wire: Wire) -> None:
         try:
-            for chunk in chunks:
-                self._take(chunk)
-        except Refused as refused:
-            return refused.outcome
-        except TimeoutError:
-            log.error("the event loop has no time for a push")
-            return kv_pb2.TRANSPORT_FAILED
+            with suppress(EOFError):
+                await _Connection(wire, movers, find_sink).serve()
+        except NoHttp2 as error:
+            refused()
+            log.warning("a connection does not speak HTTP/2", extra={"fields": {"error": error}})
+        except OSError as error:
+            log.info("a connection broke", extra={"fields": {"error": error}})
+
+    return Listener(NAME, serve, tls, refused)
+
+
+class _Chunk(NamedTuple):
+    """What a message has, or has left: bytes of a layer from `offset` on."""
+
+    wire_id: bytes
+    epoch: int
+    layer_bytes: int
+    offset: int
+    layer: int
+    length: int
+
+
+class _Chunks:
+    """The messages of one request. Raises Refused for what is none, and as Http2 does."""
+
+    def __init__(self, http: Http2) -> None:
+        self._http = http
+        self._head = b""  # as far as it has come
+        self._next: _Chunk | None = None
+
+    async def next(self) -> _Chunk | None:
+        """Waits until something of a chunk is here; None at the end of the request."""
+        while await self._http.has_more():
+            if self._next or self._begin():
+                return self._next
+        if self._next or self._head:
+            raise Refused(kv_pb2.INVALID, "a push ends within a chunk")
+        return None
+
+    def receive(self, move: Move, patience_ms: int) -> bool:
+        """Whether all of the move is there; False when nothing came for so long, or something else.
+
+        It begins with what `next` has told of.
+        """
+        end = move.end
+        try:
+            for _ in range(MESSAGES_AT_ONCE):
+                chunk = self._next
+                assert chunk is not None
+                move.end = min(end, chunk.offset + chunk.length)
+                try:
+                    is_whole = self._http.receive(move, patience_ms)
+                finally:
+                    self._took(chunk, move.at - chunk.offset)
+                if move.at == end:
+                    return True
+                if not is_whole or not self._begin(patience_ms) or not self._follows(chunk, move):
+                    return False
         finally:
-            self._loop.call_soon_threadsafe(self._close)
-        return kv_pb2.OK
+            move.end = end
+        return False
 
-    def _take(self, chunk: bytes) -> None:
-        if len(chunk) <= HEADER.size:
-            raise Refused(kv_pb2.INVALID, "a chunk without bytes")
-        wire_id, epoch, offset, layer = HEADER.unpack_from(chunk)
-        # It may be taken back before it is written to: why, they say who are asked again.
-        while not self._write(chunk, wire_id, epoch, layer, offset):
-            length = len(chunk) - HEADER.size
-            _ask(self._loop, self._lend, wire_id, epoch, layer, offset, length)
+    def _took(self, chunk: _Chunk, count: int) -> None:
+        left = chunk.length - count
+        self._next = chunk._replace(offset=chunk.offset + count, length=left) if left else None
 
-    def _write(self, chunk: bytes, wire_id: bytes, epoch: int, layer: int, offset: int) -> bool:
-        """Whether the memory that is lent is that of this chunk; then it is written."""
-        with self._writing:
-            loan = self._loan
-            if loan is None or loan.move.is_stopped:
+    def _follows(self, chunk: _Chunk, move: Move) -> bool:
+        """Whether what comes next is the next of the same layer."""
+        assert self._next is not None
+        return self._next == chunk._replace(offset=move.at, length=self._next.length)
+
+    def _begin(self, patience_ms: int = 0) -> bool:
+        """Whether the head of the next message is here, or comes soon."""
+        while len(self._head) < _HEAD_BYTES:
+            more = self._http.now(_HEAD_BYTES - len(self._head), patience_ms)
+            if not more:
                 return False
-            move, length = loan.move, len(chunk) - HEADER.size
-            expected = self._wire_id, self._epoch, loan.layer, move.at
-            if (wire_id, epoch, layer, offset) != expected or length > move.end - move.at:
-                return False
-            move.scatter(chunk, HEADER.size)
-        if move.is_stopped or move.at == move.end:
-            self._loop.call_soon_threadsafe(self._let_go)
+            self._head += more
+        compressed, length = PREFIX.unpack_from(self._head)
+        wire_id, epoch, layer_bytes, offset, layer = HEADER.unpack_from(self._head, PREFIX.size)
+        self._head = b""
+        if compressed or length <= HEADER.size:
+            raise Refused(kv_pb2.INVALID, "a chunk that is compressed, or without bytes")
+        length -= HEADER.size
+        self._next = _Chunk(wire_id, epoch, layer_bytes, offset, layer, length)
         return True
 
-    # ---- on the event loop ----
 
-    def _lend(self, wire_id: bytes, epoch: int, layer: int, offset: int, length: int) -> None:
-        """Memory from there to the layer's end. Raises Refused."""
-        self._let_go()
-        if self._sink is None:
-            self._open(wire_id)
-        assert self._sink is not None
-        if wire_id != self._wire_id:
-            raise Refused(kv_pb2.INVALID, "chunks of two transfers in one stream")
-        lend = partial(self._sink.lend_rest, wire_id, epoch, layer, offset, length)
-        self._loan, self._epoch = lend(self._let_go), epoch
-        self._loan.span.pool.enter()
+class _Connection:
+    """One peer's connection: one push after another."""
 
-    def _open(self, wire_id: bytes) -> None:
+    def __init__(self, wire: Wire, movers: Movers, find_sink: FindSink) -> None:
+        self._http = Http2(wire)
+        self._movers = movers
+        self._find_sink = find_sink
+
+    async def serve(self) -> None:
+        """Raises OSError, among them NoHttp2, and EOFError when the peer has hung up."""
+        await self._http.greet()
+        while True:
+            asked = await self._http.request()
+            is_push = asked.get(b":path") == PATH.encode() and asked.get(b":method") == b"POST"
+            if is_push and asked.get(b"content-type", b"").startswith(_TYPE.encode()):
+                outcome = ACK.pack(await self._push())
+                await self._http.respond(_HEADERS, PREFIX.pack(0, len(outcome)) + outcome, _OK)
+            else:
+                await self._http.respond(_HEADERS, b"", _UNIMPLEMENTED)
+
+    async def _push(self) -> kv_pb2.Outcome:
+        """Takes chunks until the request ends, or one is refused: what follows it is not read."""
+        chunks = _Chunks(self._http)
+        sink, opened = None, b""
+        try:
+            while chunk := await chunks.next():
+                if sink is None:
+                    sink, opened = self._open(chunk.wire_id), chunk.wire_id
+                if chunk.wire_id != opened:
+                    raise Refused(kv_pb2.INVALID, "chunks of two transfers in one push")
+                await self._layer(sink, chunks, chunk)
+        except Refused as refused:
+            return refused.outcome
+        finally:
+            if sink is not None:
+                sink.push_closed(opened)
+        return kv_pb2.OK
+
+    def _open(self, wire_id: bytes) -> Sink:
         sink = self._find_sink()
         if sink is None:
             raise Refused(kv_pb2.STALE_EPOCH, "no worker is attached")
-        self._sink, self._wire_id = sink, wire_id
         sink.push_opened(wire_id, NAME)
+        return sink
 
-    def _let_go(self) -> None:
-        """Gives the memory back, unless it is being written to: then its thread sees to that."""
-        if not self._writing.acquire(blocking=False):
-            return
-        loan, self._loan = self._loan, None
-        self._writing.release()
-        if loan is not None:
-            loan.span.pool.leave()
-            loan.give_back()
-
-    def _close(self) -> None:
-        self._let_go()
-        if self._sink is not None:
-            self._sink.push_closed(self._wire_id)
-
-
-def _ask(loop: asyncio.AbstractEventLoop, call: Callable[..., T], *arguments: object) -> T:
-    """What the event loop gets from this call. Raises what that raises, or TimeoutError."""
-    answer: Future[T] = Future()
-
-    def make() -> None:
-        try:
-            answer.set_result(call(*arguments))
-        except Exception as error:
-            answer.set_exception(error)
-
-    loop.call_soon_threadsafe(make)
-    return answer.result(STALL_S)
-
-
-def _give_way() -> None:
-    """Lets the event loop go first when processors are short."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    async def _layer(self, sink: Sink, chunks: _Chunks, chunk: _Chunk) -> None:
+        """Takes what is here of the layer, or comes soon. Raises Refused, and as Http2 does."""
+        part = chunk.layer, chunk.offset, chunk.layer_bytes - chunk.offset
+        with lent(sink, chunk.wire_id, chunk.epoch, [part]) as (loan,):
+            moves = [loan.move]
+            receive = partial(chunks.receive, loan.move, self._movers.patience_ms(moves))
+            await self._movers.run(moves, receive, loan.span.pool)
+        await asyncio.sleep(0)

@@ -1,116 +1,36 @@
 """The receiving end of `tcp`: what a socket holds goes straight to where it belongs in the pool."""
 
 import asyncio
-import logging
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
-from splitwise_core.errors import UserError
 from splitwise_core.rpc import kv_pb2
-from splitwise_sidecar.accept import accept
 from splitwise_sidecar.movers import Movers
 from splitwise_sidecar.refusal import Refused
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, FindSink, Sink, lent
-from splitwise_sidecar.transports.sockets import readable, tune
+from splitwise_sidecar.transports.listener import Listener
+from splitwise_sidecar.transports.sockets import readable
 from splitwise_sidecar.transports.tcp import ANSWER, FRAME, NAME
-from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
-
-log = logging.getLogger("splitwise.sidecar.tcp_receiver")
-
-MAX_CONNECTIONS: Final = 1024
-"""Pushes at once, and connections that wait for one; who comes above is hung up on."""
+from splitwise_sidecar.transports.wire import Wire, in_order
 
 MAX_LENT_LAYERS: Final = 8
 """Layers that are received in one go, before others have their turn."""
 
 WASTE_BYTES: Final = 64 << 10
 
-HANDSHAKE_S: Final = 5.0
 
-
-class TcpReceiver:
+def tcp_receiver(
+    movers: Movers, find_sink: FindSink, tls: Tls | None, refused: Callable[[], None]
+) -> Listener:
     """Listens for pushes into the sink of the moment."""
 
-    def __init__(
-        self, movers: Movers, sink: FindSink, tls: Tls | None, refused: Callable[[], None]
-    ) -> None:
-        self._movers = movers
-        self._sink = sink
-        self._tls = tls
-        self._refused = refused
-        self._listener: socket.socket | None = None
-        self._open: set[asyncio.Task[None]] = set()
-        self.port = 0
+    async def serve(wire: Wire) -> None:
+        await _Connection(wire, movers, find_sink).serve()
 
-    def start(self, host: str, port: int) -> None:
-        """Begins to listen; `port` may be 0. Raises UserError when that is not possible."""
-        try:
-            (family, *_, address), *_ = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            self._listener = socket.create_server(address, family=family, backlog=128)
-        except OSError as error:
-            raise UserError(
-                "port-taken",
-                where=f"--listen-tcp {host}:{port}",
-                wrong=f"the sidecar cannot listen there: {error.strerror or error}",
-                fix="stop the process that listens there, or choose another address",
-            ) from error
-        self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
-        asyncio.get_running_loop().add_reader(self._listener, self._accept)
-
-    async def stop(self) -> None:
-        """Stops listening, and hangs up on everyone."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    def _accept(self) -> None:
-        assert self._listener is not None
-        accepted = accept(self._listener, self._accept)
-        if accepted is None:
-            return
-        if len(self._open) == MAX_CONNECTIONS:
-            log.warning("too many connections", extra={"fields": {"open": MAX_CONNECTIONS}})
-            accepted.close()
-            return
-        accepted.setblocking(False)
-        task = asyncio.create_task(self._serve(tune(accepted)))
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
-
-    async def _serve(self, accepted: socket.socket) -> None:
-        try:
-            wire = PlainWire(accepted) if self._tls is None else await self._let_in(accepted)
-        except (OSError, Refused) as error:  # TimeoutError is an OSError
-            accepted.close()
-            self._refused()
-            log.warning("a connection is refused", extra={"fields": {"error": error}})
-            return
-        try:
-            await _Connection(wire, self._movers, self._sink).serve()
-        finally:
-            wire.connection.close()
-
-    async def _let_in(self, accepted: socket.socket) -> Wire:
-        """Raises OSError, or Refused, for one without a certificate of the cluster's."""
-        assert self._tls is not None
-        async with asyncio.timeout(HANDSHAKE_S):
-            wire = await secure(accepted, self._tls.server_context())
-        try:
-            self._tls.check_peer(wire.tls)
-        except Refused:
-            wire.connection.close()
-            raise
-        return wire
+    return Listener(NAME, serve, tls, refused)
 
 
 class _Frame(NamedTuple):

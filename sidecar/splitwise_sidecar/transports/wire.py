@@ -35,6 +35,9 @@ class Wire(Protocol):
     def receive(self, move: Move, patience_ms: int) -> bool:
         """Whether all of the move is there; False when nothing came for so long."""
 
+    def now(self, count: int) -> bytes:
+        """What is here of the next `count` bytes: less than that, or nothing, is no end."""
+
     async def read(self, count: int) -> bytes:
         """The next `count` bytes."""
 
@@ -61,15 +64,19 @@ class PlainWire:
         move.receive(self.connection, patience_ms)
         return move.at == move.end
 
+    def now(self, count: int) -> bytes:
+        """What is here of the next `count` bytes: less than that, or nothing, is no end."""
+        try:
+            data = self.connection.recv(count)
+        except BlockingIOError:
+            return b""
+        if not data:
+            raise EOFError
+        return data
+
     async def read(self, count: int) -> bytes:
         """The next `count` bytes."""
-        data = b""
-        while len(data) < count:
-            more = await asyncio.get_running_loop().sock_recv(self.connection, count - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
+        return await _read(self, count)
 
     async def write(self, data: bytes) -> None:
         """Returns when all of it is on its way."""
@@ -152,16 +159,20 @@ class SecureWire:
                 return False
         return move.at == move.end
 
+    def now(self, count: int) -> bytes:
+        """What is here of the next `count` bytes: less than that, or nothing, is no end."""
+        if self._early:
+            data, self._early = self._early[:count], self._early[count:]
+            return data
+        plain = _scratch.plain[:count]
+        while not (length := self._decrypt(plain)):
+            if not self._fetch():
+                return b""
+        return bytes(plain[:length])
+
     async def read(self, count: int) -> bytes:
         """The next `count` bytes."""
-        data, self._early = self._early[:count], self._early[count:]
-        buffer = memoryview(bytearray(count))
-        while len(data) < count:
-            if more := self._decrypt(buffer[: count - len(data)]):
-                data += buffer[:more]
-            elif not self._fetch():
-                await readable(self.connection)
-        return data
+        return await _read(self, count)
 
     async def write(self, data: bytes) -> None:
         """Returns when all of it is on its way."""
@@ -231,6 +242,17 @@ class SecureWire:
     async def _flush(self) -> None:
         while not self._push():
             await writable(self.connection)
+
+
+async def _read(wire: Wire, count: int) -> bytes:
+    """The next `count` bytes. Raises as the wire does."""
+    data = b""
+    while len(data) < count:
+        if more := wire.now(count - len(data)):
+            data += more
+        else:
+            await readable(wire.connection)
+    return data
 
 
 async def secure(
