@@ -14,7 +14,7 @@ import pytest
 
 from splitwise_core.rpc import kv_pb2, kv_pb2_grpc
 from splitwise_operator.certificates import renewed
-from splitwise_sidecar import handshakes, movers, process
+from splitwise_sidecar import doors, handshakes, movers
 from splitwise_sidecar.transports import wire_id
 from splitwise_sidecar.transports.tcp import FRAME
 from tests.sidecar.conftest import GEOMETRY, Node
@@ -29,7 +29,7 @@ EXPIRY = "splitwise_kv_certificate_expiry_timestamp_seconds"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "TLS_POLL_S", 0.02)
+    monkeypatch.setattr(doors, "TLS_POLL_S", 0.02)
     monkeypatch.setattr(handshakes, "PATIENCE_S", 1.0)
 
 

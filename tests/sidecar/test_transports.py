@@ -82,7 +82,7 @@ async def test_a_transport_that_was_named_is_not_replaced(tmp_path: Path, transp
         for node in (prompt, token):
             stack.push_async_callback(node.stop)
             await node.start()
-        token.sidecar.endpoints |= {"shm": "/nowhere/kv.sock", "tcp": "1"}
+        token.sidecar.endpoints.update(shm="/nowhere/kv.sock", tcp="1")
         ended = await transfer(prompt, token)
     assert ended.outcome == kv_pb2.TRANSPORT_FAILED
     assert transport in ended.detail

@@ -35,6 +35,10 @@ CHUNK_BYTES: Final = 5 << 18
 were 4 to 7 % faster; with 2 MiB they were no faster than that. The sender copies and hashes it on
 the event loop: to hand it to a thread takes as long, and gRPC's own work is done there anyway."""
 
+HANG_UP_S: Final = 0.2
+
+_LOST: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
 _BULK: Final = ("grpc.dscp", BULK_DSCP)
 """For the channels of bytes, which are not those of control calls."""
 
@@ -187,6 +191,18 @@ class GrpcPush(Push):
                 kv_pb2.TRANSPORT_FAILED, f"the peer took no bytes for {STALL_S:.0f} s"
             ) from error
         except grpc.aio.AioRpcError as error:
-            lost = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            lost = error.code() in _LOST or await self._hung_up()
             outcome = kv_pb2.PEER_LOST if lost else kv_pb2.TRANSPORT_FAILED
             raise Refused(outcome, f"the push broke: {error.details()}") from error
+
+    async def _hung_up(self) -> bool:
+        """Whether the connection is gone, which gRPC tells a little later than that a write failed,
+        and without giving it as the reason.
+        """
+        if self._channel is None:
+            return False
+        channel, is_open = self._channel, grpc.ChannelConnectivity.READY
+        with suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed meanwhile
+            async with asyncio.timeout(HANG_UP_S):
+                await channel.wait_for_state_change(is_open)
+        return channel.get_state() is not is_open
