@@ -102,74 +102,103 @@ static uint64_t word(const uint8_t *at) {
 }
 
 /* Takes `count` stripes; with `out` they are written there too, exactly as they were taken. */
-typedef void take_stripes(uint64_t *lanes, const uint8_t *secret, const uint8_t *in, uint8_t *out,
-                          uint32_t count);
+typedef void take_stripes(kv_digest *digest, const uint8_t *in, uint8_t *out, uint64_t count);
 
-static void take_portable(uint64_t *lanes, const uint8_t *secret, const uint8_t *in, uint8_t *out,
-                          uint32_t count) {
-  for (uint32_t n = 0; n < count; n++, in += STRIPE, secret += 8) {
-    uint64_t data[8];
-    memcpy(data, in, STRIPE);
-    if (out) memcpy(out + (uint64_t)n * STRIPE, data, STRIPE);
-    for (int i = 0; i < 8; i++) {
-      uint64_t keyed = data[i] ^ word(secret + 8 * i);
-      lanes[i ^ 1] += data[i];
-      lanes[i] += (keyed & 0xFFFFFFFFu) * (keyed >> 32);
+static const uint8_t *const LAST_SECRET = SECRET + sizeof SECRET - STRIPE;
+
+static void take_one(uint64_t *lanes, const uint8_t *secret, const uint8_t *stripe) {
+  for (int i = 0; i < 8; i++) {
+    uint64_t data = word(stripe + 8 * i), keyed = data ^ word(secret + 8 * i);
+    lanes[i ^ 1] += data;
+    lanes[i] += (keyed & 0xFFFFFFFFu) * (keyed >> 32);
+  }
+}
+
+static void take_portable(kv_digest *digest, const uint8_t *in, uint8_t *out, uint64_t count) {
+  uint64_t *lanes = digest->lanes;
+  for (; count; count--, in += STRIPE) {
+    uint8_t stripe[STRIPE]; /* read once: what is written is what was taken */
+    memcpy(stripe, in, STRIPE);
+    if (out) memcpy(out, stripe, STRIPE), out += STRIPE;
+    take_one(lanes, SECRET + 8 * digest->stripes, stripe);
+    if (++digest->stripes == STRIPES_A_ROUND) {
+      for (int i = 0; i < 8; i++)
+        lanes[i] = (lanes[i] ^ (lanes[i] >> 47) ^ word(LAST_SECRET + 8 * i)) * P32_1;
+      digest->stripes = 0;
     }
   }
 }
 
 #if defined(__x86_64__)
+__attribute__((target("avx2"), always_inline)) static inline __m256i scrambled(
+    __m256i lanes, const uint8_t *secret) {
+  __m256i prime = _mm256_set1_epi64x((long long)P32_1);
+  __m256i mixed = _mm256_xor_si256(lanes, _mm256_srli_epi64(lanes, 47));
+  mixed = _mm256_xor_si256(mixed, _mm256_loadu_si256((const __m256i *)secret));
+  __m256i high = _mm256_mul_epu32(_mm256_srli_epi64(mixed, 32), prime);
+  return _mm256_add_epi64(_mm256_mul_epu32(mixed, prime), _mm256_slli_epi64(high, 32));
+}
+
 /* A copy that is larger than the cache had better go past it: else each line is read before it is
- * written. The compiler drops the branches: `out` and `past_cache` are constants where it is called. */
+ * written. The compiler drops the branches: `out` and `past_cache` are constants where it is called.
+ * The lanes stay in registers from the first stripe to the last. */
 __attribute__((target("avx2"), always_inline)) static inline void take_avx2(
-    uint64_t *lanes, const uint8_t *secret, const uint8_t *in, uint8_t *out, uint32_t count,
-    int past_cache) {
-  __m256i low = _mm256_loadu_si256((const __m256i *)lanes);
-  __m256i high = _mm256_loadu_si256((const __m256i *)(lanes + 4));
-  for (uint32_t n = 0; n < count; n++, in += STRIPE, secret += 8) {
-    _mm_prefetch((const char *)in + AHEAD, _MM_HINT_T0);
-    __m256i a = _mm256_loadu_si256((const __m256i *)in);
-    __m256i b = _mm256_loadu_si256((const __m256i *)(in + 32));
-    if (out) {
-      __m256i *to = (__m256i *)(out + (uint64_t)n * STRIPE);
-      if (past_cache) {
-        _mm256_stream_si256(to, a);
-        _mm256_stream_si256(to + 1, b);
-      } else {
-        _mm256_storeu_si256(to, a);
-        _mm256_storeu_si256(to + 1, b);
+    kv_digest *digest, const uint8_t *in, uint8_t *out, uint64_t count, int past_cache) {
+  __m256i low = _mm256_loadu_si256((const __m256i *)digest->lanes);
+  __m256i high = _mm256_loadu_si256((const __m256i *)(digest->lanes + 4));
+  uint32_t stripes = digest->stripes;
+  while (count) {
+    uint32_t left = STRIPES_A_ROUND - stripes, now = count < left ? (uint32_t)count : left;
+    const uint8_t *secret = SECRET + 8 * stripes;
+    for (uint32_t n = 0; n < now; n++, in += STRIPE, secret += 8) {
+      _mm_prefetch((const char *)in + AHEAD, _MM_HINT_T0);
+      __m256i a = _mm256_loadu_si256((const __m256i *)in);
+      __m256i b = _mm256_loadu_si256((const __m256i *)(in + 32));
+      if (out) {
+        __m256i *to = (__m256i *)out;
+        if (past_cache) {
+          _mm256_stream_si256(to, a);
+          _mm256_stream_si256(to + 1, b);
+        } else {
+          _mm256_storeu_si256(to, a);
+          _mm256_storeu_si256(to + 1, b);
+        }
+        out += STRIPE;
       }
+      __m256i ka = _mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)secret));
+      __m256i kb = _mm256_xor_si256(b, _mm256_loadu_si256((const __m256i *)(secret + 32)));
+      low = _mm256_add_epi64(low, _mm256_shuffle_epi32(a, 0x4E));
+      high = _mm256_add_epi64(high, _mm256_shuffle_epi32(b, 0x4E));
+      low = _mm256_add_epi64(low, _mm256_mul_epu32(ka, _mm256_srli_epi64(ka, 32)));
+      high = _mm256_add_epi64(high, _mm256_mul_epu32(kb, _mm256_srli_epi64(kb, 32)));
     }
-    __m256i ka = _mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)secret));
-    __m256i kb = _mm256_xor_si256(b, _mm256_loadu_si256((const __m256i *)(secret + 32)));
-    low = _mm256_add_epi64(low, _mm256_shuffle_epi32(a, 0x4E));
-    high = _mm256_add_epi64(high, _mm256_shuffle_epi32(b, 0x4E));
-    low = _mm256_add_epi64(low, _mm256_mul_epu32(ka, _mm256_srli_epi64(ka, 32)));
-    high = _mm256_add_epi64(high, _mm256_mul_epu32(kb, _mm256_srli_epi64(kb, 32)));
+    count -= now, stripes += now;
+    if (stripes == STRIPES_A_ROUND) {
+      low = scrambled(low, LAST_SECRET);
+      high = scrambled(high, LAST_SECRET + 32);
+      stripes = 0;
+    }
   }
-  _mm256_storeu_si256((__m256i *)lanes, low);
-  _mm256_storeu_si256((__m256i *)(lanes + 4), high);
+  _mm256_storeu_si256((__m256i *)digest->lanes, low);
+  _mm256_storeu_si256((__m256i *)(digest->lanes + 4), high);
+  digest->stripes = stripes;
 }
 
-__attribute__((target("avx2"))) static void read_avx2(uint64_t *lanes, const uint8_t *secret,
-                                                      const uint8_t *in, uint8_t *out,
-                                                      uint32_t count) {
+__attribute__((target("avx2"))) static void read_avx2(kv_digest *digest, const uint8_t *in,
+                                                      uint8_t *out, uint64_t count) {
   (void)out;
-  take_avx2(lanes, secret, in, NULL, count, 0);
+  take_avx2(digest, in, NULL, count, 0);
 }
 
-__attribute__((target("avx2"))) static void copy_avx2(uint64_t *lanes, const uint8_t *secret,
-                                                      const uint8_t *in, uint8_t *out,
-                                                      uint32_t count) {
-  take_avx2(lanes, secret, in, out, count, 0);
+__attribute__((target("avx2"))) static void copy_avx2(kv_digest *digest, const uint8_t *in,
+                                                      uint8_t *out, uint64_t count) {
+  take_avx2(digest, in, out, count, 0);
 }
 
-__attribute__((target("avx2"))) static void copy_past_cache_avx2(uint64_t *lanes,
-                                                                 const uint8_t *secret,
+__attribute__((target("avx2"))) static void copy_past_cache_avx2(kv_digest *digest,
                                                                  const uint8_t *in, uint8_t *out,
-                                                                 uint32_t count) {
-  take_avx2(lanes, secret, in, out, count, 1);
+                                                                 uint64_t count) {
+  take_avx2(digest, in, out, count, 1);
 }
 #endif
 
@@ -184,29 +213,6 @@ static take_stripes *taker(const uint8_t *out, int past_cache) {
   return take_portable;
 }
 
-static void scramble(uint64_t *lanes) {
-  for (int i = 0; i < 8; i++) {
-    uint64_t lane = lanes[i];
-    lanes[i] = (lane ^ (lane >> 47) ^ word(SECRET + sizeof SECRET - STRIPE + 8 * i)) * P32_1;
-  }
-}
-
-static void take(kv_digest *digest, take_stripes *some, const uint8_t *in, uint8_t *out,
-                 uint64_t count) {
-  while (count) {
-    uint32_t left = STRIPES_A_ROUND - digest->stripes, now = count < left ? (uint32_t)count : left;
-    some(digest->lanes, SECRET + 8 * digest->stripes, in, out, now);
-    digest->stripes += now;
-    if (digest->stripes == STRIPES_A_ROUND) {
-      scramble(digest->lanes);
-      digest->stripes = 0;
-    }
-    in += (uint64_t)now * STRIPE;
-    if (out) out += (uint64_t)now * STRIPE;
-    count -= now;
-  }
-}
-
 /* The next `length` bytes; with `out` they are written there too, exactly as they were taken. */
 static void update(kv_digest *digest, const uint8_t *in, uint8_t *out, uint64_t length,
                    int past_cache) {
@@ -217,13 +223,13 @@ static void update(kv_digest *digest, const uint8_t *in, uint8_t *out, uint64_t 
   digest->total += length;
   while (length) {
     if (digest->pending == STRIPE) {
-      take(digest, taker(NULL, 0), digest->tail, NULL, 1);
+      taker(NULL, 0)(digest, digest->tail, NULL, 1);
       memcpy(digest->before, digest->tail, STRIPE);
       digest->pending = 0;
     }
     if (digest->pending == 0 && length > STRIPE) {
       uint64_t stripes = (length - 1) / STRIPE, bytes = stripes * STRIPE;
-      take(digest, taker(out, past_cache), in, out, stripes);
+      taker(out, past_cache)(digest, in, out, stripes);
       memcpy(digest->before, out ? out + bytes - STRIPE : in + bytes - STRIPE, STRIPE);
       in += bytes, length -= bytes;
       if (out) out += bytes;
@@ -249,7 +255,7 @@ uint64_t kv_digest_value(const kv_digest *digest) {
   memcpy(lanes, digest->lanes, sizeof lanes);
   memcpy(last, digest->before + digest->pending, STRIPE - digest->pending);
   memcpy(last + STRIPE - digest->pending, digest->tail, digest->pending);
-  take_portable(lanes, SECRET + sizeof SECRET - STRIPE - 7, last, NULL, 1);
+  take_one(lanes, LAST_SECRET - 7, last);
   for (int i = 0; i < 4; i++) {
     unsigned __int128 product =
         (unsigned __int128)(lanes[2 * i] ^ word(SECRET + 11 + 16 * i)) *
