@@ -317,6 +317,7 @@ async def test_who_says_nothing_is_hung_up_on(hand: Hand, monkeypatch: pytest.Mo
     while await reader.read(1000):
         pass
     writer.close()
+    assert hand.node.value(REFUSED, transport="grpc") == 1
 
 
 async def test_others_have_their_turn_while_somebody_sends_crumbs(

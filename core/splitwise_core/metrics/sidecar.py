@@ -116,7 +116,8 @@ CONNECTIONS_REFUSED: Final = Metric(
     Counter,
     "splitwise_kv_connections_refused_total",
     "Connections that were not let in, by the door's transport: without a certificate of the "
-    "cluster, or not in TLS at all. Those that only connect and say nothing are among them.",
+    "cluster, not in TLS at all, or not in HTTP/2 where bytes come over `grpc`. Those that only "
+    "connect and say nothing are among them.",
     (*POOL, "transport"),
 )
 LINK_PROBES: Final = Metric(

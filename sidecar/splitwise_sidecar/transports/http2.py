@@ -92,10 +92,13 @@ class Http2:
 
     async def greet(self) -> None:
         """Says what this end takes, and hears that the other speaks HTTP/2."""
-        async with asyncio.timeout(HANDSHAKE_S):
-            self._h2.initiate_connection()
-            self._h2.increment_flow_control_window(WINDOW_BYTES - _FIRST_WINDOW)
-            await self._hear(await self._wire.read(_PREFACE_BYTES))
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(WINDOW_BYTES - _FIRST_WINDOW)
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await self._hear(await self._wire.read(_PREFACE_BYTES))
+        except TimeoutError as error:
+            raise NoHttp2(f"nothing was said for {HANDSHAKE_S:g} s") from error
 
     async def request(self) -> dict[bytes, bytes]:
         """The headers of the next request."""
