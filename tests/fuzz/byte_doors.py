@@ -5,7 +5,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -39,23 +39,19 @@ FRAME_HEAD_BYTES: Final = 9
 
 
 class _Port:
-    """A port for bytes: a few messages on a connection, which then ends."""
+    """The port of a transport for bytes: a few messages on a connection, which then ends."""
 
-    name: str
-    transport: str
-
-    def __init__(self, node: Node, kv: Kv) -> None:
-        self._address = ("127.0.0.1", int(node.sidecar.endpoints[self.transport]))
-        self._epoch = node.worker.epoch
-        self._kv = kv
-
-    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
-        """What is sent of these."""
-        raise NotImplementedError
-
-    def _answer(self, answers: bytes) -> str:
-        """The last one that came."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        node: Node,
+        transport: str,
+        said: Callable[[Sequence[tuple[str, bytes]]], bytes],
+        answer: Callable[[bytes], str],
+    ) -> None:
+        """`said`: what is sent of messages; `answer`: the last one in what comes back."""
+        self._address = ("127.0.0.1", int(node.sidecar.endpoints[transport]))
+        self._said = said
+        self._answer = answer
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> Said:
         """A few on a connection; its last answer, for each."""
@@ -82,10 +78,11 @@ class ChunkDoor(_Port):
     """The port of the transport `grpc`: chunks, and frames of HTTP/2 around and between them."""
 
     name = "chunks"
-    transport = "grpc"
 
     def __init__(self, node: Node, kv: Kv) -> None:
-        super().__init__(node, kv)
+        super().__init__(node, "grpc", self._frames_of, _last_outcome)
+        self._epoch = node.worker.epoch
+        self._kv = kv
         speaker: Any = H2Connection()
         speaker.initiate_connection()
         speaker.send_headers(1, list(REQUEST.items()))
@@ -122,28 +119,23 @@ class ChunkDoor(_Port):
             return kind, chunk
         return kind, data_frame(1, message(chunk), padding=draw.choice((None, 0, 9)))
 
-    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
+    def _frames_of(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
         frames = [
             content if kind != "chunk" else data_frame(1, message(content))
             for kind, content in messages
         ]
         return b"".join((self._begin, *frames, data_frame(1, b"", end=True)))
 
-    def _answer(self, answers: bytes) -> str:
-        at = 0
-        while at + FRAME_HEAD_BYTES < len(answers):
-            length, kind = int.from_bytes(answers[at : at + 3]), answers[at + 3]
-            at += FRAME_HEAD_BYTES + length
-            if kind == DataFrame.type:
-                return label(ACK.unpack(answers[at - ACK.size : at])[0])
-        return "no answer"
-
 
 class FrameDoor(_Port):
     """The port of the transport `tcp`."""
 
     name = "frames"
-    transport = "tcp"
+
+    def __init__(self, node: Node, kv: Kv) -> None:
+        super().__init__(node, "tcp", _all_of, _last_answer)
+        self._epoch = node.worker.epoch
+        self._kv = kv
 
     def valid(self, draw: random.Random) -> tuple[str, bytes]:
         """A layer, or the end."""
@@ -153,13 +145,6 @@ class FrameDoor(_Port):
         content = b"".join(self._kv.layers[layer:])
         head = FRAME.pack(wire_id(ID), self._epoch, LAYER_BYTES, layer, LAYERS - layer)
         return "frame", head + content
-
-    def _said(self, messages: Sequence[tuple[str, bytes]]) -> bytes:
-        return b"".join(content for _, content in messages)
-
-    def _answer(self, answers: bytes) -> str:
-        last = answers[-ANSWER.size :]
-        return label(ANSWER.unpack(last)[0]) if last else "no answer"
 
 
 class ShmDoor:
@@ -254,3 +239,23 @@ class ShmDoor:
 def _few(messages: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
     for start in range(0, len(messages), FEW):
         yield messages[start : start + FEW]
+
+
+def _last_outcome(answers: bytes) -> str:
+    """In frames of HTTP/2."""
+    at = 0
+    while at + FRAME_HEAD_BYTES < len(answers):
+        length, kind = int.from_bytes(answers[at : at + 3]), answers[at + 3]
+        at += FRAME_HEAD_BYTES + length
+        if kind == DataFrame.type:
+            return label(ACK.unpack(answers[at - ACK.size : at])[0])
+    return "no answer"
+
+
+def _all_of(messages: Sequence[tuple[str, bytes]]) -> bytes:
+    return b"".join(content for _, content in messages)
+
+
+def _last_answer(answers: bytes) -> str:
+    last = answers[-ANSWER.size :]
+    return label(ANSWER.unpack(last)[0]) if last else "no answer"

@@ -19,6 +19,7 @@ from splitwise_sidecar.moves import new_move
 from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label, must_be_taken
 from splitwise_sidecar.transports import STALL_S, Push, port_of, wire_id
+from splitwise_sidecar.transports.kept import Kept
 from splitwise_sidecar.transports.sockets import BULK_DSCP, CONNECT_S
 
 NAME: Final = "grpc"
@@ -26,9 +27,6 @@ PATH: Final = "/splitwise.v1.KvBytes/Push"
 
 HEADER: Final = Struct("<16sQQQI4x")  # wire id, epoch, bytes of a layer, offset in it, layer
 ACK: Final = Struct("<I")  # Outcome
-
-KEPT: Final = 8
-"""Channels to one peer that wait for the next push."""
 
 CHUNK_BYTES: Final = 5 << 18
 """A message. With 1 MiB control calls waited for 3.7 ms at P99, with 1.5 for 4.3, and transfers
@@ -77,27 +75,12 @@ class _Door:
     def __init__(self, address: str, dial: Dial) -> None:
         self._address = address
         self._dial = dial
-        self._kept: list[grpc.aio.Channel] = []
+        self.kept: Kept[grpc.aio.Channel] = Kept(_connects, self.drop)
         self._closing: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     def take(self) -> grpc.aio.Channel:
-        """A channel for one push. It connects, if it has to: one that has failed to would first
-        rest for a while, and this push is not to pay for it.
-        """
-        while self._kept:
-            kept = self._kept.pop()
-            if kept.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                return kept
-            self.drop(kept)
-        return self._dial(self._address, _BULK)
-
-    def give_back(self, channel: grpc.aio.Channel) -> None:
-        """Keeps a channel whose push went well."""
-        if self._closed or len(self._kept) == KEPT:
-            self.drop(channel)
-        else:
-            self._kept.append(channel)
+        """A channel for one push. It connects, if it has to."""
+        return self.kept.take() or self._dial(self._address, _BULK)
 
     def drop(self, channel: grpc.aio.Channel) -> None:
         """Hangs up."""
@@ -106,10 +89,13 @@ class _Door:
 
     async def close(self) -> None:
         """Closes what is kept; what is in use is closed by its push."""
-        self._closed = True
-        while self._kept:
-            self.drop(self._kept.pop())
+        self.kept.close()
         await asyncio.gather(*self._closing)
+
+
+def _connects(channel: grpc.aio.Channel) -> bool:
+    """One that has failed to would first rest for a while, and no push is to pay for it."""
+    return channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class GrpcPush(Push):
@@ -153,7 +139,7 @@ class GrpcPush(Push):
             self.cancel()
             raise
         if self._channel is not None:
-            self._door.give_back(self._channel)
+            self._door.kept.give_back(self._channel)
             self._channel = None
 
     def cancel(self) -> None:

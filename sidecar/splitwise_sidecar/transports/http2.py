@@ -23,10 +23,9 @@ from hyperframe.frame import DataFrame, WindowUpdateFrame
 from splitwise_sidecar.moves import Move
 from splitwise_sidecar.moves.plain import is_ready
 from splitwise_sidecar.transports import STALL_S
+from splitwise_sidecar.transports.listener import HANDSHAKE_S
 from splitwise_sidecar.transports.sockets import readable
 from splitwise_sidecar.transports.wire import Wire
-
-HANDSHAKE_S: Final = 5.0
 
 DATA_BYTES: Final = 4 << 20
 """A DATA frame at most: a message is one. In frames of 16 KiB, which is what is usual, there is

@@ -19,6 +19,7 @@ from splitwise_sidecar.pool import Span
 from splitwise_sidecar.refusal import Refused, label, must_be_taken
 from splitwise_sidecar.tls import Tls
 from splitwise_sidecar.transports import STALL_S, Push, in_a_row, port_of, wire_id
+from splitwise_sidecar.transports.kept import Kept
 from splitwise_sidecar.transports.sockets import CONNECT_S, connect, tune, writable
 from splitwise_sidecar.transports.wire import PlainWire, Wire, in_order, secure
 
@@ -26,9 +27,6 @@ NAME: Final = "tcp"
 
 FRAME: Final = Struct("<16sQQII")  # wire id, epoch, bytes of a layer, first layer, how many
 ANSWER: Final = Struct("<I")  # Outcome
-
-KEPT: Final = 8
-"""Connections to one peer that wait for the next push."""
 
 STREAMS: Final = 3
 """Connections that one push may use: with one a transfer had 0.70 to 0.77 of a plain socket's
@@ -54,7 +52,7 @@ class TcpTransport:
         """Opens a connection to the peer's port `address`, for the first push. Raises Refused."""
         host = peer.rpartition(":")[0].strip("[]")
         door = _Door(host, port_of(peer, address), self._tls)
-        door.give_back(await door.take())
+        door.kept.give_back(await door.take())
         await self.forget(peer)
         self._doors[peer] = door
 
@@ -66,7 +64,7 @@ class TcpTransport:
     async def forget(self, peer: str) -> None:
         """Closes the connections to this peer."""
         if door := self._doors.pop(peer, None):
-            door.close()
+            door.kept.close()
 
 
 class _Door:
@@ -76,16 +74,12 @@ class _Door:
         self._host = host
         self._port = port
         self._tls = tls
-        self._kept: list[Wire] = []
-        self._closed = False
+        self.kept: Kept[Wire] = Kept(_has_no_news, _hang_up)
 
     async def take(self) -> Wire:
         """A connection for one push. Raises Refused."""
-        while self._kept:
-            kept = self._kept.pop()
-            if not kept.has_news():  # it has nothing to say but that it hung up
-                return kept
-            kept.connection.close()
+        if kept := self.kept.take():
+            return kept
         try:
             async with asyncio.timeout(CONNECT_S):
                 connection = tune(await connect(self._host, self._port))
@@ -97,19 +91,13 @@ class _Door:
             why = f"no TCP connection to {self._host}:{self._port} within {CONNECT_S:g} s: {error}"
             raise Refused(kv_pb2.PEER_LOST, why) from error
 
-    def give_back(self, wire: Wire) -> None:
-        """Keeps a connection whose push went well."""
-        if self._closed or len(self._kept) == KEPT:
-            wire.connection.close()
-        else:
-            self._kept.append(wire)
 
-    def close(self) -> None:
-        """Closes what is kept; what is in use is closed by its push."""
-        self._closed = True
-        for kept in self._kept:
-            kept.connection.close()
-        self._kept.clear()
+def _has_no_news(wire: Wire) -> bool:
+    return not wire.has_news()  # it has nothing to say but that it hung up
+
+
+def _hang_up(wire: Wire) -> None:
+    wire.connection.close()
 
 
 class TcpPush(Push):
@@ -155,7 +143,7 @@ class TcpPush(Push):
         for stream in self._open:
             await stream.ended()
         while self._open:
-            self._door.give_back(self._open.pop().wire)
+            self._door.kept.give_back(self._open.pop().wire)
 
     def cancel(self) -> None:
         """Sends no more; nothing happens after `finish`."""
